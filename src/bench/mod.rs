@@ -1,0 +1,1 @@
+//! Runs a built student: on this host, under an emulator; and tract beside it.

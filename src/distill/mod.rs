@@ -1,0 +1,1 @@
+//! Trains a student: objectives, schedules, optimizers, checkpoints.

@@ -1,0 +1,1 @@
+//! Program → generated crate; Graph → NNEF.

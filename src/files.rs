@@ -1,0 +1,37 @@
+//! Files that are either whole or not there, and names for contents.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes `bytes` beside `path`, then renames: nobody ever sees half a file under its final name.
+///
+/// # Errors
+/// What the system says, with the path in front; nothing is left behind then.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder).map_err(named)?;
+    let mut beside = tempfile::Builder::new().prefix(".kdc-").tempfile_in(folder).map_err(named)?;
+    beside.write_all(bytes).map_err(named)?;
+    beside.as_file().sync_all().map_err(named)?;
+    beside.persist(path).map_err(|e| named(e.error))?;
+    Ok(())
+}
+
+/// The BLAKE3 hash of some contents, in hexadecimal.
+pub fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// The BLAKE3 hash of a file's contents, in hexadecimal.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn hash_file(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    io::copy(&mut io::BufReader::with_capacity(1 << 20, std::fs::File::open(path)?), &mut hasher)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}

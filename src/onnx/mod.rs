@@ -1,0 +1,1 @@
+//! ONNX files: protobuf → [`Graph`](crate::graph::Graph) and back. Nothing else knows protobuf.

@@ -1,0 +1,313 @@
+//! The IR of devices: what runs on the board, nothing symbolic left.
+//!
+//! A [`Program`] is a list of [`Step`]s over [`Buffer`]s for one sample (batch 1). Images are NHWC, operators are fused
+//! with their activation and, for integers, with requantization; every shape and constant is concrete. It is made from
+//! a `Graph` by [`lower`], checked against the plain interpreter in [`reference`], given memory by [`plan`], and turned
+//! into code by the `emit` module. Those four see nothing else of the network.
+//!
+//! # Integers
+//! An `i8` buffer holds `real = scale · (stored − zero_point)`. Weights are symmetric per output channel, biases and
+//! accumulators are `i32`. Requantization multiplies by a [`Multiplier`] and rounds half up, once:
+//! `(acc · mantissa + 2^(shift−1)) >> shift` in 64 bits. Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>.
+
+use crate::graph::DType;
+
+/// Names a [`Buffer`] of one program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub u32);
+
+impl BufferId {
+    /// The position in [`Program::buffers`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What activations are stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Int8,
+    F32,
+}
+
+impl Precision {
+    /// The element type of activations.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::Int8 => DType::I8,
+            Precision::F32 => DType::F32,
+        }
+    }
+
+    /// Bytes an activation takes.
+    pub fn bytes(self) -> usize {
+        self.dtype().size()
+    }
+}
+
+/// `real = scale · (stored − zero_point)` for a whole buffer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quant {
+    pub scale: f32,
+    pub zero_point: i8,
+}
+
+/// An activation tensor of one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer {
+    /// The name of the network's value.
+    pub name: String,
+    /// Extents without the batch: `[height, width, channels]` for images (`[1, length, channels]` for sequences of
+    /// features), `[features]` for vectors, in ONNX order for anything else.
+    pub shape: Vec<usize>,
+    /// `None` in an `f32` program.
+    pub quant: Option<Quant>,
+}
+
+impl Buffer {
+    /// How many elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// `mantissa · 2^−shift`, a positive real number; `mantissa` is in `[2^30, 2^31)` and `shift` in `1..=62`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Multiplier {
+    pub mantissa: i32,
+    pub shift: u8,
+}
+
+/// Where a sliding window meets its operand. Two axes, height then width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub input: [usize; 2],
+    pub output: [usize; 2],
+    pub kernel: [usize; 2],
+    pub strides: [usize; 2],
+    /// Rows above and columns left of the operand; what hangs over below and right follows from `output`.
+    pub pads: [usize; 2],
+    pub dilations: [usize; 2],
+}
+
+/// The numbers of a convolution or matrix product.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Linear {
+    Int8 {
+        /// In the layout that the kernel states.
+        weights: Vec<i8>,
+        /// One per output channel, at scale `input · weight[c]`.
+        bias: Vec<i32>,
+        /// One per output channel: accumulator to output.
+        requant: Vec<Multiplier>,
+        input_zero: i8,
+        output_zero: i8,
+        /// The fused activation, as bounds on the stored output.
+        min: i8,
+        max: i8,
+    },
+    F32 {
+        weights: Vec<f32>,
+        bias: Vec<f32>,
+        /// The fused activation, as bounds on the output; infinite for none.
+        min: f32,
+        max: f32,
+    },
+}
+
+/// How two buffers are added.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AddParams {
+    /// `clamp(output_zero + ((a − a_zero)·a_gain + (b − b_zero)·b_gain + 2^(shift−1)) >> shift)` in 64 bits.
+    Int8 {
+        a_zero: i8,
+        b_zero: i8,
+        a_gain: i32,
+        b_gain: i32,
+        shift: u8,
+        output_zero: i8,
+        min: i8,
+        max: i8,
+    },
+    F32 {
+        min: f32,
+        max: f32,
+    },
+}
+
+/// How two buffers are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MulParams {
+    /// `clamp(output_zero + requant((a − a_zero)·(b − b_zero)))`
+    Int8 {
+        a_zero: i8,
+        b_zero: i8,
+        output_zero: i8,
+        requant: Multiplier,
+        min: i8,
+        max: i8,
+    },
+    F32 {
+        min: f32,
+        max: f32,
+    },
+}
+
+/// How an average is scaled.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AverageParams {
+    /// `clamp(output_zero + requant[count − 1](Σ (x − input_zero)))`, where `count` is the number of elements averaged:
+    /// the division is part of the multiplier. One entry per count that occurs, up to the window's size.
+    Int8 {
+        input_zero: i8,
+        output_zero: i8,
+        requant: Vec<Multiplier>,
+    },
+    F32,
+}
+
+/// Functions of one variable in an `f32` program. In an `i8` program any of them is a table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Function {
+    Clip {
+        min: f32,
+        max: f32,
+    },
+    LeakyRelu {
+        alpha: f32,
+    },
+    Sigmoid,
+    Tanh,
+    HardSwish,
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    /// `x · gain + offset`
+    Affine {
+        gain: f32,
+        offset: f32,
+    },
+}
+
+/// What a step computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kernel {
+    /// Weights `[out][kernel_h][kernel_w][in / groups]`.
+    Conv2d { window: Window, in_channels: usize, out_channels: usize, groups: usize, linear: Linear },
+    /// One filter per channel, weights `[kernel_h][kernel_w][channels]`.
+    DepthwiseConv2d { window: Window, channels: usize, linear: Linear },
+    /// Weights `[out][in]`; applied to each row of `rows · in` elements.
+    FullyConnected { rows: usize, in_features: usize, out_features: usize, linear: Linear },
+    /// Padding never wins. Quantization parameters of operand and result are equal.
+    MaxPool { window: Window, channels: usize },
+    /// Global average pooling and means over both spatial axes are one window over the whole operand.
+    /// `count_pads`: padding counts as elements of value zero.
+    AveragePool { window: Window, channels: usize, count_pads: bool, params: AverageParams },
+    /// Element by element; `a` and `b` have equal shapes.
+    Add(AddParams),
+    /// Element by element; `b` has the shape of `a`, or `[channels]` to scale the last axis.
+    Mul { params: MulParams, broadcast: bool },
+    /// `i8` only: `table[stored + 128]`, element by element. Also a change of quantization parameters.
+    Lookup { table: Box<[i8; 256]> },
+    /// `f32` only, element by element.
+    Map(Function),
+    /// Over the last axis of `rows · len` elements. For `i8`: `exp[d]` is `exp(−d · scale) · 2^23` rounded, where `d` is
+    /// the distance to the row's maximum; results are at scale 1/256, zero point −128.
+    Softmax { rows: usize, len: usize, exp: Option<Box<[u32; 256]>> },
+    /// Constant padding of `[height, width, channels]`: rows above, columns left, rows below, columns right. `f32`
+    /// programs fill with `value`, `i8` programs with the stored equivalent.
+    Pad { input: [usize; 3], pads: [usize; 4], value: f32, stored: i8 },
+    /// Along the last axis; each operand with `outer` rows of its own `inner[i]` elements. Equal quantization parameters.
+    Concat { outer: usize, inner: Vec<usize> },
+    /// `result[…] = operand` with axes permuted: axis `i` of the result is axis `perm[i]` of the operand.
+    Transpose { shape: Vec<usize>, perm: Vec<usize> },
+    /// The same elements under another shape: no code, the buffers share memory.
+    Reshape,
+}
+
+impl Kernel {
+    /// A short name, for tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kernel::Conv2d { .. } => "conv2d",
+            Kernel::DepthwiseConv2d { .. } => "depthwise_conv2d",
+            Kernel::FullyConnected { .. } => "fully_connected",
+            Kernel::MaxPool { .. } => "max_pool",
+            Kernel::AveragePool { .. } => "average_pool",
+            Kernel::Add(_) => "add",
+            Kernel::Mul { .. } => "mul",
+            Kernel::Lookup { .. } => "lookup",
+            Kernel::Map(_) => "map",
+            Kernel::Softmax { .. } => "softmax",
+            Kernel::Pad { .. } => "pad",
+            Kernel::Concat { .. } => "concat",
+            Kernel::Transpose { .. } => "transpose",
+            Kernel::Reshape => "reshape",
+        }
+    }
+
+    /// Whether the result may overwrite the operand element by element: each output element depends on the operand's
+    /// element at the same position only.
+    pub fn in_place(&self) -> bool {
+        matches!(self, Kernel::Add(_) | Kernel::Mul { .. } | Kernel::Lookup { .. } | Kernel::Map(_))
+    }
+}
+
+/// One operation on buffers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The name of the network's node (of the first, where several were fused).
+    pub name: String,
+    pub kernel: Kernel,
+    pub inputs: Vec<BufferId>,
+    pub output: BufferId,
+}
+
+/// How the caller's tensor relates to a buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// The network's name for it.
+    pub name: String,
+    /// The network's own shape with batch 1, e.g. `[1, 3, 32, 32]`.
+    pub shape: Vec<usize>,
+    pub buffer: BufferId,
+    /// How the caller's elements (without the batch) are permuted to the buffer's: axis `i` of the buffer is axis
+    /// `perm[i]` of the caller's tensor; `None` when the order is the same.
+    pub perm: Option<Vec<usize>>,
+}
+
+/// Raw bytes to network input: `table[channel][byte]`. A table is exact for any per-channel preprocessing, and for an
+/// `i8` program it takes the quantization of the input along.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawInput {
+    Int8(Vec<[i8; 256]>),
+    F32(Vec<[f32; 256]>),
+}
+
+/// A network for one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    pub name: String,
+    pub precision: Precision,
+    pub buffers: Vec<Buffer>,
+    /// In the order they run; a buffer is written by exactly one step (or is the input), before it is read.
+    pub steps: Vec<Step>,
+    pub input: Port,
+    pub output: Port,
+    /// How raw bytes (NHWC) enter, when the data says so.
+    pub raw_input: Option<RawInput>,
+}
+
+impl Program {
+    /// The buffer behind an id.
+    pub fn buffer(&self, id: BufferId) -> &Buffer {
+        &self.buffers[id.index()]
+    }
+}

@@ -1,0 +1,1 @@
+//! Float network → calibrated network → quantized network.

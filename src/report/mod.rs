@@ -1,0 +1,1 @@
+//! One data model for everything kdc says, with views as text and JSON.

@@ -1,0 +1,1 @@
+//! Target profiles, toolchains, and the checks of a linked program.

@@ -1,0 +1,1 @@
+//! Runs a teacher and keeps its answers.
