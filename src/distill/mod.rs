@@ -1,1 +1,53 @@
-//! Trains a student: objectives, schedules, optimizers, checkpoints.
+//! Trains a student from a teacher's answers.
+//!
+//! In comes a student [`Graph`](crate::graph::Graph) with fresh weights, samples and the teacher's cached logits; out
+//! goes the same graph, trained: the parameters of the best epoch on a validation split.
+//!
+//! - [`Objective`]: `Σ weightᵢ(progress) · termᵢ`. A method is a [`Term`] that says which values it reads and computes a
+//!   scalar; the trainer knows no method by name. Hinton et al. 2015, <https://arxiv.org/abs/1503.02531>.
+//! - [`Schedule`]: how a number (a weight, the learning rate) changes over training.
+//! - [`Optimizer`]: burn's optimizers over flat parameters, with global-norm clipping.
+//! - [`train`]: the loop. Everything random is a pure function of (seed, epoch, sample), so that a run picked up from a
+//!   [`Checkpoint`] ends with the same bytes as one that was never stopped. That is also why the loop is our own and not
+//!   burn-train's `Learner`: the learner checkpoints whole epochs, keeps its sampler's state to itself and has no place
+//!   for a term that reads a cached teacher.
+
+mod checkpoint;
+mod config;
+mod objective;
+mod optimizer;
+mod schedule;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod trainer;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Config, Method, OptimizerConfig};
+pub use objective::{Objective, Reads, StepValues, Term};
+pub use optimizer::Optimizer;
+pub use schedule::Schedule;
+pub use terms::{HardLabel, SoftLabel};
+pub use trainer::{Epoch, Event, TeacherLogits, Trained, TrainingSet, evaluate, train};
+
+use std::path::PathBuf;
+
+/// Why training stopped short.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The student could not be run.
+    #[error("the student cannot be trained")]
+    Exec(#[from] crate::exec::Error),
+    /// The loss left the numbers.
+    #[error(
+        "the loss became {loss} at step {step} of {steps} (epoch {epoch}); the last good checkpoint is kept in {}; \
+         lower --lr (now {lr}) or check the data", checkpoint.display()
+    )]
+    NonFinite { loss: f32, step: usize, steps: usize, epoch: usize, lr: f64, checkpoint: PathBuf },
+    /// A setting that cannot work.
+    #[error("{0}")]
+    Config(String),
+    /// A checkpoint could not be written or read.
+    #[error("checkpoint {}: {what}", path.display())]
+    Checkpoint { path: PathBuf, what: String },
+}

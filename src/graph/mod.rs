@@ -16,6 +16,8 @@ mod cost;
 mod infer;
 mod op;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod text;
 mod verify;
 

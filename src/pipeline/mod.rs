@@ -1,1 +1,2 @@
 //! The pipeline from teacher to report, stage by stage, and the cache that skips what is unchanged.
+mod cache;

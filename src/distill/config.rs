@@ -1,0 +1,111 @@
+//! The settings of a training run: what decides the student, and nothing else.
+
+use super::{Error, HardLabel, Objective, Schedule, SoftLabel};
+use serde::{Deserialize, Serialize};
+
+/// What the student learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum Method {
+    /// The teacher's distribution beside the labels.
+    SoftLabel { alpha: f64, temperature: f64, strip_labels: f64 },
+    /// The labels alone: the baseline.
+    HardLabel,
+}
+
+/// The optimizer and its constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum OptimizerConfig {
+    /// Stochastic gradient descent with Nesterov momentum.
+    Sgd { momentum: f64, weight_decay: f64 },
+    /// Loshchilov, Hutter 2019, <https://arxiv.org/abs/1711.05101>.
+    AdamW { weight_decay: f64 },
+}
+
+/// Everything that decides what comes out of training, besides the student, the data and the teacher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    pub method: Method,
+    pub optimizer: OptimizerConfig,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Share of the steps over which the learning rate rises from zero.
+    pub warmup: f64,
+    pub epochs: usize,
+    pub batch_size: usize,
+    /// The gradient's global norm is clipped to this.
+    pub clip_norm: f64,
+    /// Share of the training samples that are held out to choose the best epoch.
+    pub validation: f64,
+    /// Share of old running statistics kept per step, in batch norm.
+    pub norm_momentum: f64,
+    /// How many augmented views of each sample the teacher has labelled.
+    pub views: usize,
+    pub seed: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            method: Method::SoftLabel { alpha: 0.9, temperature: 4.0, strip_labels: 0.0 },
+            optimizer: OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 5e-4 },
+            lr: 0.1,
+            warmup: 0.05,
+            epochs: 12,
+            batch_size: 128,
+            clip_norm: 5.0,
+            validation: 0.05,
+            norm_momentum: 0.9,
+            views: 2,
+            seed: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot work.
+    ///
+    /// # Errors
+    /// The first such setting, by its name on the command line.
+    pub fn check(&self) -> Result<(), Error> {
+        let positive = |name: &str, value: f64| match value.is_finite() && value > 0.0 {
+            true => Ok(()),
+            false => Err(Error::Config(format!("{name} {value} is not a positive number"))),
+        };
+        positive("--lr", self.lr)?;
+        positive("--epochs", self.epochs as f64)?;
+        positive("--batch-size", self.batch_size as f64)?;
+        positive("--views", self.views as f64)?;
+        positive("clip_norm", self.clip_norm)?;
+        if let Method::SoftLabel { alpha, temperature, .. } = self.method {
+            positive("--temperature", temperature)?;
+            if !(0.0..=1.0).contains(&alpha) {
+                return Err(Error::Config(format!("--alpha {alpha} is not in 0..1")));
+            }
+        }
+        if !(0.0..0.9).contains(&self.validation) {
+            return Err(Error::Config(format!(
+                "a validation share of {} leaves too little to train on",
+                self.validation
+            )));
+        }
+        Ok(())
+    }
+
+    /// The objective that these settings ask for.
+    pub fn objective(&self) -> Objective {
+        let term: Box<dyn super::Term> = match self.method {
+            Method::SoftLabel { alpha, temperature, strip_labels } => {
+                Box::new(SoftLabel { alpha, temperature, strip_labels })
+            }
+            Method::HardLabel => Box::new(HardLabel),
+        };
+        Objective::new(vec![(Schedule::Constant(1.0), term)])
+    }
+
+    /// The learning rate over training.
+    pub fn learning_rate(&self) -> Schedule {
+        Schedule::Cosine { from: self.lr, to: 0.0, warmup: self.warmup }
+    }
+}

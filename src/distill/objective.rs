@@ -1,0 +1,74 @@
+//! What training minimises.
+
+use super::Schedule;
+use burn::tensor::{Int, Tensor};
+
+/// Which values a term reads, so that the trainer fetches just those.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The true classes.
+    pub labels: bool,
+    /// The teacher's logits.
+    pub teacher_logits: bool,
+}
+
+impl Reads {
+    fn or(self, other: Reads) -> Reads {
+        Reads { labels: self.labels || other.labels, teacher_logits: self.teacher_logits || other.teacher_logits }
+    }
+}
+
+/// The values of one step. `B` samples, `K` classes.
+pub struct StepValues {
+    /// The student's logits, `[B, K]`, tracked for gradients.
+    pub student_logits: Tensor<2>,
+    /// The teacher's logits, `[B, K]`; there when a term asked for them.
+    pub teacher_logits: Option<Tensor<2>>,
+    /// The true classes, `[B]`.
+    pub labels: Tensor<1, Int>,
+    /// Per sample a number in 0..1 that stays the same for all of training; a term may hide the labels of those below
+    /// its share.
+    pub lottery: Vec<f32>,
+}
+
+/// One summand of the objective.
+pub trait Term: Send {
+    /// The method's name as in `kdc methods`.
+    fn name(&self) -> &'static str;
+    /// What it reads.
+    fn reads(&self) -> Reads;
+    /// The loss, a tensor of one element: a mean over the samples.
+    fn loss(&self, values: &StepValues) -> Tensor<1>;
+}
+
+/// `Σ weightᵢ(progress) · termᵢ`
+pub struct Objective {
+    terms: Vec<(Schedule, Box<dyn Term>)>,
+}
+
+impl Objective {
+    /// The sum of these terms. An empty sum trains nothing: give at least one.
+    pub fn new(terms: Vec<(Schedule, Box<dyn Term>)>) -> Objective {
+        assert!(!terms.is_empty(), "an objective needs a term");
+        Objective { terms }
+    }
+
+    /// What all terms together read.
+    pub fn reads(&self) -> Reads {
+        self.terms.iter().fold(Reads::default(), |reads, (_, term)| reads.or(term.reads()))
+    }
+
+    /// The value at `progress` in 0..=1.
+    pub fn loss(&self, values: &StepValues, progress: f64) -> Tensor<1> {
+        let weighted = |(schedule, term): &(Schedule, Box<dyn Term>)| match schedule.at(progress) {
+            1.0 => term.loss(values),
+            weight => term.loss(values).mul_scalar(weight),
+        };
+        self.terms.iter().map(weighted).reduce(|a, b| a + b).expect("an objective has a term")
+    }
+
+    /// The names of the terms, for reports.
+    pub fn describe(&self) -> String {
+        self.terms.iter().map(|(_, term)| term.name()).collect::<Vec<_>>().join(" + ")
+    }
+}

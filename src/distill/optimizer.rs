@@ -1,0 +1,141 @@
+//! burn's optimizers over flat parameters.
+//!
+//! Parameters are rank-1 tensors whatever their shape in the network, so one instance of a burn optimizer serves all of
+//! them. Weight decay applies to matrices and kernels only, not to biases and batch-norm vectors (as usual since He et
+//! al. 2018, <https://arxiv.org/abs/1812.01187>). Gradients are clipped by their global norm (Pascanu et al. 2013,
+//! <https://arxiv.org/abs/1211.5063>); burn clips per tensor, so that is done here.
+
+use super::{OptimizerConfig, Schedule};
+use crate::exec::Network;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{
+    AdamW, AdamWConfig, AdamWState, Optimizer as _, RecordState, Sgd, SgdConfig, SgdState, StateSink, StateSource,
+};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+/// One of burn's optimizers with its state per parameter.
+pub struct Optimizer {
+    kind: Kind,
+    clip_norm: f64,
+    schedule: Schedule,
+}
+
+enum Kind {
+    Sgd { decayed: Sgd, plain: Sgd, states: Vec<Option<SgdState<1>>> },
+    AdamW { decayed: AdamW, plain: AdamW, states: Vec<Option<AdamWState<1>>> },
+}
+
+/// The optimizer's state as named numbers, for checkpoints.
+pub struct StateParts {
+    pub tensors: Vec<(String, Vec<f32>)>,
+    /// Step counters.
+    pub counters: Vec<(String, u64)>,
+}
+
+impl Optimizer {
+    /// A fresh optimizer for `params` parameters.
+    pub fn new(config: OptimizerConfig, clip_norm: f64, schedule: Schedule, params: usize) -> Optimizer {
+        let kind = match config {
+            OptimizerConfig::Sgd { momentum, weight_decay } => {
+                let momentum = MomentumConfig::new().with_momentum(momentum).with_dampening(0.0).with_nesterov(true);
+                let plain = SgdConfig::new().with_momentum(Some(momentum));
+                let decay = WeightDecayConfig::new(weight_decay as f32);
+                let decayed = plain.clone().with_weight_decay(Some(decay));
+                Kind::Sgd { decayed: decayed.build(), plain: plain.build(), states: vec![None; params] }
+            }
+            OptimizerConfig::AdamW { weight_decay } => {
+                let with = |decay: f32| AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay).build();
+                Kind::AdamW { decayed: with(weight_decay as f32), plain: with(0.0), states: vec![None; params] }
+            }
+        };
+        Optimizer { kind, clip_norm, schedule }
+    }
+
+    /// One step at `progress` in 0..=1: clips, then moves every parameter that has a gradient. Returns the gradient's
+    /// norm before clipping; nothing moves when that is not finite.
+    pub fn step(&mut self, network: &mut Network, grads: &mut Gradients, progress: f64) -> f64 {
+        let lr = self.schedule.at(progress);
+        let mut gradients: Vec<Option<Tensor<1>>> =
+            network.params().iter().map(|p| p.tensor.grad_remove(grads)).collect();
+        let squares = gradients.iter().flatten().map(|g| scalar(g.clone().square().sum())).sum::<f64>();
+        let norm = squares.sqrt();
+        if !norm.is_finite() {
+            return norm;
+        }
+        if norm > self.clip_norm {
+            let factor = self.clip_norm / norm;
+            gradients = gradients.into_iter().map(|g| g.map(|g| g.mul_scalar(factor))).collect();
+        }
+        for (index, gradient) in gradients.into_iter().enumerate() {
+            let Some(gradient) = gradient else { continue };
+            let param = &network.params()[index];
+            let (tensor, is_matrix) = (param.tensor.clone().inner(), param.shape.len() > 1);
+            let moved = match &mut self.kind {
+                Kind::Sgd { decayed, plain, states } => {
+                    let optimizer = if is_matrix { decayed } else { plain };
+                    let (moved, state) = optimizer.step(lr, tensor, gradient, states[index].take());
+                    states[index] = state;
+                    moved
+                }
+                Kind::AdamW { decayed, plain, states } => {
+                    let optimizer = if is_matrix { decayed } else { plain };
+                    let (moved, state) = optimizer.step(lr, tensor, gradient, states[index].take());
+                    states[index] = state;
+                    moved
+                }
+            };
+            network.set_param(index, moved);
+        }
+        norm
+    }
+
+    /// The state, to be kept in a checkpoint.
+    pub fn state(&self) -> StateParts {
+        let mut sink = StateSink::default();
+        match &self.kind {
+            Kind::Sgd { states, .. } => flatten(states, &mut sink),
+            Kind::AdamW { states, .. } => flatten(states, &mut sink),
+        }
+        let tensors = sink.tensors.into_iter();
+        let counters = sink.scalars.into_iter();
+        StateParts {
+            tensors: tensors.map(|(name, data)| (name, data.iter::<f32>().collect())).collect(),
+            counters: counters.filter_map(|(name, value)| Some((name, u64::try_from(value).ok()?))).collect(),
+        }
+    }
+
+    /// Takes a state back; parameters without one start afresh.
+    pub fn set_state(&mut self, parts: StateParts, device: &Device) {
+        let scalars: BTreeMap<String, _> = parts.counters.into_iter().map(|(name, n)| (name, n.into())).collect();
+        let mut source = StateSource::new(scalars);
+        for (name, values) in parts.tensors {
+            let count = values.len();
+            source.insert_tensor(name, TensorData::new(values, [count]));
+        }
+        match &mut self.kind {
+            Kind::Sgd { states, .. } => unflatten(states, &mut source, device),
+            Kind::AdamW { states, .. } => unflatten(states, &mut source, device),
+        }
+    }
+}
+
+fn flatten<S: RecordState>(states: &[Option<S>], sink: &mut StateSink) {
+    for (index, state) in states.iter().enumerate() {
+        if let Some(state) = state {
+            state.state_flatten(&index.to_string(), sink);
+        }
+    }
+}
+
+fn unflatten<S: RecordState>(states: &mut [Option<S>], source: &mut StateSource, device: &Device) {
+    for (index, state) in states.iter_mut().enumerate() {
+        let prefix = index.to_string();
+        *state = if source.has_under(&prefix) { S::state_unflatten(&prefix, source, device) } else { None };
+    }
+}
+
+fn scalar(tensor: Tensor<1>) -> f64 {
+    tensor.into_data().iter::<f64>().next().unwrap_or(0.0)
+}

@@ -1,0 +1,269 @@
+use super::*;
+use crate::data::{Augment, Layout, Preprocess, Samples};
+use crate::graph::{Builder, Dim, Graph, Op, Tensor as HostTensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+fn matrix(rows: &[[f32; 3]]) -> Tensor<2> {
+    let data = rows.concat();
+    Tensor::from_data(TensorData::new(data, [rows.len(), 3]), &Device::flex())
+}
+
+fn values(student: &[[f32; 3]], teacher: &[[f32; 3]], labels: &[i64]) -> StepValues {
+    StepValues {
+        student_logits: matrix(student),
+        teacher_logits: Some(matrix(teacher)),
+        labels: Tensor::<1, Int>::from_data(TensorData::new(labels.to_vec(), [labels.len()]), &Device::flex()),
+        lottery: (0..labels.len()).map(|i| i as f32 / labels.len() as f32).collect(),
+    }
+}
+
+fn number(loss: Tensor<1>) -> f64 {
+    loss.into_data().iter::<f64>().next().unwrap()
+}
+
+fn softmax(row: &[f32; 3], t: f64) -> Vec<f64> {
+    let e: Vec<f64> = row.iter().map(|&v| (f64::from(v) / t).exp()).collect();
+    e.iter().map(|v| v / e.iter().sum::<f64>()).collect()
+}
+
+const STUDENT: [[f32; 3]; 2] = [[1.0, -2.0, 0.5], [0.1, 0.2, 3.0]];
+const TEACHER: [[f32; 3]; 2] = [[4.0, 0.0, -1.0], [-2.0, 1.0, 2.5]];
+
+fn expected(alpha: f64, t: f64, shown: [f64; 2]) -> f64 {
+    let labels = [0, 1];
+    let mut total = 0.0;
+    for i in 0..2 {
+        let (p_t, p_s) = (softmax(&TEACHER[i], t), softmax(&STUDENT[i], t));
+        let kl: f64 = p_t.iter().zip(&p_s).map(|(a, b)| a * (a / b).ln()).sum();
+        let ce = -softmax(&STUDENT[i], 1.0)[labels[i]].ln();
+        total += (1.0 - alpha) * ce * shown[i] + alpha * t * t * kl;
+    }
+    total / 2.0
+}
+
+#[test]
+fn soft_label_is_the_published_formula() {
+    let v = values(&STUDENT, &TEACHER, &[0, 1]);
+    for (alpha, temperature) in [(0.9, 4.0), (0.5, 1.0), (0.0, 4.0), (1.0, 2.0)] {
+        let term = SoftLabel { alpha, temperature, strip_labels: 0.0 };
+        let (got, want) = (number(term.loss(&v)), expected(alpha, temperature, [1.0, 1.0]));
+        assert!((got - want).abs() < 1e-5, "α {alpha}, T {temperature}: {got} against {want}");
+    }
+}
+
+#[test]
+fn stripped_labels_leave_the_teacher_alone() {
+    let v = values(&STUDENT, &TEACHER, &[0, 1]);
+    let term = SoftLabel { alpha: 0.5, temperature: 2.0, strip_labels: 0.4 };
+    let (got, want) = (number(term.loss(&v)), expected(0.5, 2.0, [0.0, 1.0]));
+    assert!((got - want).abs() < 1e-5, "{got} against {want}");
+}
+
+#[test]
+fn hard_label_is_cross_entropy() {
+    let v = values(&STUDENT, &TEACHER, &[0, 1]);
+    let (got, want) = (number(HardLabel.loss(&v)), expected(0.0, 1.0, [1.0, 1.0]));
+    assert!((got - want).abs() < 1e-5, "{got} against {want}");
+}
+
+#[test]
+fn an_objective_sums_weighted_terms_and_reads_what_they_read() {
+    let v = values(&STUDENT, &TEACHER, &[0, 1]);
+    let soft = SoftLabel { alpha: 1.0, temperature: 1.0, strip_labels: 0.0 };
+    let objective = Objective::new(vec![
+        (Schedule::Linear { from: 0.0, to: 2.0 }, Box::new(soft)),
+        (Schedule::Constant(0.5), Box::new(HardLabel)),
+    ]);
+    let want = 1.0 * expected(1.0, 1.0, [1.0, 1.0]) + 0.5 * expected(0.0, 1.0, [1.0, 1.0]);
+    assert!((number(objective.loss(&v, 0.5)) - want).abs() < 1e-5);
+    assert_eq!(objective.reads(), Reads { labels: true, teacher_logits: true });
+}
+
+#[test]
+fn schedules_meet_their_ends() {
+    let cosine = Schedule::Cosine { from: 0.1, to: 0.01, warmup: 0.1 };
+    assert_eq!(cosine.at(0.0), 0.0);
+    assert!((cosine.at(0.05) - 0.05).abs() < 1e-12);
+    assert!((cosine.at(0.1) - 0.1).abs() < 1e-12);
+    assert!((cosine.at(0.55) - 0.055).abs() < 1e-12);
+    assert!((cosine.at(1.0) - 0.01).abs() < 1e-12);
+    assert_eq!(Schedule::Linear { from: 1.0, to: 3.0 }.at(0.5), 2.0);
+}
+
+/// Images of 6×6 whose class is the quadrant that is bright.
+fn quadrants(count: usize) -> Samples {
+    let mut pixels = Vec::new();
+    let mut labels = Vec::new();
+    for i in 0..count {
+        let class = i % 4;
+        for y in 0..6 {
+            for x in 0..6 {
+                let noise = ((i * 31 + y * 17 + x * 7) * 2_654_435_761 % 97) as u8;
+                pixels.push(if (y / 3) * 2 + x / 3 == class { 90 + noise } else { noise });
+            }
+        }
+        labels.push(class as u16);
+    }
+    Samples { shape: [6, 6, 1], pixels, labels }
+}
+
+fn small_network() -> Graph {
+    let mut b = Builder::new("small");
+    let x = b.input("x", &[Dim::Batch, Dim::Fixed(1), Dim::Fixed(6), Dim::Fixed(6)]);
+    let wave = |n: usize| (0..n).map(|i| ((i * 37 % 19) as f32 / 19.0 - 0.5) * 0.6).collect::<Vec<f32>>();
+    let conv = b.conv2d("conv", x, HostTensor::f32([4, 1, 3, 3], wave(36)), vec![0.0; 4], (1, 1, 1)).unwrap();
+    let relu = b.node("relu", Op::Relu, &[conv]).unwrap();
+    let flat = b.node("flat", Op::Flatten { axis: 1 }, &[relu]).unwrap();
+    let w = b.constant("w", HostTensor::f32([4, 144], wave(576)));
+    let bias = b.constant("b", HostTensor::f32([4], vec![0.0; 4]));
+    let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    let logits = b.node("logits", gemm, &[flat, w, bias]).unwrap();
+    let mut graph = b.finish(&[logits]);
+    crate::pass::insert_batch_norm(&mut graph);
+    graph
+}
+
+/// Knows the class and says so mildly.
+struct Oracle<'a>(&'a Samples);
+
+impl TeacherLogits for Oracle<'_> {
+    fn read(&self, sample: usize, _view: usize, out: &mut [f32]) {
+        out.fill(-1.0);
+        out[usize::from(self.0.labels[sample])] = 2.0;
+    }
+}
+
+fn preprocess() -> Preprocess {
+    Preprocess { layout: Layout::Nchw, scale: 1.0 / 255.0, mean: vec![0.3], std: vec![0.3] }
+}
+
+fn config() -> Config {
+    Config { epochs: 3, batch_size: 16, lr: 0.05, views: 2, seed: 5, ..Config::default() }
+}
+
+struct Setting {
+    samples: Samples,
+    train: Vec<usize>,
+    validation: Vec<usize>,
+    preprocess: Preprocess,
+    augment: Augment,
+}
+
+impl Setting {
+    fn new() -> Setting {
+        let (samples, preprocess) = (quadrants(320), preprocess());
+        Setting {
+            samples,
+            train: (0..256).collect(),
+            validation: (256..320).collect(),
+            preprocess,
+            augment: Augment { shift: 0, flip: false },
+        }
+    }
+
+    fn train(
+        &self,
+        config: &Config,
+        checkpoint: &std::path::Path,
+        on: &mut dyn FnMut(Event),
+    ) -> Result<Trained, Error> {
+        let oracle = Oracle(&self.samples);
+        let set = TrainingSet {
+            samples: &self.samples,
+            train: &self.train,
+            validation: &self.validation,
+            preprocess: &self.preprocess,
+            augment: &self.augment,
+            teacher: Some(&oracle),
+        };
+        train(&small_network(), &set, config, &Device::flex(), checkpoint, on)
+    }
+
+    fn accuracy(&self, graph: &Graph) -> f64 {
+        let network = crate::exec::Network::new(graph, &Device::flex()).unwrap();
+        evaluate(&network, &self.samples, &self.validation, &self.preprocess, &Device::flex()).unwrap().0
+    }
+}
+
+#[test]
+fn training_learns_with_every_optimizer_and_method() {
+    let setting = Setting::new();
+    let start = setting.accuracy(&small_network());
+    let adamw = OptimizerConfig::AdamW { weight_decay: 1e-4 };
+    let settings =
+        [config(), Config { method: Method::HardLabel, ..config() }, Config { optimizer: adamw, lr: 0.01, ..config() }];
+    for config in settings {
+        let folder = tempfile::tempdir().unwrap();
+        let trained = setting.train(&config, &folder.path().join("c"), &mut |_| ()).unwrap();
+        let end = setting.accuracy(&trained.graph);
+        assert!(end > 0.95 && end > start + 0.3, "{:?}: from {start} to {end}", config.method);
+        assert_eq!(trained.steps, 3 * 16);
+    }
+}
+
+#[test]
+fn a_run_picked_up_anywhere_ends_with_the_same_bytes() {
+    let setting = Setting::new();
+    for optimizer in [config().optimizer, OptimizerConfig::AdamW { weight_decay: 0.01 }] {
+        let config = Config { optimizer, ..config() };
+        let folder = tempfile::tempdir().unwrap();
+        let whole = setting.train(&config, &folder.path().join("whole"), &mut |_| ()).unwrap();
+        // Keep the checkpoint as it was after the second epoch, and go on from there.
+        let (running, kept) = (folder.path().join("running"), folder.path().join("kept"));
+        let mut epochs = 0;
+        setting
+            .train(&config, &running, &mut |event| match event {
+                Event::Step { done: 33, .. } => drop(std::fs::copy(&running, &kept).unwrap()),
+                Event::Epoch(_) => epochs += 1,
+                Event::Step { .. } => (),
+            })
+            .unwrap();
+        assert_eq!(epochs, 3);
+        let mut epochs = 0;
+        let resumed =
+            setting.train(&config, &kept, &mut |e| epochs += usize::from(matches!(e, Event::Epoch(_)))).unwrap();
+        assert_eq!(epochs, 1, "two epochs were already done");
+        assert_eq!(resumed.history, whole.history);
+        assert_eq!(crate::onnx::export(&resumed.graph).unwrap(), crate::onnx::export(&whole.graph).unwrap());
+    }
+}
+
+#[test]
+fn a_loss_that_explodes_stops_with_the_last_good_checkpoint_kept() {
+    let setting = Setting::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c");
+    let config = Config { lr: 1e30, warmup: 0.0, clip_norm: 1e30, ..config() };
+    let error = setting.train(&config, &file, &mut |_| ()).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { .. }), "{error}");
+    assert!(error.to_string().contains("lower --lr"), "{error}");
+    for (name, values) in Checkpoint::load(&file).unwrap().map(|c| c.network).unwrap_or_default() {
+        assert!(values.iter().all(|v| v.is_finite()), "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_an_error_and_not_a_fresh_start() {
+    let setting = Setting::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c");
+    setting.train(&config(), &file, &mut |_| ()).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let error = setting.train(&config(), &file, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("remove it"), "{error}");
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_by_name() {
+    let setting = Setting::new();
+    let folder = tempfile::tempdir().unwrap();
+    for (config, word) in [
+        (Config { lr: 0.0, ..config() }, "--lr"),
+        (Config { batch_size: 1000, ..config() }, "--batch-size"),
+        (Config { epochs: 0, ..config() }, "--epochs"),
+    ] {
+        let error = setting.train(&config, &folder.path().join("c"), &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
