@@ -1,1 +1,3 @@
 //! Program → generated crate; Graph → NNEF.
+
+pub mod nnef;

@@ -1,0 +1,140 @@
+//! A float student as NNEF, the Khronos exchange format, in the dialect of tract.
+//!
+//! In: the student's ONNX file. Out: a gzipped tar that tract-core and tract-nnef read without any ONNX code, which is
+//! what a small program on a board wants. tract's *decluttered* model is written: normalised, but without the
+//! operators that its optimiser makes for one machine.
+
+use crate::graph::{Dim, Tensor};
+use flate2::{Compression, GzBuilder};
+use tract_nnef::internal::TractResult;
+use tract_nnef::prelude::*;
+
+/// Why there is no NNEF file, or none that works.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NnefError {
+    /// tract does not take the ONNX file, or has no NNEF for an operator.
+    #[error("the student cannot be written as NNEF: {what}; leave nnef out of --emit")]
+    Write { what: String },
+    /// The file does not load or run.
+    #[error("the NNEF file does not run: {what}")]
+    Run { what: String },
+}
+
+/// The ONNX model with one input as `.nnef.tgz`; input and output keep their names. The same model gives the same
+/// bytes.
+///
+/// `input` is the input's shape; [`Dim::Batch`] stays symbolic.
+///
+/// # Errors
+/// Names the operator that tract cannot read or write.
+pub fn nnef(onnx_model: &[u8], input: &[Dim]) -> Result<Vec<u8>, NnefError> {
+    let write = || -> TractResult<Vec<u8>> {
+        use tract_onnx::prelude::{Framework, InferenceFact, InferenceModelExt};
+        let mut bytes = onnx_model;
+        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let mut model = onnx.model_for_read(&mut bytes)?;
+        let batch = model.symbols.sym("batch");
+        let shape: TVec<TDim> = input
+            .iter()
+            .map(|dim| match dim {
+                Dim::Fixed(n) => TDim::from(*n as i64),
+                Dim::Batch => batch.clone().into(),
+            })
+            .collect();
+        model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape))?;
+        let mut model = model.into_typed()?.into_decluttered()?;
+        for outlet in model.output_outlets()?.to_vec() {
+            // NNEF names results after the nodes that make them.
+            if let (0, Some(name)) = (outlet.slot, model.outlet_label(outlet).map(str::to_string)) {
+                model.rename_node(outlet.node, &name)?;
+            }
+        }
+        // Who made the ONNX file is said elsewhere, and would be all that differs between two equal students.
+        model.properties.clear();
+        let mut tar = Vec::new();
+        let mut framework = tract_nnef::nnef();
+        // Names such as "/head/Gemm" stay whole, and so distinct; tract's reader always takes them.
+        framework.allow_extended_identifier_syntax(true);
+        framework.write_to_tar_with_config(&model, &mut tar, false, true)?;
+        // No time and no name in the header.
+        let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
+        std::io::Write::write_all(&mut gzip, &tar)?;
+        Ok(gzip.finish()?)
+    };
+    write().map_err(|e| NnefError::Write { what: format!("{e:#}") })
+}
+
+/// The first output for one input, computed from the NNEF file by tract-core and tract-nnef alone, as a board would.
+///
+/// # Errors
+/// When the file does not load, or does not take this input.
+pub fn reload_and_run(nnef: &[u8], input: &Tensor) -> Result<Tensor, NnefError> {
+    let run = || -> TractResult<Tensor> {
+        let mut bytes = nnef;
+        let mut model = tract_nnef::nnef().model_for_read(&mut bytes)?;
+        let shape: TVec<TDim> = input.shape.iter().map(|&n| TDim::from(n as i64)).collect();
+        let declared = model.input_fact(0)?.shape.to_tvec();
+        if declared.len() == shape.len() && declared.iter().zip(&shape).any(|(d, s)| d != s) {
+            let symbols = declared.iter().zip(&shape).filter_map(|(d, s)| match d {
+                TDim::Sym(symbol) => Some((symbol.clone(), s.clone())),
+                _ => None,
+            });
+            model = model.set_symbols(&symbols.collect())?;
+        }
+        let plan = model.into_optimized()?.into_runnable()?;
+        let values = tract_nnef::prelude::Tensor::from_shape(&input.shape, &input.to_f32())?;
+        let outputs = plan.run(tvec!(values.into()))?;
+        let output = outputs[0].cast_to::<f32>()?;
+        let values = output.to_plain_array_view::<f32>()?.iter().copied().collect();
+        Ok(Tensor::f32(output.shape(), values))
+    };
+    run().map_err(|e| NnefError::Run { what: format!("{e:#}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Layout, Preprocess, load};
+    use crate::teacher::{self, EngineChoice};
+    use std::path::Path;
+
+    fn images(n: usize) -> Tensor {
+        let data = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/data"), None).unwrap();
+        let preprocess = Preprocess { layout: Layout::Nchw, scale: 1.0 / 255.0, mean: vec![0.286], std: vec![0.353] };
+        preprocess.batch(&data.test, &(0..n).collect::<Vec<_>>(), None)
+    }
+
+    fn shape(batch: Dim) -> [Dim; 4] {
+        [batch, Dim::Fixed(1), Dim::Fixed(28), Dim::Fixed(28)]
+    }
+
+    #[test]
+    fn the_reloaded_network_answers_as_the_onnx_file() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/teacher.onnx");
+        let model = std::fs::read(&path).unwrap();
+        let teacher = teacher::open(&path, &[], EngineChoice::Tract).unwrap();
+        for (dim, n) in [(Dim::Batch, 5), (Dim::Fixed(1), 1)] {
+            let file = nnef(&model, &shape(dim)).unwrap();
+            assert_eq!(file, nnef(&model, &shape(dim)).unwrap(), "two runs, other bytes");
+            let (input, wanted) = (images(n), teacher.run(&images(n)).unwrap().outputs.remove(0));
+            let got = reload_and_run(&file, &input).unwrap();
+            assert_eq!(got.shape, wanted.shape);
+            let worst = got.to_f32().iter().zip(wanted.to_f32().iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-4, "they differ by {worst}");
+
+            let mut bytes = file.as_slice();
+            let reloaded = tract_nnef::nnef().model_for_read(&mut bytes).unwrap();
+            assert_eq!(reloaded.node(reloaded.input_outlets().unwrap()[0].node).name, "image");
+            let output = reloaded.output_outlets().unwrap()[0];
+            assert_eq!(reloaded.outlet_label(output), Some("logits"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_or_run_is_an_error() {
+        assert!(matches!(nnef(b"no model", &shape(Dim::Batch)), Err(NnefError::Write { .. })));
+        assert!(matches!(reload_and_run(b"no file", &images(1)), Err(NnefError::Run { .. })));
+        assert!(matches!(reload_and_run(&[], &images(1)), Err(NnefError::Run { .. })));
+    }
+}

@@ -1,0 +1,115 @@
+//! The model file, as the engines get it.
+
+use super::Error;
+use super::chunks::Input;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use tract_onnx::pb;
+use tract_onnx::prelude::Framework;
+
+/// An ONNX file, and which of its values are wanted.
+pub(super) struct Model {
+    /// For messages.
+    pub name: String,
+    /// Where external weights are looked for.
+    pub folder: PathBuf,
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// The same, decoded.
+    pub proto: pb::ModelProto,
+    /// The one input.
+    pub input: Input,
+    /// The names of its outputs.
+    pub outputs: Vec<String>,
+    /// The names of the values asked for beside them.
+    pub taps: Vec<String>,
+}
+
+impl Model {
+    pub fn read(path: &Path, taps: &[String]) -> Result<Model, Error> {
+        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let proto = decode(path, &bytes)?;
+        let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
+        let name = path.display().to_string();
+        let input = input(path, &name, &proto)?;
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Model { name, folder, bytes, proto, input, outputs, taps: taps.to_vec() })
+    }
+
+    /// The names of every value the engine is asked for: outputs, then taps.
+    pub fn wanted(&self) -> Vec<String> {
+        self.outputs.iter().chain(&self.taps).cloned().collect()
+    }
+
+    /// The file with the taps among its outputs.
+    pub fn with_taps(&self) -> Result<Cow<'_, [u8]>, Error> {
+        let hidden: Vec<String> = self.taps.iter().filter(|t| !self.outputs.contains(t)).cloned().collect();
+        if hidden.is_empty() {
+            return Ok(Cow::Borrowed(&self.bytes));
+        }
+        match crate::onnx::with_outputs(&self.bytes, &hidden) {
+            Ok(bytes) => Ok(Cow::Owned(bytes)),
+            Err(source) => {
+                let names = hidden.join("\", \"");
+                Err(Error::Taps { model: self.name.clone(), names, what: source.to_string() })
+            }
+        }
+    }
+}
+
+/// The BLAKE3 hash of a model: of the file, and of the files of external weights it names.
+///
+/// # Errors
+/// When a file cannot be read or the model is not ONNX.
+pub fn content_hash(path: &Path) -> Result<String, Error> {
+    let read = |path: &Path| crate::files::hash_file(path).map_err(|source| Error::Read { path: path.into(), source });
+    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let proto = decode(path, &bytes)?;
+    let mut external: Vec<&str> = proto
+        .graph
+        .iter()
+        .flat_map(|g| &g.initializer)
+        .flat_map(|t| &t.external_data)
+        .filter(|entry| entry.key == "location")
+        .map(|entry| entry.value.as_str())
+        .collect();
+    external.sort_unstable();
+    external.dedup();
+    let mut text = crate::files::hash(&bytes);
+    for location in external {
+        let file = path.parent().unwrap_or(Path::new("")).join(location);
+        text.push_str(&format!("\n{location} {}", read(&file)?));
+    }
+    Ok(crate::files::hash(text.as_bytes()))
+}
+
+fn decode(path: &Path, mut bytes: &[u8]) -> Result<pb::ModelProto, Error> {
+    let not_onnx = |what: String| Error::NotOnnx { path: path.into(), what };
+    let proto =
+        tract_onnx::onnx().proto_model_for_read(&mut bytes).map_err(|e| not_onnx(format!("{e}; write it again")))?;
+    match &proto.graph {
+        Some(graph) if !graph.output.is_empty() => Ok(proto),
+        _ => Err(not_onnx("it holds no network; write it again".into())),
+    }
+}
+
+fn input(path: &Path, model: &str, proto: &pb::ModelProto) -> Result<Input, Error> {
+    use pb::tensor_shape_proto::dimension::Value;
+    use pb::type_proto;
+    let graph = proto.graph.iter();
+    // Files of IR version 3 list their weights among the inputs.
+    let inputs: Vec<_> =
+        graph.flat_map(|g| g.input.iter().filter(|i| !g.initializer.iter().any(|t| t.name == i.name))).collect();
+    let [input] = inputs[..] else {
+        return Err(Error::Inputs { path: path.into(), count: inputs.len() });
+    };
+    let shape = input.r#type.as_ref().and_then(|t| t.value.as_ref()).and_then(|value| match value {
+        type_proto::Value::TensorType(tensor) => tensor.shape.as_ref(),
+    });
+    let extent = |value: &Option<Value>| match value {
+        Some(Value::DimValue(n)) => usize::try_from(*n).ok(),
+        _ => None,
+    };
+    let shape = shape.map(|s| s.dim.iter().map(|d| extent(&d.value)).collect());
+    Ok(Input { model: model.into(), name: input.name.clone(), shape })
+}

@@ -1,0 +1,117 @@
+//! ONNX Runtime, through a library of the machine (<https://onnxruntime.ai>).
+
+use super::chunks::{self, Input};
+use super::file::Model;
+use super::{Answers, Error, Teacher, library};
+use crate::graph::{Data, Tensor};
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{TensorElementType, TensorRef, ValueType};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+/// Samples per call: enough to keep every thread busy, few enough to stay in the caches.
+const CHUNK: usize = 64;
+
+/// A teacher run by ONNX Runtime.
+pub(super) struct OnnxRuntime {
+    engine: String,
+    input: Input,
+    names: Vec<String>,
+    outputs: usize,
+    session: Mutex<Session>,
+}
+
+impl OnnxRuntime {
+    pub fn open(model: &Model) -> Result<OnnxRuntime, Error> {
+        let library = library::get().map_err(|why| Error::NoLibrary { what: why.into() })?;
+        let fail = |what: String| Error::Engine { engine: library.engine.clone(), model: model.name.clone(), what };
+        let bytes = model.with_taps()?;
+        let session = catch_unwind(AssertUnwindSafe(|| session(library, &model.folder.to_string_lossy(), &bytes)))
+            .map_err(|_| fail("it panicked while loading".into()))?
+            .map_err(|e| fail(e.to_string()))?;
+        Ok(OnnxRuntime {
+            engine: library.engine.clone(),
+            input: model.input.clone(),
+            names: model.wanted(),
+            outputs: model.outputs.len(),
+            session: Mutex::new(session),
+        })
+    }
+
+    fn call(&self, piece: &Tensor) -> Result<Vec<Tensor>, ort::Error> {
+        let shape = piece.shape.clone();
+        let input: SessionInputValue = match &piece.data {
+            Data::F32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+            Data::I8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+            Data::U8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+            Data::I32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+            Data::I64(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+            Data::Bool(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+        };
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs = session.run(vec![(self.input.name.as_str(), input)])?;
+        self.names.iter().map(|name| read(name, outputs.get(name))).collect()
+    }
+}
+
+/// A session of fixed, deterministic settings.
+fn session(library: &library::Loaded, folder: &str, bytes: &[u8]) -> Result<Session, ort::Error> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let builder = Session::builder(&library.environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        .with_deterministic_compute(true)?;
+    // A model given as bytes has no folder of its own to find external weights in.
+    let folder = if folder.is_empty() { "." } else { folder };
+    builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?.commit_from_memory(bytes)
+}
+
+/// An output as `f32`.
+fn read(name: &str, value: Option<&ort::value::DynValue>) -> Result<Tensor, ort::Error> {
+    let value = value.ok_or_else(|| ort::Error::new(format!("it did not answer with \"{name}\"")))?;
+    let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
+        return Err(ort::Error::new(format!("\"{name}\" is not a tensor")));
+    };
+    let shape: Vec<usize> = shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).collect();
+    macro_rules! widen {
+        ($t:ty, $f:expr) => {
+            value.try_extract_tensor::<$t>()?.1.iter().map($f).collect::<Vec<f32>>()
+        };
+    }
+    let values = match ty {
+        TensorElementType::Float32 => value.try_extract_tensor::<f32>()?.1.to_vec(),
+        TensorElementType::Float64 => widen!(f64, |&x| x as f32),
+        TensorElementType::Int64 => widen!(i64, |&x| x as f32),
+        TensorElementType::Int32 => widen!(i32, |&x| x as f32),
+        TensorElementType::Int8 => widen!(i8, |&x| f32::from(x)),
+        TensorElementType::Uint8 => widen!(u8, |&x| f32::from(x)),
+        TensorElementType::Bool => widen!(bool, |&x| f32::from(u8::from(x))),
+        other => return Err(ort::Error::new(format!("\"{name}\" is of type {other}, which is not read"))),
+    };
+    Ok(Tensor::f32(shape, values))
+}
+
+impl Teacher for OnnxRuntime {
+    fn engine(&self) -> &str {
+        &self.engine
+    }
+
+    fn taps(&self) -> &[String] {
+        &self.names[self.outputs..]
+    }
+
+    fn run(&self, batch: &Tensor) -> Result<Answers, Error> {
+        let size = self.input.chunk(batch, CHUNK)?;
+        let answers: Result<Vec<Vec<Tensor>>, ort::Error> =
+            chunks::cut(batch, size).iter().map(|piece| self.call(piece)).collect();
+        let answers = answers.map_err(|e| Error::Engine {
+            engine: self.engine.clone(),
+            model: self.input.model.clone(),
+            what: e.to_string(),
+        })?;
+        let n = batch.shape[0];
+        chunks::join(&self.input.model, &self.engine, &self.names, self.outputs, answers, size, n)
+    }
+}

@@ -1,0 +1,43 @@
+use super::{Error, Teacher};
+use crate::data::{Preprocess, Samples};
+use crate::graph::Tensor;
+
+/// Samples handed to the teacher at once: bounds memory, and is a multiple of every engine's chunk.
+pub(super) const BATCH: usize = 256;
+
+/// What the teacher's first output says about the samples as they are: `[samples, …]`.
+///
+/// # Errors
+/// As [`Teacher::run`].
+pub fn logits(teacher: &dyn Teacher, samples: &Samples, preprocess: &Preprocess) -> Result<Tensor, Error> {
+    let mut values = Vec::new();
+    let mut shape = vec![0];
+    for start in (0..samples.len()).step_by(BATCH) {
+        let indices: Vec<usize> = (start..samples.len().min(start + BATCH)).collect();
+        let answers = teacher.run(&preprocess.batch(samples, &indices, None))?;
+        let Some(first) = answers.outputs.first() else {
+            return Err(Error::Logits { what: "the teacher has no output".into() });
+        };
+        values.extend_from_slice(&first.to_f32());
+        shape = first.shape.clone();
+    }
+    shape[0] = samples.len();
+    Ok(Tensor::f32(shape, values))
+}
+
+/// The class the teacher gives each sample: where its first output is largest, the first such place in a tie.
+///
+/// # Errors
+/// As [`Teacher::run`].
+pub fn predict(teacher: &dyn Teacher, samples: &Samples, preprocess: &Preprocess) -> Result<Vec<u16>, Error> {
+    let logits = logits(teacher, samples, preprocess)?;
+    let classes: usize = logits.shape[1..].iter().product();
+    let best = |row: &[f32]| row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best });
+    Ok(logits.to_f32().chunks_exact(classes.max(1)).map(|row| best(row) as u16).collect())
+}
+
+/// The share of samples whose predicted class is their label, 0 to 1.
+pub fn accuracy(predicted: &[u16], samples: &Samples) -> f64 {
+    let right = predicted.iter().zip(&samples.labels).filter(|(p, l)| p == l).count();
+    right as f64 / samples.len().max(1) as f64
+}

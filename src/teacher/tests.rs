@@ -1,0 +1,336 @@
+use super::*;
+use crate::data::{Augment, Dataset, Layout, Preprocess, Samples, Sidecar, View};
+use crate::graph::Tensor;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn fashion() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/teacher.onnx")
+}
+
+fn fashion_data() -> (Dataset, Preprocess) {
+    let sidecar = Sidecar::find(&fashion()).unwrap().unwrap();
+    let data = crate::data::load(&sidecar.data.unwrap(), sidecar.classes.as_deref()).unwrap();
+    (data, sidecar.preprocess)
+}
+
+/// What ONNX Runtime 1.22.0 answers to the first test image, from Python.
+const FIRST_IMAGE: [f32; 10] = [
+    -0.136_585_95,
+    -1.443_115_8,
+    -2.311_175_8,
+    -2.563_261_5,
+    -1.530_039_7,
+    -1.508_093_4,
+    -1.872_445_2,
+    2.821_707_5,
+    -1.649_417,
+    10.161_608,
+];
+
+fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
+    assert_eq!(a.len(), b.len());
+    let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= tolerance, "they differ by {worst}");
+}
+
+fn check_engine(teacher: &dyn Teacher) {
+    let (data, preprocess) = fashion_data();
+    // 245 of the first 256, counted with onnxruntime in Python: 95.7%.
+    let slice = data.test.select(&(0..256).collect::<Vec<_>>());
+    let answers = logits(teacher, &slice, &preprocess).unwrap();
+    assert_eq!(answers.shape, [256, 10]);
+    assert_close(&answers.to_f32()[..10], &FIRST_IMAGE, 1e-4);
+    let predicted = predict(teacher, &slice, &preprocess).unwrap();
+    assert_eq!(predicted.iter().zip(&slice.labels).filter(|(p, l)| p == l).count(), 245);
+    assert_eq!(accuracy(&predicted, &slice), 245.0 / 256.0);
+}
+
+#[test]
+fn tract_answers_as_the_network_was_trained_to() {
+    let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
+    assert_eq!(teacher.engine(), format!("tract {}", tract::VERSION));
+    check_engine(teacher.as_ref());
+}
+
+#[test]
+fn the_version_of_tract_is_the_one_built_in() {
+    let lock = include_str!("../../Cargo.lock");
+    assert!(lock.contains(&format!("name = \"tract-onnx\"\nversion = \"{}\"", tract::VERSION)));
+}
+
+#[test]
+fn onnx_runtime_answers_as_the_network_was_trained_to() {
+    let tap = "/stem/stem.2/Relu_output_0".to_string();
+    match open(&fashion(), std::slice::from_ref(&tap), EngineChoice::OnnxRuntime) {
+        Err(Error::NoLibrary { what }) => eprintln!("skipped: no ONNX Runtime ({what}); set ORT_DYLIB_PATH"),
+        Err(e) => panic!("{e}"),
+        Ok(teacher) => {
+            assert!(teacher.engine().starts_with("ONNX Runtime 1."), "{}", teacher.engine());
+            check_engine(teacher.as_ref());
+            let (data, preprocess) = fashion_data();
+            let batch = preprocess.batch(&data.test, &[0, 1, 2], None);
+            let tract = open(&fashion(), &[tap], EngineChoice::Tract).unwrap();
+            let (a, b) = (teacher.run(&batch).unwrap(), tract.run(&batch).unwrap());
+            assert_eq!(a.taps[0].shape, b.taps[0].shape);
+            assert_close(&a.taps[0].to_f32(), &b.taps[0].to_f32(), 1e-4);
+        }
+    }
+}
+
+#[test]
+fn auto_always_finds_an_engine() {
+    let teacher = open(&fashion(), &[], EngineChoice::Auto).unwrap();
+    // Whichever it is, it says why it is not the faster one.
+    assert_eq!(teacher.engine().starts_with("tract"), teacher.note().is_some());
+}
+
+#[test]
+fn taps_come_beside_the_outputs_and_may_be_outputs() {
+    let names = ["/body/body.0/Add_output_0".to_string(), "logits".to_string()];
+    let teacher = open(&fashion(), &names, EngineChoice::Tract).unwrap();
+    assert_eq!(teacher.taps(), names);
+    let (data, preprocess) = fashion_data();
+    let answers = teacher.run(&preprocess.batch(&data.test, &[0, 1, 2], None)).unwrap();
+    assert_eq!((answers.outputs.len(), answers.taps.len()), (1, 2));
+    assert_eq!(answers.taps[1], answers.outputs[0]);
+    assert_eq!(answers.taps[0].shape[0], 3);
+    assert_eq!(answers.taps[0].shape.len(), 4);
+
+    let absent = open(&fashion(), &["nothing".to_string()], EngineChoice::Tract).err().unwrap().to_string();
+    assert!(absent.contains("\"nothing\"") && absent.contains("teacher.onnx"), "{absent}");
+}
+
+#[test]
+fn answers_depend_neither_on_cores_nor_on_the_rest_of_the_batch() {
+    let (data, preprocess) = fashion_data();
+    let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
+    let batch = preprocess.batch(&data.test, &(0..37).collect::<Vec<_>>(), None);
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| teacher.run(&batch).unwrap())
+    };
+    let one = on(1);
+    assert_eq!(one, on(3));
+    let alone = teacher.run(&preprocess.batch(&data.test, &[36], None)).unwrap();
+    assert_close(&alone.outputs[0].to_f32(), &one.outputs[0].to_f32()[360..], 1e-4);
+}
+
+#[test]
+fn a_batch_of_another_shape_is_refused() {
+    let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
+    for shape in [vec![2, 3, 28, 28], vec![2, 784], vec![0, 1, 28, 28], vec![]] {
+        let batch = Tensor::f32(shape.clone(), vec![0.0; shape.iter().product()]);
+        let message = teacher.run(&batch).unwrap_err().to_string();
+        assert!(message.contains("\"image\" is") && message.contains(&format!("{shape:?}")), "{message}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_number_is_an_error() {
+    let rows = |values: [f32; 6]| vec![vec![Tensor::f32([3, 2], values.to_vec())]];
+    let join = |values, n| chunks::join("net.onnx", "engine", &["logits".to_string()], 1, rows(values), 3, n);
+    let message = join([0.0, 1.0, 2.0, f32::NAN, 4.0, 5.0], 3).unwrap_err().to_string();
+    assert!(message.contains("\"logits\" is NaN for sample 1") && message.contains("net.onnx"), "{message}");
+    assert!(join([0.0, 1.0, 2.0, 3.0, f32::INFINITY, 5.0], 3).is_err());
+    // What stands in the rows that only fill the chunk is nobody's answer.
+    assert_eq!(join([0.0, 1.0, 2.0, 3.0, f32::NAN, 5.0], 2).unwrap().outputs[0].shape, [2, 2]);
+}
+
+#[test]
+fn files_that_are_no_models_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(fashion()).unwrap();
+    let cases: [(&str, &[u8]); 4] = [
+        ("text.onnx", b"hello, I am a text file"),
+        ("empty.onnx", b""),
+        ("half.onnx", &whole[..whole.len() / 2]),
+        ("zeros.onnx", &[0; 64]),
+    ];
+    for (name, bytes) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let message = open(&path, &[], EngineChoice::Auto).err().unwrap().to_string();
+        assert!(message.contains(name) && message.contains("not an ONNX model"), "{message}");
+    }
+    assert!(matches!(open(&folder.path().join("absent.onnx"), &[], EngineChoice::Auto), Err(Error::Read { .. })));
+}
+
+#[test]
+fn the_content_hash_covers_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.onnx");
+    std::fs::copy(fashion(), &copy).unwrap();
+    assert_eq!(content_hash(&copy).unwrap(), content_hash(&fashion()).unwrap());
+    let mut bytes = std::fs::read(&copy).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&copy, bytes).unwrap();
+    assert_ne!(content_hash(&copy).unwrap(), content_hash(&fashion()).unwrap());
+}
+
+/// Answers with the input twice, negated the second time, and counts the samples it sees; fails from some sample on.
+struct Echo {
+    seen: AtomicUsize,
+    until: usize,
+}
+
+impl Echo {
+    fn until(until: usize) -> Echo {
+        Echo { seen: AtomicUsize::new(0), until }
+    }
+}
+
+impl Teacher for Echo {
+    fn engine(&self) -> &str {
+        "echo"
+    }
+
+    fn taps(&self) -> &[String] {
+        &[]
+    }
+
+    fn run(&self, batch: &Tensor) -> Result<Answers, Error> {
+        let n = batch.shape[0];
+        if self.seen.fetch_add(n, Ordering::Relaxed) + n > self.until {
+            return Err(Error::Engine { engine: "echo".into(), model: "none".into(), what: "interrupted".into() });
+        }
+        let twice = batch.to_f32().iter().flat_map(|&x| [x, -x]).collect();
+        Ok(Answers { outputs: vec![Tensor::f32([n, 2], twice)], taps: vec![] })
+    }
+}
+
+/// 5,000 samples of one pixel: three files of a cache.
+fn pixels() -> Samples {
+    Samples { shape: [1, 1, 1], pixels: (0..5000).map(|i| (i % 251) as u8).collect(), labels: vec![0; 5000] }
+}
+
+fn labelling<'a>(teacher: &'a Echo, samples: &'a Samples, preprocess: &'a Preprocess) -> Labelling<'a> {
+    Labelling {
+        teacher,
+        teacher_hash: "abc",
+        value: None,
+        samples,
+        preprocess,
+        augment: Augment { shift: 1, flip: false },
+        seed: 5,
+        views: 2,
+    }
+}
+
+fn bytes_as_they_are() -> Preprocess {
+    Preprocess { layout: Layout::Flat, scale: 1.0, mean: vec![0.0], std: vec![1.0] }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+        if entry.is_dir() { found.extend(files_below(&entry)) } else { found.push(entry) }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn logits_are_asked_for_once() {
+    let (folder, samples, preprocess) = (tempfile::tempdir().unwrap(), pixels(), bytes_as_they_are());
+    let teacher = Echo::until(usize::MAX);
+    let (mut calls, mut last) = (0, (0, 0));
+    let first = LogitCache::fill(&labelling(&teacher, &samples, &preprocess), folder.path(), &mut |done, total| {
+        assert!(done >= last.0 && total == 5000);
+        (calls, last) = (calls + 1, (done, total));
+    })
+    .unwrap();
+    assert_eq!((teacher.seen.load(Ordering::Relaxed), last), (10_000, (5000, 5000)));
+    assert!(calls > 30, "{calls} reports of progress");
+    assert_eq!((first.views(), first.classes()), (2, 2));
+    for sample in [0, 1, 2047, 2048, 4999] {
+        for k in 0..2 {
+            let view = Augment { shift: 1, flip: false }.view(5, sample, k);
+            let x = f32::from(view.apply(samples.sample(sample), [1, 1, 1])[0]);
+            let mut row = Vec::new();
+            first.extend_f32(sample, k, &mut row);
+            assert_eq!(row, [x, -x], "sample {sample}, {:?}", View { ..view });
+        }
+    }
+
+    let silent = Echo::until(0);
+    let again = LogitCache::fill(&labelling(&silent, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap();
+    assert_eq!(again, first);
+    assert_eq!(silent.seen.load(Ordering::Relaxed), 0);
+
+    // Whatever the numbers depend on asks anew.
+    let relabelled = Samples { labels: vec![1; 5000], ..pixels() };
+    let scaled = Preprocess { scale: 2.0, ..bytes_as_they_are() };
+    let with =
+        |teacher: &Echo, change: &dyn for<'a> Fn(&mut Labelling<'a>), samples: &Samples, preprocess: &Preprocess| {
+            let mut other = labelling(teacher, samples, preprocess);
+            change(&mut other);
+            assert!(LogitCache::fill(&other, folder.path(), &mut |_, _| ()).is_err());
+        };
+    with(&Echo::until(0), &|l| l.seed = 6, &samples, &preprocess);
+    with(&Echo::until(0), &|l| l.views = 1, &samples, &preprocess);
+    with(&Echo::until(0), &|l| l.teacher_hash = "abd", &samples, &preprocess);
+    with(&Echo::until(0), &|l| l.augment.flip = true, &samples, &preprocess);
+    with(&Echo::until(0), &|_| (), &relabelled, &preprocess);
+    with(&Echo::until(0), &|_| (), &samples, &scaled);
+}
+
+#[test]
+fn an_interrupted_labelling_goes_on() {
+    let (folder, samples, preprocess) = (tempfile::tempdir().unwrap(), pixels(), bytes_as_they_are());
+    let first = Echo::until(6000); // 4,096 answers fill the first file
+    assert!(LogitCache::fill(&labelling(&first, &samples, &preprocess), folder.path(), &mut |_, _| ()).is_err());
+    assert_eq!(files_below(folder.path()).len(), 1);
+    let second = Echo::until(usize::MAX);
+    let resumed = LogitCache::fill(&labelling(&second, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap();
+    assert_eq!(second.seen.load(Ordering::Relaxed), 10_000 - 4096);
+
+    let (elsewhere, whole) = (tempfile::tempdir().unwrap(), Echo::until(usize::MAX));
+    let whole = LogitCache::fill(&labelling(&whole, &samples, &preprocess), elsewhere.path(), &mut |_, _| ()).unwrap();
+    assert_eq!(resumed, whole);
+    let contents = |f: &Path| files_below(f).iter().map(|p| std::fs::read(p).unwrap()).collect::<Vec<_>>();
+    assert_eq!(contents(folder.path()), contents(elsewhere.path()));
+}
+
+#[test]
+fn a_damaged_file_is_made_again() {
+    let (folder, samples, preprocess) = (tempfile::tempdir().unwrap(), pixels(), bytes_as_they_are());
+    let teacher = Echo::until(usize::MAX);
+    let good = LogitCache::fill(&labelling(&teacher, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap();
+    let files = files_below(folder.path());
+    let original: Vec<Vec<u8>> = files.iter().map(|f| std::fs::read(f).unwrap()).collect();
+    let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
+    let damages: [&dyn Fn(&mut Vec<u8>); 6] = [
+        &flip(0),
+        &flip(9),
+        &flip(5000),
+        &|bytes| bytes.truncate(7000),
+        &|bytes| bytes.clear(),
+        // A sound file of other samples, in the wrong place.
+        &|bytes| bytes.clone_from(&original[0]),
+    ];
+    for damage in damages {
+        let mut bytes = original[1].clone();
+        damage(&mut bytes);
+        std::fs::write(&files[1], bytes).unwrap();
+        let again = Echo::until(usize::MAX);
+        assert_eq!(
+            LogitCache::fill(&labelling(&again, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap(),
+            good
+        );
+        assert_eq!(again.seen.load(Ordering::Relaxed), 4096, "only the damaged file is made again");
+        assert_eq!(std::fs::read(&files[1]).unwrap(), original[1]);
+    }
+}
+
+#[test]
+fn logits_beyond_half_precision_are_an_error() {
+    let (folder, samples) = (tempfile::tempdir().unwrap(), pixels());
+    let preprocess = Preprocess { scale: 1e4, ..bytes_as_they_are() };
+    let teacher = Echo::until(usize::MAX);
+    let message = LogitCache::fill(&labelling(&teacher, &samples, &preprocess), folder.path(), &mut |_, _| ())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("65504"), "{message}");
+}
