@@ -1,0 +1,119 @@
+use super::*;
+
+#[test]
+fn every_shipped_profile_loads_and_is_shipped() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("targets");
+    let on_disk: Vec<_> = files(&folder).unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+    let mut shipped: Vec<_> = SHIPPED.iter().map(|(name, _)| std::ffi::OsString::from(name)).collect();
+    shipped.sort();
+    assert_eq!(on_disk, shipped, "the files under targets/ and the list SHIPPED differ");
+    for (name, text) in SHIPPED {
+        let profile = parse(Path::new(name), text).unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        assert_eq!(format!("{}.toml", profile.id), name);
+    }
+}
+
+#[test]
+fn names_are_found_in_any_case_and_by_alias() {
+    assert_eq!(find("Raspberry-Pi", &[]).unwrap().id, "raspberry-pi-4");
+    assert_eq!(find("RASPBERRY-PI-5", &[]).unwrap().cpu.name, "cortex-a76");
+}
+
+#[test]
+fn the_host_is_described_by_itself() {
+    let host = find("host", &[]).unwrap();
+    assert!(host.is_host() && host.emulator.is_none());
+    assert_eq!(host.cpu.cores as usize, std::thread::available_parallelism().unwrap().get());
+    assert!(host.ram().0 > 64 << 20, "{:?}", host.ram());
+    assert!(host.build.triple.starts_with(std::env::consts::ARCH));
+}
+
+#[test]
+fn near_misses_are_suggested() {
+    let message = find("rasberry-pi5", &[]).unwrap_err().to_string();
+    assert!(message.contains("did you mean ") && message.contains("`raspberry-pi-5`"), "{message}");
+    let message = find("toaster", &[]).unwrap_err().to_string();
+    assert!(!message.contains("did you mean") && message.contains("kdc targets"), "{message}");
+}
+
+/// The Raspberry Pi 4's profile with one change.
+fn changed(from: &str, to: &str) -> Result<Profile, Error> {
+    let (name, text) = SHIPPED[3];
+    assert!(text.contains(from), "the profile has no `{from}`");
+    parse(Path::new(name), &text.replacen(from, to, 1))
+}
+
+#[test]
+fn checks_name_what_is_wrong() {
+    let cases = [
+        ("clock_hz = 1_500_000_000", "clock_hz = 1_500", "cpu: "),
+        ("cores = 4", "cores = 0", "cpu: "),
+        ("\"raspberry-pi\"", "\"Raspberry Pi\"", "names: "),
+        ("machine = \"aarch64\"", "machine = \"x86_64\"", "machine: "),
+        ("\"-cpu\", \"cortex-a72\", ", "", "emulator: "),
+        ("call_cycles = ", "call_cycles = -", "cost: "),
+        ("latency_s = 0.1", "latency_s = 0.0", "budgets: "),
+        ("https://packages.debian.org/bookworm/libc6", "somebody told me", "sources: "),
+        ("kind = \"ram\"", "kind = \"flash\"", "memory: "),
+    ];
+    for (from, to, check) in cases {
+        match changed(from, to) {
+            Err(Error::Invalid { failures, .. }) => {
+                assert!(failures.iter().any(|f| f.starts_with(check)), "{from}: {failures:?}");
+            }
+            other => panic!("{from} → {to}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn unknown_and_missing_keys_are_refused() {
+    for (from, to, word) in [("cores = 4", "cores = 4\ncoers = 4", "coers"), ("cores = 4", "", "cores")] {
+        match changed(from, to) {
+            Err(Error::Parse { source, .. }) => assert!(source.to_string().contains(word), "{source}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn regions_with_addresses_must_not_overlap() {
+    let at = |start: u64| {
+        let region = "name = \"microSD card\"";
+        let flash = changed("name = \"SDRAM\"", "name = \"SDRAM\"\nstart = 0x1000");
+        let text = toml::to_string(&flash.unwrap()).unwrap();
+        assert!(text.contains(region));
+        parse(Path::new("placed.toml"), &text.replacen(region, &format!("{region}\nstart = {start}"), 1))
+    };
+    assert!(matches!(at(0x2000), Err(Error::Invalid { .. })));
+    assert!(at(0x1_0000_0000).is_ok());
+}
+
+#[test]
+fn folders_of_the_user_add_and_replace() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, text) = SHIPPED[3];
+    let mine = text.replacen("cores = 4", "cores = 2", 1);
+    std::fs::write(folder.path().join("a.toml"), &mine).unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "not a profile").unwrap();
+    let folders = [folder.path().to_path_buf()];
+    assert_eq!(find("raspberry-pi", &folders).unwrap().cpu.cores, 2);
+    assert_eq!(all(&folders).unwrap().len(), SHIPPED.len());
+
+    // under another id, the alias is taken twice
+    std::fs::write(folder.path().join("a.toml"), mine.replacen("raspberry-pi-4", "my-board", 1)).unwrap();
+    assert!(matches!(all(&folders), Err(Error::Ambiguous { name, .. }) if name == "raspberry-pi"));
+
+    std::fs::write(folder.path().join("a.toml"), "id = ").unwrap();
+    let error = all(&folders).unwrap_err();
+    assert!(error.to_string().contains("a.toml"), "{error}");
+    assert!(matches!(all(&[folder.path().join("none")]), Err(Error::Read { .. })));
+}
+
+#[test]
+fn versions_of_the_c_library_compare_as_numbers() {
+    let version = |text: &str| Glibc::try_from(text.to_owned());
+    assert!(version("2.4").unwrap() < version("2.36").unwrap());
+    assert_eq!(version("2.2.5").unwrap(), Glibc { major: 2, minor: 2 });
+    assert!(version("two").is_err());
+}

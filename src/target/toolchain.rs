@@ -1,0 +1,338 @@
+//! Finds what builds a generated crate for a target, and builds it.
+//!
+//! A Rust compiler builds for a triple when it has the triple's standard library. kdc asks the compiler in `PATH`
+//! first (with rustup, that is the toolchain of the moment, `rustup target add TRIPLE` being the remedy), then Debian's
+//! own `/usr/bin/rustc`, whose standard libraries are packages.
+//!
+//! A build is reproducible: it runs offline, takes nothing from the environment but where Rust lives, uses one code
+//! generation unit, and has the folder's name mapped away, so that equal crates give equal programs wherever they are.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::profile::Profile;
+
+/// The package, and so the program, of a generated crate's runner.
+pub const PROGRAM: &str = "student";
+
+/// A compiler, cargo and linker that build for one triple.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toolchain {
+    pub cargo: PathBuf,
+    pub rustc: PathBuf,
+    /// What `rustc --version` prints.
+    pub version: String,
+    pub triple: String,
+    /// `None` for the linker that Rust takes by itself.
+    pub linker: Option<PathBuf>,
+}
+
+/// What is not installed, and how to install it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot build for {triple}: no {}; install it with `{command}`{}", .what.join(", no "), or_else(.alternative))]
+pub struct Missing {
+    pub triple: String,
+    pub what: Vec<String>,
+    /// One command line that installs all of it.
+    pub command: String,
+    /// The one for machines where rustup cannot download.
+    pub alternative: Option<String>,
+}
+
+fn or_else(alternative: &Option<String>) -> String {
+    alternative.as_ref().map_or_else(String::new, |line| format!(" (where rustup cannot download: `{line}`)"))
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("{}: cannot be started", .program.display())]
+    Start { program: PathBuf, source: std::io::Error },
+    #[error("generated crate {}: cargo failed; the end of what it said:\n{tail}", .folder.display())]
+    Failed { folder: PathBuf, tail: String },
+    #[error("generated crate {}: cargo made no program {}", .folder.display(), .program.display())]
+    NoProgram { folder: PathBuf, program: PathBuf },
+}
+
+/// Looks for everything that a build for `profile` takes.
+///
+/// # Errors
+/// What is missing, with the command that installs it.
+pub fn find(profile: &Profile) -> Result<Toolchain, Missing> {
+    let build = &profile.build;
+    let cargo = in_path("cargo");
+    let compiler = compilers().into_iter().find(|rustc| builds_for(rustc, &build.triple));
+    let linker = build.linker.as_deref().map(|name| in_path(name).ok_or(name)).transpose();
+    match (cargo, compiler, linker) {
+        (Some(cargo), Some(rustc), Ok(linker)) => {
+            let version = ask(&rustc, &["--version"]).unwrap_or_default();
+            Ok(Toolchain { cargo, rustc, version, triple: build.triple.clone(), linker })
+        }
+        (cargo, compiler, linker) => {
+            Err(missing(profile, cargo.is_none(), compiler.is_none(), linker.err().map(str::to_owned)))
+        }
+    }
+}
+
+impl Toolchain {
+    /// Builds the runner of a generated crate, `crate_dir/runner`, and returns the linked program, which lies under
+    /// `target_dir`. `verbose` lets cargo speak to standard error.
+    ///
+    /// # Errors
+    /// When cargo cannot be started or fails; the error has the end of its output.
+    pub fn build(
+        &self,
+        crate_dir: &Path,
+        profile: &Profile,
+        target_dir: &Path,
+        verbose: bool,
+    ) -> Result<PathBuf, BuildError> {
+        let unstarted = |source| BuildError::Start { program: self.cargo.clone(), source };
+        let absolute = |path: &Path| std::path::absolute(path).map_err(unstarted);
+        let (folder, target_dir) = (absolute(crate_dir)?, absolute(target_dir)?);
+        let mut cargo = self.cargo(&folder, profile, &target_dir);
+        let out = cargo.stdin(Stdio::null()).output().map_err(unstarted)?;
+        let said = String::from_utf8_lossy(&out.stderr);
+        if verbose {
+            eprint!("{said}");
+        }
+        if !out.status.success() {
+            return Err(BuildError::Failed { folder, tail: tail(&said, 30) });
+        }
+        let program = target_dir.join(&self.triple).join("release").join(PROGRAM);
+        if program.is_file() { Ok(program) } else { Err(BuildError::NoProgram { folder, program }) }
+    }
+
+    fn cargo(&self, folder: &Path, profile: &Profile, target_dir: &Path) -> Command {
+        let mut cargo = Command::new(&self.cargo);
+        without_outer_build(&mut cargo);
+        cargo.current_dir(folder).args(["build", "--release", "--offline", "--color", "never"]);
+        cargo.args(["--package", PROGRAM, "--target", &self.triple, "--manifest-path"]);
+        cargo.arg(folder.join("runner/Cargo.toml")).arg("--target-dir").arg(target_dir);
+        for setting in ["panic='abort'", "strip='symbols'", "codegen-units=1", "incremental=false", "debug=false"] {
+            cargo.arg("--config").arg(format!("profile.release.{setting}"));
+        }
+        cargo.env("RUSTC", &self.rustc).env("CARGO_ENCODED_RUSTFLAGS", self.flags(folder, profile, target_dir));
+        if let Some(linker) = &self.linker {
+            cargo.env(format!("CARGO_TARGET_{}_LINKER", variable(&self.triple)), linker);
+            cargo.env(format!("CC_{}", self.triple.replace('-', "_")), linker);
+        }
+        cargo
+    }
+
+    /// Flags for the compiler, joined as cargo wants them: by the ASCII unit separator.
+    fn flags(&self, folder: &Path, profile: &Profile, target_dir: &Path) -> OsString {
+        let mut flags: Vec<OsString> = vec![format!("-Ctarget-cpu={}", profile.cpu.name).into()];
+        if !profile.cpu.features.is_empty() {
+            flags.push(format!("-Ctarget-feature={}", profile.cpu.features.join(",")).into());
+        }
+        for (from, to) in [(folder, "/student"), (target_dir, "/target")] {
+            let mut flag = OsString::from("--remap-path-prefix=");
+            flag.push(from);
+            flag.push("=");
+            flag.push(to);
+            flags.push(flag);
+        }
+        flags.join(OsStr::new("\u{1f}"))
+    }
+}
+
+/// Removes what an outer cargo, or a user's settings for other builds, would change: all of `CARGO_*` but its home,
+/// and flags and wrappers of the compiler.
+fn without_outer_build(command: &mut Command) {
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        let cargo = name.starts_with("CARGO") && name != "CARGO_HOME";
+        let rust =
+            ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_BOOTSTRAP"];
+        // flags of a C compiler or linker for some triple, and the date that some tools write into their output
+        let c = ["CFLAGS", "CXXFLAGS", "LDFLAGS", "CC_", "TARGET_"];
+        if cargo || rust.contains(&name.as_ref()) || c.iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(&key);
+        }
+    }
+}
+
+/// How cargo spells a triple in the names of variables.
+fn variable(triple: &str) -> String {
+    triple.replace(['-', '.'], "_").to_uppercase()
+}
+
+/// The compilers to ask: the one in `PATH` (behind rustup's proxy, the real one), then Debian's.
+fn compilers() -> Vec<PathBuf> {
+    let behind = |rustc: PathBuf| {
+        let sysroot = ask(&rustc, &["--print", "sysroot"])?;
+        let real = Path::new(&sysroot).join("bin/rustc");
+        Some(if real.is_file() { real } else { rustc })
+    };
+    let debian = Some(PathBuf::from("/usr/bin/rustc")).filter(|p| p.is_file());
+    let mut found: Vec<PathBuf> = in_path("rustc").and_then(behind).into_iter().chain(debian).collect();
+    found.dedup();
+    found
+}
+
+/// Whether a compiler has the standard library of a triple.
+fn builds_for(rustc: &Path, triple: &str) -> bool {
+    let Some(folder) = ask(rustc, &["--print", "target-libdir", "--target", triple]) else { return false };
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    let mut names = entries.flatten().map(|entry| entry.file_name());
+    names.any(|name| name.to_string_lossy().starts_with("libcore-"))
+}
+
+/// The trimmed standard output of a command that succeeds.
+fn ask(program: &Path, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    without_outer_build(&mut command);
+    let out = command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+/// The first program of this name in `PATH`.
+pub fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| is_program(candidate))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn missing(profile: &Profile, no_cargo: bool, no_std: bool, no_linker: Option<String>) -> Missing {
+    let build = &profile.build;
+    let mut what = Vec::new();
+    if no_cargo {
+        what.push("cargo".to_owned());
+    }
+    if no_std {
+        what.push(format!("Rust standard library for {}", build.triple));
+    }
+    what.extend(no_linker.iter().map(|name| format!("linker {name}")));
+
+    let apt = |packages: &[&str]| format!("sudo apt-get install -y {}", packages.join(" "));
+    let linker: Vec<&str> = build.packages.iter().filter(|_| no_linker.is_some()).map(String::as_str).collect();
+    let rust: Vec<&str> = build.rust_packages.iter().filter(|_| no_std).map(String::as_str).collect();
+    let debian = (!rust.is_empty() || !linker.is_empty()).then(|| {
+        let foreign = rust.iter().find_map(|package| Some(package.split_once(':')?.1));
+        let prepare = foreign.map(|arch| format!("sudo dpkg --add-architecture {arch} && sudo apt-get update && "));
+        format!("{}{}", prepare.unwrap_or_default(), apt(&[rust.as_slice(), &linker].concat()))
+    });
+
+    let mut steps = Vec::new();
+    if no_cargo {
+        steps.push("curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y".to_owned());
+    }
+    if no_std {
+        steps.push(format!("rustup target add {}", build.triple));
+    }
+    if !linker.is_empty() {
+        steps.push(apt(&linker));
+    }
+    let rustup = no_cargo || in_path("rustup").is_some();
+    match (in_checkout().filter(|_| !no_cargo), debian) {
+        (Some(setup), _) => Missing { triple: build.triple.clone(), what, command: setup, alternative: None },
+        (None, Some(line)) if no_std && !rustup => {
+            Missing { triple: build.triple.clone(), what, command: line, alternative: None }
+        }
+        (None, debian) => {
+            let alternative = debian.filter(|_| no_std && !rust.is_empty());
+            Missing { triple: build.triple.clone(), what, command: steps.join(" && "), alternative }
+        }
+    }
+}
+
+/// `make -C … setup`, when this kdc was built in a checkout that is still there.
+fn in_checkout() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let root =
+        program.ancestors().find(|dir| dir.join("Makefile").is_file() && dir.join("targets/kernels").is_dir())?;
+    let here = std::env::current_dir().is_ok_and(|dir| dir == root);
+    Some(if here { "make setup".into() } else { format!("make -C {} setup", root.display()) })
+}
+
+/// The last `count` lines.
+fn tail(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target;
+
+    /// A crate like the generated ones: a workspace of a library and its runner.
+    fn write_crate(folder: &Path, main: &str) {
+        let write = |path: &str, text: &str| crate::files::write_atomic(&folder.join(path), text.as_bytes()).unwrap();
+        let package = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
+        write("Cargo.toml", &format!("{}[workspace]\nmembers = [\"runner\"]\n", package("network")));
+        write("src/lib.rs", "pub fn at(x: &[u8], i: usize) -> u8 { assert!(i < x.len(), \"too far\"); x[i] }\n");
+        write("runner/Cargo.toml", &format!("{}[dependencies]\nnetwork = {{ path = \"..\" }}\n", package(PROGRAM)));
+        write("runner/src/main.rs", main);
+    }
+
+    const MAIN: &str =
+        "fn main() { let n = std::env::args().count(); println!(\"{} {}\", network::at(b\"abc\", n), file!()); }";
+
+    fn build(profile: &Profile, main: &str, folder: &str) -> Option<Result<Vec<u8>, BuildError>> {
+        let toolchain = match find(profile) {
+            Ok(toolchain) => toolchain,
+            Err(missing) => {
+                eprintln!("skipped: {missing}");
+                return None;
+            }
+        };
+        let root = tempfile::tempdir().unwrap();
+        let (crate_dir, target_dir) = (root.path().join(folder).join("crate"), root.path().join("t").join(folder));
+        write_crate(&crate_dir, main);
+        Some(toolchain.build(&crate_dir, profile, &target_dir, false).map(|program| std::fs::read(program).unwrap()))
+    }
+
+    #[test]
+    fn equal_crates_give_equal_programs_in_any_folder() {
+        for name in ["raspberry-pi-4", "host"] {
+            let profile = target::find(name, &[]).unwrap();
+            let Some(first) = build(&profile, MAIN, "a") else { continue };
+            let second = build(&profile, MAIN, "b c/d").unwrap().unwrap();
+            assert!(first.unwrap() == second, "{name}: the programs differ");
+        }
+    }
+
+    #[test]
+    fn a_failed_build_says_what_cargo_said() {
+        let profile = target::find("host", &[]).unwrap();
+        let Some(result) = build(&profile, "fn main() { no_such_function() }", "a") else { return };
+        let message = result.unwrap_err().to_string();
+        assert!(message.contains("no_such_function"), "{message}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_one_command() {
+        let mut profile = target::find("raspberry-pi", &[]).unwrap();
+        profile.build.linker = Some("no-such-linker".into());
+        profile.build.triple = "aarch64-no-such-os".into();
+        let missing = find(&profile).unwrap_err();
+        assert_eq!(missing.what, ["Rust standard library for aarch64-no-such-os", "linker no-such-linker"]);
+        let message = missing.to_string();
+        assert!(message.contains(&missing.command) && !missing.command.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn commands_fit_the_machine() {
+        let profile = target::find("raspberry-pi", &[]).unwrap();
+        let linker = missing(&profile, false, false, Some("aarch64-linux-gnu-gcc".into()));
+        if in_checkout().is_none() {
+            assert_eq!(linker.command, "sudo apt-get install -y gcc-aarch64-linux-gnu libc6-dev-arm64-cross");
+            assert_eq!(linker.alternative, None);
+        } else {
+            assert!(linker.command.ends_with("setup"), "{}", linker.command);
+        }
+    }
+
+    #[test]
+    fn the_tail_is_the_end() {
+        assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
+        assert_eq!(tail("a", 5), "a");
+    }
+}
