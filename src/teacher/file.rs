@@ -3,7 +3,8 @@
 use super::Error;
 use super::chunks::Input;
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
@@ -29,6 +30,7 @@ impl Model {
     pub fn read(path: &Path, taps: &[String]) -> Result<Model, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
         let proto = decode(path, &bytes)?;
+        external_files(path, &proto)?;
         let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
         let name = path.display().to_string();
         let input = input(path, &name, &proto)?;
@@ -65,22 +67,33 @@ pub fn content_hash(path: &Path) -> Result<String, Error> {
     let read = |path: &Path| crate::files::hash_file(path).map_err(|source| Error::Read { path: path.into(), source });
     let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
     let proto = decode(path, &bytes)?;
-    let mut external: Vec<&str> = proto
-        .graph
-        .iter()
-        .flat_map(|g| &g.initializer)
-        .flat_map(|t| &t.external_data)
-        .filter(|entry| entry.key == "location")
-        .map(|entry| entry.value.as_str())
-        .collect();
-    external.sort_unstable();
-    external.dedup();
     let mut text = crate::files::hash(&bytes);
-    for location in external {
+    for location in external_files(path, &proto)? {
         let file = path.parent().unwrap_or(Path::new("")).join(location);
         text.push_str(&format!("\n{location} {}", read(&file)?));
     }
     Ok(crate::files::hash(text.as_bytes()))
+}
+
+/// The files of weights that a model names, sorted, each once.
+///
+/// # Errors
+/// When one lies outside the model's folder.
+pub(super) fn external_files<'a>(path: &Path, proto: &'a pb::ModelProto) -> Result<BTreeSet<&'a str>, Error> {
+    let graph = proto.graph.iter();
+    let constants = graph.clone().flat_map(|g| &g.node).flat_map(|n| &n.attribute).filter_map(|a| a.t.as_ref());
+    let tensors = graph.flat_map(|g| &g.initializer).chain(constants);
+    let locations = tensors.flat_map(|t| &t.external_data).filter(|e| e.key == "location").map(|e| e.value.as_str());
+    let files: BTreeSet<&str> = locations.collect();
+    let inside =
+        |file: &&str| Path::new(file).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    match files.iter().find(|file| !inside(file)) {
+        None => Ok(files),
+        Some(file) => {
+            let what = format!("its weights are in \"{file}\", outside its folder; put them beside it");
+            Err(Error::NotOnnx { path: path.into(), what })
+        }
+    }
 }
 
 fn decode(path: &Path, mut bytes: &[u8]) -> Result<pb::ModelProto, Error> {
