@@ -45,18 +45,44 @@ impl Model {
 
     /// The file with the taps among its outputs.
     pub fn with_taps(&self) -> Result<Cow<'_, [u8]>, Error> {
-        let hidden: Vec<String> = self.taps.iter().filter(|t| !self.outputs.contains(t)).cloned().collect();
+        let hidden: Vec<&str> = self.taps.iter().filter(|t| !self.outputs.contains(t)).map(String::as_str).collect();
         if hidden.is_empty() {
             return Ok(Cow::Borrowed(&self.bytes));
         }
-        match crate::onnx::with_outputs(&self.bytes, &hidden) {
-            Ok(bytes) => Ok(Cow::Owned(bytes)),
-            Err(source) => {
-                let names = hidden.join("\", \"");
-                Err(Error::Taps { model: self.name.clone(), names, what: source.to_string() })
-            }
+        let made = |name: &str| {
+            let graph = self.proto.graph.iter();
+            graph.flat_map(|g| &g.node).flat_map(|n| &n.output).any(|output| output == name)
+        };
+        match hidden.iter().find(|name| !made(name)) {
+            None => Ok(Cow::Owned(with_outputs(&self.bytes, &hidden))),
+            Some(&name) => Err(no_value(&self.name, name)),
         }
     }
+}
+
+/// A tap that is in no file.
+pub(super) fn no_value(model: &str, name: &str) -> Error {
+    Error::Taps { model: model.into(), names: name.into(), what: "no node makes it".into() }
+}
+
+/// An ONNX file with more graph outputs. Protobuf defines a file followed by a message of the same type as the two
+/// merged, lists appended: so the file is not decoded, and nothing in it can be lost.
+fn with_outputs(model: &[u8], names: &[&str]) -> Vec<u8> {
+    /// A field that holds bytes: number and kind, length, contents.
+    fn field(number: u8, contents: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2];
+        let mut length = contents.len();
+        while length > 0x7f {
+            bytes.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        bytes.push(length as u8);
+        bytes.extend_from_slice(contents);
+        bytes
+    }
+    // ModelProto.graph = 7, GraphProto.output = 12, ValueInfoProto.name = 1 (onnx.proto)
+    let outputs: Vec<u8> = names.iter().flat_map(|name| field(12, &field(1, name.as_bytes()))).collect();
+    [model, &field(7, &outputs)].concat()
 }
 
 /// The BLAKE3 hash of a model: of the file, and of the files of external weights it names.

@@ -74,6 +74,8 @@ fn onnx_runtime_answers_as_the_network_was_trained_to() {
             let (a, b) = (teacher.run(&batch).unwrap(), tract.run(&batch).unwrap());
             assert_eq!(a.taps[0].shape, b.taps[0].shape);
             assert_close(&a.taps[0].to_f32(), &b.taps[0].to_f32(), 1e-4);
+            let absent = open(&fashion(), &["nothing".to_string()], EngineChoice::OnnxRuntime).err().unwrap();
+            assert!(absent.to_string().contains("\"nothing\""), "{absent}");
         }
     }
 }
@@ -301,7 +303,8 @@ fn a_damaged_file_is_made_again() {
     let files = files_below(folder.path());
     let original: Vec<Vec<u8>> = files.iter().map(|f| std::fs::read(f).unwrap()).collect();
     let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
-    let damages: [&dyn Fn(&mut Vec<u8>); 6] = [
+    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let damages: [Damage; 6] = [
         &flip(0),
         &flip(9),
         &flip(5000),

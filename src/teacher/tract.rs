@@ -1,7 +1,7 @@
 //! tract: an inference engine in Rust, built in (<https://github.com/sonos/tract>).
 
 use super::chunks::{self, Input};
-use super::file::Model;
+use super::file::{Model, no_value};
 use super::{Answers, Error, Teacher};
 use crate::graph::{Data, Tensor};
 use rayon::prelude::*;
@@ -39,10 +39,7 @@ impl Tract {
         let names = model.wanted();
         let parsed = guarded(|| parse(model, &names)).map_err(|e| match e {
             ParseError::Tract(e) => fail(e),
-            ParseError::NoValue(name) => {
-                let what = "no node makes it".to_string();
-                Error::Taps { model: model.name.clone(), names: name, what }
-            }
+            ParseError::NoValue(name) => no_value(&model.name, &name),
         })?;
         let teacher = Tract {
             note,
