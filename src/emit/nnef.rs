@@ -6,7 +6,8 @@
 
 use crate::graph::{Dim, Tensor};
 use flate2::{Compression, GzBuilder};
-use tract_nnef::internal::TractResult;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tract_nnef::internal::{TractResult, format_err};
 use tract_nnef::prelude::*;
 
 /// Why there is no NNEF file, or none that works.
@@ -62,7 +63,9 @@ pub fn nnef(onnx_model: &[u8], input: &[Dim]) -> Result<Vec<u8>, NnefError> {
         std::io::Write::write_all(&mut gzip, &tar)?;
         Ok(gzip.finish()?)
     };
-    write().map_err(|e| NnefError::Write { what: format!("{e:#}") })
+    // tract checks most of a model, but not all, before it relies on it.
+    let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(format_err!("tract panicked")));
+    written.map_err(|e| NnefError::Write { what: format!("{e:#}") })
 }
 
 /// The first output for one input, computed from the NNEF file by tract-core and tract-nnef alone, as a board would.
@@ -89,7 +92,8 @@ pub fn reload_and_run(nnef: &[u8], input: &Tensor) -> Result<Tensor, NnefError> 
         let values = output.to_plain_array_view::<f32>()?.iter().copied().collect();
         Ok(Tensor::f32(output.shape(), values))
     };
-    run().map_err(|e| NnefError::Run { what: format!("{e:#}") })
+    let run = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(format_err!("tract panicked")));
+    run.map_err(|e| NnefError::Run { what: format!("{e:#}") })
 }
 
 #[cfg(test)]
@@ -128,6 +132,35 @@ mod tests {
             assert_eq!(reloaded.node(reloaded.input_outlets().unwrap()[0].node).name, "image");
             let output = reloaded.output_outlets().unwrap()[0];
             assert_eq!(reloaded.outlet_label(output), Some("logits"));
+        }
+    }
+
+    #[test]
+    fn other_networks_survive_as_well() {
+        let Some(folder) = std::env::var_os("KDC_DATA") else {
+            return eprintln!("skipped: set KDC_DATA to a folder that has models/");
+        };
+        let networks: [(&str, &[usize]); 5] = [
+            ("cifar10-resnet56", &[3, 32, 32]),
+            ("mlperf-tiny-ic-resnet8", &[32, 32, 3]),
+            ("mlperf-tiny-kws-dscnn", &[49, 10, 1]),
+            ("mlperf-tiny-vww-mobilenetv1", &[96, 96, 3]),
+            ("mlperf-tiny-ad-autoencoder", &[640]),
+        ];
+        for (name, sample) in networks {
+            let path = Path::new(&folder).join("models").join(name).with_extension("onnx");
+            let model = std::fs::read(&path).unwrap();
+            let dims: Vec<Dim> = std::iter::once(Dim::Batch).chain(sample.iter().map(|&n| Dim::Fixed(n))).collect();
+            let file = nnef(&model, &dims).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let shape = [&[1], sample].concat();
+            let n = shape.iter().product();
+            let input = Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect());
+            let got = reload_and_run(&file, &input).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let teacher = teacher::open(&path, &[], EngineChoice::Tract).unwrap();
+            let wanted = teacher.run(&input).unwrap().outputs.remove(0);
+            assert_eq!(got.shape, wanted.shape, "{name}");
+            let worst = got.to_f32().iter().zip(wanted.to_f32().iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-3, "{name} differs by {worst}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::{Error, Teacher};
 use crate::data::{Augment, Preprocess, Samples, View};
 use crate::files;
 use half::f16;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Changes when the same inputs would give other numbers or another file.
 const FORMAT: u32 = 1;
@@ -193,7 +193,7 @@ fn seal(key: &str, contents: &[u8]) -> blake3::Hash {
 }
 
 fn write(
-    path: &PathBuf,
+    path: &Path,
     key: &str,
     first: usize,
     count: usize,

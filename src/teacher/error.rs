@@ -10,8 +10,8 @@ pub enum Error {
     /// The operating system refused.
     #[error("cannot write the cache: {source}; free or name another cache folder")]
     Write { source: std::io::Error },
-    /// The file is not an ONNX model.
-    #[error("{} is not an ONNX model: {what}", path.display())]
+    /// The file is not an ONNX model, or not one that may be opened.
+    #[error("{} is not a usable ONNX model: {what}", path.display())]
     NotOnnx { path: PathBuf, what: String },
     /// A value asked for is not in the file.
     #[error("{model}: the value \"{names}\" cannot be read out: {what}; `kdc inspect` lists the names")]

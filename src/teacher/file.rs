@@ -3,7 +3,8 @@
 use super::Error;
 use super::chunks::Input;
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
@@ -29,6 +30,7 @@ impl Model {
     pub fn read(path: &Path, taps: &[String]) -> Result<Model, Error> {
         let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
         let proto = decode(path, &bytes)?;
+        external_files(path, &proto)?;
         let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
         let name = path.display().to_string();
         let input = input(path, &name, &proto)?;
@@ -43,18 +45,44 @@ impl Model {
 
     /// The file with the taps among its outputs.
     pub fn with_taps(&self) -> Result<Cow<'_, [u8]>, Error> {
-        let hidden: Vec<String> = self.taps.iter().filter(|t| !self.outputs.contains(t)).cloned().collect();
+        let hidden: Vec<&str> = self.taps.iter().filter(|t| !self.outputs.contains(t)).map(String::as_str).collect();
         if hidden.is_empty() {
             return Ok(Cow::Borrowed(&self.bytes));
         }
-        match crate::onnx::with_outputs(&self.bytes, &hidden) {
-            Ok(bytes) => Ok(Cow::Owned(bytes)),
-            Err(source) => {
-                let names = hidden.join("\", \"");
-                Err(Error::Taps { model: self.name.clone(), names, what: source.to_string() })
-            }
+        let made = |name: &str| {
+            let graph = self.proto.graph.iter();
+            graph.flat_map(|g| &g.node).flat_map(|n| &n.output).any(|output| output == name)
+        };
+        match hidden.iter().find(|name| !made(name)) {
+            None => Ok(Cow::Owned(with_outputs(&self.bytes, &hidden))),
+            Some(&name) => Err(no_value(&self.name, name)),
         }
     }
+}
+
+/// A tap that is in no file.
+pub(super) fn no_value(model: &str, name: &str) -> Error {
+    Error::Taps { model: model.into(), names: name.into(), what: "no node makes it".into() }
+}
+
+/// An ONNX file with more graph outputs. Protobuf defines a file followed by a message of the same type as the two
+/// merged, lists appended: so the file is not decoded, and nothing in it can be lost.
+fn with_outputs(model: &[u8], names: &[&str]) -> Vec<u8> {
+    /// A field that holds bytes: number and kind, length, contents.
+    fn field(number: u8, contents: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![number << 3 | 2];
+        let mut length = contents.len();
+        while length > 0x7f {
+            bytes.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        bytes.push(length as u8);
+        bytes.extend_from_slice(contents);
+        bytes
+    }
+    // ModelProto.graph = 7, GraphProto.output = 12, ValueInfoProto.name = 1 (onnx.proto)
+    let outputs: Vec<u8> = names.iter().flat_map(|name| field(12, &field(1, name.as_bytes()))).collect();
+    [model, &field(7, &outputs)].concat()
 }
 
 /// The BLAKE3 hash of a model: of the file, and of the files of external weights it names.
@@ -65,22 +93,33 @@ pub fn content_hash(path: &Path) -> Result<String, Error> {
     let read = |path: &Path| crate::files::hash_file(path).map_err(|source| Error::Read { path: path.into(), source });
     let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
     let proto = decode(path, &bytes)?;
-    let mut external: Vec<&str> = proto
-        .graph
-        .iter()
-        .flat_map(|g| &g.initializer)
-        .flat_map(|t| &t.external_data)
-        .filter(|entry| entry.key == "location")
-        .map(|entry| entry.value.as_str())
-        .collect();
-    external.sort_unstable();
-    external.dedup();
     let mut text = crate::files::hash(&bytes);
-    for location in external {
+    for location in external_files(path, &proto)? {
         let file = path.parent().unwrap_or(Path::new("")).join(location);
         text.push_str(&format!("\n{location} {}", read(&file)?));
     }
     Ok(crate::files::hash(text.as_bytes()))
+}
+
+/// The files of weights that a model names, sorted, each once.
+///
+/// # Errors
+/// When one lies outside the model's folder.
+pub(super) fn external_files<'a>(path: &Path, proto: &'a pb::ModelProto) -> Result<BTreeSet<&'a str>, Error> {
+    let graph = proto.graph.iter();
+    let constants = graph.clone().flat_map(|g| &g.node).flat_map(|n| &n.attribute).filter_map(|a| a.t.as_ref());
+    let tensors = graph.flat_map(|g| &g.initializer).chain(constants);
+    let locations = tensors.flat_map(|t| &t.external_data).filter(|e| e.key == "location").map(|e| e.value.as_str());
+    let files: BTreeSet<&str> = locations.collect();
+    let inside =
+        |file: &&str| Path::new(file).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    match files.iter().find(|file| !inside(file)) {
+        None => Ok(files),
+        Some(file) => {
+            let what = format!("its weights are in \"{file}\", outside its folder; put them beside it");
+            Err(Error::NotOnnx { path: path.into(), what })
+        }
+    }
 }
 
 fn decode(path: &Path, mut bytes: &[u8]) -> Result<pb::ModelProto, Error> {

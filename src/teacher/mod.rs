@@ -3,8 +3,9 @@
 //! In: an ONNX file and batches of samples. Out: its outputs and any intermediate values asked for by name (*taps*).
 //! Any operator the engine knows will do; the rest of kdc need not.
 //!
-//! - tract is built in. ONNX Runtime is used when its library is found, about three times as fast on CPUs.
-//! - Both run a batch in chunks of a fixed size, so that an answer does not depend on how many cores there are.
+//! - tract is built in. ONNX Runtime is used when its library is found, about twice as fast on the CPUs tried.
+//! - Both run a batch in chunks of a fixed size, so that an answer does not depend on how many cores there are to share
+//!   them.
 //! - [`LogitCache`] keeps the logits of every sample and view on disk: a teacher is asked once.
 
 mod cache;
