@@ -1,1 +1,43 @@
 //! Runs a Graph on burn tensors, differentiable: the one place where an operator meets burn.
+//!
+//! In comes a [`Graph`](crate::graph::Graph) and a device, out comes a [`Network`]: its float constants are parameters
+//! (flat, rank 1, so that optimizers and checkpoints need not know shapes), batch-norm statistics are state, and
+//! [`Network::forward`] returns outputs and any values asked for (*taps*).
+//!
+//! A `Network` is a plain struct and not a burn `Module`: its structure is known only when a file has been read, and a
+//! training run must be able to stop and go on with the same bytes, which wants plain access to every number.
+//!
+//! [`ops`] is the seam for operators of our own (convolution, batch norm); everything else is burn's.
+
+mod forward;
+mod network;
+pub mod ops;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use network::{Mode, Network, Outputs, Parameter};
+pub use value::Value;
+
+/// Why a network cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A node that cannot be computed here.
+    #[error("node '{node}' ({op}) cannot be run on burn: {why}")]
+    Unsupported { node: String, op: String, why: String },
+    /// An operand is not there.
+    #[error("node '{node}': operand {index} is missing")]
+    Operand { node: String, index: usize },
+    /// A tensor of another rank than an operator takes.
+    #[error("a tensor of rank {wanted} is wanted, this one is {shape:?}")]
+    Rank { wanted: usize, shape: Vec<usize> },
+    /// The caller's tensors do not fit the network's inputs.
+    #[error("the network takes {wanted}, not {given}")]
+    Input { wanted: String, given: String },
+    /// Saved numbers of another network.
+    #[error("saved parameters do not fit the network: {what}")]
+    Restore { what: String },
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
+}

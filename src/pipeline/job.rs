@@ -1,0 +1,114 @@
+//! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
+
+use super::{Cache, Error, Options};
+use crate::data::{self, Augment, Dataset, Preprocess, Sidecar};
+use crate::distill;
+use crate::files;
+use crate::graph::Graph;
+use crate::onnx;
+use crate::student::Budgets;
+use crate::target::{self, Profile};
+use crate::teacher;
+use std::path::{Path, PathBuf};
+
+/// A student is at most this share of its teacher, in MACs and in parameters, where no budget is given.
+const DEFAULT_SHARE: u64 = 8;
+
+/// One compilation, ready to run.
+pub struct Job {
+    pub options: Options,
+    pub profile: Profile,
+    pub cache: Cache,
+    /// Where the results go.
+    pub out: PathBuf,
+    pub teacher: Graph,
+    /// Hash of the teacher's file (and of what lies outside it).
+    pub teacher_hash: String,
+    pub data: Dataset,
+    pub data_dir: PathBuf,
+    /// Hash of all samples and labels.
+    pub data_hash: String,
+    pub preprocess: Preprocess,
+    pub augment: Augment,
+    pub training: distill::Config,
+}
+
+/// What names a compilation without reading all of its data: the hashes of its files, and its settings.
+pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error> {
+    let (sidecar, data_dir) = locate(options)?;
+    let mut parts = vec![env!("CARGO_PKG_VERSION").to_string(), super::CODE_VERSION.to_string()];
+    parts.push(teacher::content_hash(&options.model)?);
+    parts.push(files::hash_file(&sidecar.path).map_err(|e| Error::read(&sidecar.path, e))?);
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(&data_dir).map_err(|e| Error::read(&data_dir, e))?.flatten().map(|e| e.path()).collect();
+    entries.retain(|path| path.is_file());
+    entries.sort();
+    for path in entries {
+        parts.push(path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default());
+        parts.push(files::hash_file(&path).map_err(|e| Error::read(&path, e))?);
+    }
+    parts.push(format!("{profile:?}"));
+    parts.push(options.deciding());
+    Ok(files::hash(parts.join("\0").as_bytes()))
+}
+
+/// The sidecar and the folder of the data.
+fn locate(options: &Options) -> Result<(Sidecar, PathBuf), Error> {
+    let sidecar = Sidecar::find(&options.model)?.ok_or_else(|| Error::NoSidecar {
+        model: options.model.clone(),
+        wanted: options.model.with_extension("toml"),
+    })?;
+    let data = options.data.clone().or_else(|| sidecar.data.clone());
+    let data = data.ok_or_else(|| Error::NoData { model: options.model.clone(), sidecar: sidecar.path.clone() })?;
+    Ok((sidecar, data))
+}
+
+impl Job {
+    /// Reads and checks the teacher, the data and the settings.
+    ///
+    /// # Errors
+    /// The first thing that cannot work; names the file and what to do.
+    pub fn prepare(options: Options, profile: Profile, out: PathBuf) -> Result<Job, Error> {
+        let training = options.training();
+        training.check()?;
+        let teacher = onnx::load(&options.model)?;
+        let teacher_hash = teacher::content_hash(&options.model)?;
+        let (sidecar, data_dir) = locate(&options)?;
+        let data = data::load(&data_dir, sidecar.classes.as_deref())?;
+        data::fits(&sidecar.preprocess, &teacher, &data)
+            .map_err(|source| Error::Fit { model: options.model.clone(), data: data_dir.clone(), source })?;
+        let data_hash = files::hash(format!("{}{}", data.train.hash(), data.test.hash()).as_bytes());
+        let cache = Cache::open(options.force)?;
+        let (preprocess, augment) = (sidecar.preprocess, sidecar.augment);
+        Ok(Job { options, profile, cache, out, teacher, teacher_hash, data, data_dir, data_hash, preprocess, augment, training })
+    }
+
+    /// The budgets that were asked for; where none was, the default share of the teacher. The profile's limits always hold.
+    pub fn budgets(&self, teacher: &crate::graph::Cost) -> Budgets {
+        let asked = &self.options.budgets;
+        let profile = &self.profile.budgets;
+        let share = |whole: u64| Some(whole / DEFAULT_SHARE);
+        Budgets {
+            macs: asked.macs.or_else(|| share(teacher.macs)),
+            params: asked.params.or_else(|| share(teacher.params)),
+            ram_bytes: asked.ram_bytes.or(Some(profile.ram.0)),
+            flash_bytes: asked.flash_bytes.or(Some(profile.flash.0)),
+            latency_s: asked.latency_s.or(Some(profile.latency_s)),
+        }
+    }
+
+    /// A short name for the network: the model's file stem.
+    pub fn name(&self) -> String {
+        name(&self.options.model)
+    }
+}
+
+/// The stem of the model's file.
+pub fn name(model: &Path) -> String {
+    model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
+}
+
+/// Where the results go when nothing is said: `./NAME-TARGET/`.
+pub fn default_out(options: &Options, profile: &target::Profile) -> PathBuf {
+    options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-{}", name(&options.model), profile.id)))
+}
