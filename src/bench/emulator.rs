@@ -47,7 +47,7 @@ impl Emulator {
         let Some(emulator) = &profile.emulator else {
             return Err(Unavailable { what: format!("the target {} has no emulator", profile.id), install: None });
         };
-        let install = Some(format!("sudo apt-get install -y {}", emulator.packages.join(" ")));
+        let install = Some(toolchain::apt_get(&emulator.packages));
         let Some(program) = toolchain::in_path(&emulator.program) else {
             return Err(Unavailable { what: format!("{} is not installed", emulator.program), install });
         };
@@ -148,7 +148,7 @@ fn build_plugin(cache: &Path, version: u32) -> Result<PathBuf, Unavailable> {
         return Ok(plugin);
     }
     let Some(cc) = toolchain::in_path("cc") else {
-        let install = Some("sudo apt-get install -y gcc libc6-dev".to_owned());
+        let install = Some(toolchain::apt_get(&["gcc", "libc6-dev"]));
         return Err(Unavailable { what: "no C compiler (cc) for the plugin that counts instructions".into(), install });
     };
     let failed = |error: &dyn std::fmt::Display| Unavailable {
@@ -217,10 +217,7 @@ mod tests {
         let mut profile = target::find("raspberry-pi", &[]).unwrap();
         profile.emulator.as_mut().unwrap().program = "no-such-qemu".into();
         let unavailable = Emulator::find(&profile).unwrap_err();
-        assert!(
-            unavailable.to_string().contains("install it with `sudo apt-get install -y qemu-user"),
-            "{unavailable}"
-        );
+        assert!(unavailable.to_string().contains("apt-get install -y qemu-user"), "{unavailable}");
         assert_eq!(Emulator::find(&target::find("host", &[]).unwrap()).unwrap_err().install, None);
     }
 

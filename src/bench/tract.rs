@@ -215,6 +215,17 @@ mod tests {
     }
 
     #[test]
+    fn a_real_network_is_timed() {
+        let Some(data) = std::env::var_os("KDC_DATA") else { return eprintln!("skipped: KDC_DATA is not set") };
+        let model = std::path::Path::new(&data).join("models/fashion-resnet.onnx");
+        let tract = Tract::open(&std::fs::read(model).unwrap()).unwrap();
+        assert_eq!(tract.input.shape()[0], 1);
+        let timing = Timing::of(&tract.bench(5, 1).unwrap()).unwrap();
+        assert!((1e-5..10.0).contains(&timing.median_s), "{timing:?}");
+        eprintln!("{timing:?}");
+    }
+
+    #[test]
     fn the_two_are_compared_in_turns() {
         let folder = tempfile::tempdir().unwrap();
         let student = scripted(folder.path(), r#"echo '{"nanoseconds":[1000,1000],"peak_rss_bytes":4096}'"#);
