@@ -329,8 +329,8 @@ fn fill_in_this_machine(profile: &mut toml::Table) {
             kind = "ram"
             source = "this machine: sysconf(_SC_PHYS_PAGES)"
         };
-        let bytes = toml::Value::Integer(physical_memory());
-        regions.push(toml::Value::Table(ram.into_iter().chain([("bytes".into(), bytes)]).collect()));
+        let bytes = ("bytes".into(), physical_memory());
+        regions.push(toml::Value::Table(ram.into_iter().chain([bytes]).collect()));
     }
 }
 
@@ -345,8 +345,8 @@ fn host_triple() -> String {
     format!("{}-{system}", std::env::consts::ARCH)
 }
 
-fn physical_memory() -> i64 {
+fn physical_memory() -> toml::Value {
     // SAFETY: `sysconf` reads two constants of the system.
     let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-    i64::from(pages).saturating_mul(i64::from(size))
+    toml::Value::from(pages.saturating_mul(size))
 }

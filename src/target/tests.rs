@@ -117,3 +117,35 @@ fn versions_of_the_c_library_compare_as_numbers() {
     assert_eq!(version("2.2.5").unwrap(), Glibc { major: 2, minor: 2 });
     assert!(version("two").is_err());
 }
+
+#[test]
+fn the_layout_holds_a_microcontroller() {
+    let mut profile = find("raspberry-pi", &[]).unwrap();
+    let region = |name: &str, kind, start, bytes| Memory {
+        name: name.into(),
+        kind,
+        start: Some(start),
+        bytes,
+        source: "estimate: a region for this test".into(),
+    };
+    profile.id = "some-cortex-m4".into();
+    profile.aliases.clear();
+    profile.cpu.name = "cortex-m4".into();
+    profile.cpu.clock_hz = 64_000_000;
+    profile.cpu.cores = 1;
+    profile.memory = vec![
+        region("flash", MemoryKind::Flash, 0x0800_0000, 512 << 10),
+        region("sram", MemoryKind::Ram, 0x2000_0000, 96 << 10),
+        region("sram2", MemoryKind::Ram, 0x2001_8000, 32 << 10),
+    ];
+    profile.system = None;
+    profile.build.triple = "thumbv7em-none-eabihf".into();
+    profile.build.machine = Machine::Arm;
+    profile.build.linker = None;
+    profile.budgets.ram = RamBytes(64 << 10);
+    profile.budgets.flash = FlashBytes(256 << 10);
+    let text = toml::to_string(&profile).unwrap();
+    let read = parse(Path::new("some-cortex-m4.toml"), &text).unwrap();
+    assert_eq!(read, profile);
+    assert_eq!((read.flash(), read.ram()), (FlashBytes(512 << 10), RamBytes(128 << 10)));
+}

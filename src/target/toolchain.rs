@@ -146,9 +146,9 @@ fn without_outer_build(command: &mut Command) {
         let cargo = name.starts_with("CARGO") && name != "CARGO_HOME";
         let rust =
             ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_BOOTSTRAP"];
-        // flags of a C compiler or linker for some triple, and the date that some tools write into their output
-        let c = ["CFLAGS", "CXXFLAGS", "LDFLAGS", "CC_", "TARGET_"];
-        if cargo || rust.contains(&name.as_ref()) || c.iter().any(|prefix| name.starts_with(prefix)) {
+        // flags of C compilers and linkers, and the job server of an outer make
+        let other = ["CFLAGS", "CXXFLAGS", "LDFLAGS", "CC_", "TARGET_", "MAKEFLAGS", "MFLAGS"];
+        if cargo || rust.contains(&name.as_ref()) || other.iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(&key);
         }
     }
@@ -201,45 +201,46 @@ fn is_program(path: &Path) -> bool {
 
 fn missing(profile: &Profile, no_cargo: bool, no_std: bool, no_linker: Option<String>) -> Missing {
     let build = &profile.build;
-    let mut what = Vec::new();
-    if no_cargo {
-        what.push("cargo".to_owned());
-    }
-    if no_std {
-        what.push(format!("Rust standard library for {}", build.triple));
-    }
-    what.extend(no_linker.iter().map(|name| format!("linker {name}")));
+    let triple = build.triple.clone();
+    let cargo = no_cargo.then(|| "cargo".to_owned());
+    let std = no_std.then(|| format!("Rust standard library for {triple}"));
+    let linker = no_linker.as_ref().map(|name| format!("linker {name}"));
+    let what = cargo.into_iter().chain(std).chain(linker).collect();
 
-    let apt = |packages: &[&str]| format!("sudo apt-get install -y {}", packages.join(" "));
-    let linker: Vec<&str> = build.packages.iter().filter(|_| no_linker.is_some()).map(String::as_str).collect();
-    let rust: Vec<&str> = build.rust_packages.iter().filter(|_| no_std).map(String::as_str).collect();
-    let debian = (!rust.is_empty() || !linker.is_empty()).then(|| {
-        let foreign = rust.iter().find_map(|package| Some(package.split_once(':')?.1));
-        let prepare = foreign.map(|arch| format!("sudo dpkg --add-architecture {arch} && sudo apt-get update && "));
-        format!("{}{}", prepare.unwrap_or_default(), apt(&[rust.as_slice(), &linker].concat()))
+    let linker_packages = if no_linker.is_some() { build.packages.as_slice() } else { &[] };
+    let with_rustup = [
+        no_cargo.then(|| "curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y".to_owned()),
+        no_std.then(|| format!("rustup target add {triple}")),
+        (!linker_packages.is_empty()).then(|| apt_get(linker_packages)),
+    ];
+    let with_rustup = with_rustup.into_iter().flatten().collect::<Vec<_>>().join(" && ");
+    let with_debian = (no_std && !build.rust_packages.is_empty()).then(|| {
+        let foreign = build.rust_packages.iter().find_map(|package| Some(package.split_once(':')?.1));
+        let add = foreign.map(|arch| as_root(&format!("dpkg --add-architecture {arch}")));
+        let install = apt_get(&[build.rust_packages.as_slice(), linker_packages].concat());
+        add.into_iter().chain([as_root("apt-get update"), install]).collect::<Vec<_>>().join(" && ")
     });
 
-    let mut steps = Vec::new();
-    if no_cargo {
-        steps.push("curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y".to_owned());
-    }
-    if no_std {
-        steps.push(format!("rustup target add {}", build.triple));
-    }
-    if !linker.is_empty() {
-        steps.push(apt(&linker));
-    }
     let rustup = no_cargo || in_path("rustup").is_some();
-    match (in_checkout().filter(|_| !no_cargo), debian) {
-        (Some(setup), _) => Missing { triple: build.triple.clone(), what, command: setup, alternative: None },
-        (None, Some(line)) if no_std && !rustup => {
-            Missing { triple: build.triple.clone(), what, command: line, alternative: None }
-        }
-        (None, debian) => {
-            let alternative = debian.filter(|_| no_std && !rust.is_empty());
-            Missing { triple: build.triple.clone(), what, command: steps.join(" && "), alternative }
-        }
-    }
+    let (command, alternative) = match (in_checkout(), with_debian) {
+        (Some(setup), _) if !no_cargo => (setup, None),
+        (_, Some(line)) if !rustup => (line, None),
+        (_, line) => (with_rustup, line),
+    };
+    Missing { triple, what, command, alternative }
+}
+
+/// The command that installs Debian packages.
+pub fn apt_get(packages: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = packages.iter().map(AsRef::as_ref).collect();
+    as_root(&format!("apt-get install -y {}", names.join(" ")))
+}
+
+/// A command that takes a superuser, for whoever we are.
+fn as_root(command: &str) -> String {
+    // SAFETY: `geteuid` has no preconditions and cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    if root { command.into() } else { format!("sudo {command}") }
 }
 
 /// `make -C … setup`, when this kdc was built in a checkout that is still there.
@@ -323,7 +324,8 @@ mod tests {
         let profile = target::find("raspberry-pi", &[]).unwrap();
         let linker = missing(&profile, false, false, Some("aarch64-linux-gnu-gcc".into()));
         if in_checkout().is_none() {
-            assert_eq!(linker.command, "sudo apt-get install -y gcc-aarch64-linux-gnu libc6-dev-arm64-cross");
+            let packages = "apt-get install -y gcc-aarch64-linux-gnu libc6-dev-arm64-cross";
+            assert_eq!(linker.command.trim_start_matches("sudo "), packages);
             assert_eq!(linker.alternative, None);
         } else {
             assert!(linker.command.ends_with("setup"), "{}", linker.command);

@@ -1,0 +1,271 @@
+//! The command line of a built student, as typed calls.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::emulator::Emulator;
+use crate::program::Precision;
+
+/// Why a student did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("`{command}`: cannot be started")]
+    Start { command: String, source: std::io::Error },
+    #[error("`{command}`: {status}{}", said(.stderr))]
+    Failed { command: String, status: std::process::ExitStatus, stderr: String },
+    #[error("`{command}`: its answer `{answer}` is not the one agreed on; build the student again")]
+    Answer { command: String, answer: String, source: serde_json::Error },
+    #[error("`{command}`: no runs were timed; ask for one at least")]
+    NoRuns { command: String },
+    #[error("samples cannot be handed over in files")]
+    Files(#[source] std::io::Error),
+    #[error("`{command}`: the emulator wrote no count of instructions")]
+    NoCount { command: String },
+}
+
+fn said(stderr: &str) -> String {
+    match stderr.trim() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    }
+}
+
+/// A linked student and what starts it.
+#[derive(Clone, Debug)]
+pub struct Student {
+    program: PathBuf,
+    /// An emulator and its arguments; empty when the program runs directly.
+    prefix: Vec<OsString>,
+}
+
+/// What samples are given as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The teacher's own input, normalised, in its layout; little-endian.
+    F32,
+    /// Raw bytes, NHWC.
+    U8,
+    /// What the program stores, NHWC.
+    I8,
+}
+
+impl Input {
+    fn name(self) -> &'static str {
+        match self {
+            Input::F32 => "f32",
+            Input::U8 => "u8",
+            Input::I8 => "i8",
+        }
+    }
+}
+
+/// What a student says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    pub name: String,
+    pub precision: Precision,
+    pub input: PortInfo,
+    pub output: PortInfo,
+    pub arena_bytes: u64,
+    pub weights_bytes: u64,
+    /// Whether it takes raw bytes.
+    pub raw_input: bool,
+}
+
+/// One end of a student.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PortInfo {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub dtype: String,
+}
+
+/// Times of single inferences, in the order they ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Runs {
+    pub nanoseconds: Vec<u64>,
+    /// The largest resident set of the whole program.
+    pub peak_rss_bytes: u64,
+}
+
+/// The arena as planned and as used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arena {
+    pub planned_bytes: u64,
+    /// One more than the highest byte that an inference writes.
+    pub used_bytes: u64,
+}
+
+impl Student {
+    /// A program for this machine.
+    pub fn direct(program: impl Into<PathBuf>) -> Student {
+        Student { program: program.into(), prefix: Vec::new() }
+    }
+
+    /// A program for another machine, run by an emulator.
+    pub fn emulated(program: impl Into<PathBuf>, emulator: &Emulator) -> Student {
+        Student { program: program.into(), prefix: emulator.command() }
+    }
+
+    /// The linked program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// What it says about itself.
+    ///
+    /// # Errors
+    /// When it cannot be started, fails, or answers something else.
+    pub fn info(&self) -> Result<Info, Error> {
+        self.ask(&["info"])
+    }
+
+    /// How much of the arena an inference uses.
+    ///
+    /// # Errors
+    /// As [`Student::info`].
+    pub fn arena(&self) -> Result<Arena, Error> {
+        self.ask(&["arena"])
+    }
+
+    /// Times `runs` inferences after `warmup` untimed ones.
+    ///
+    /// # Errors
+    /// As [`Student::info`], and when nothing was timed.
+    pub fn bench(&self, runs: usize, warmup: usize) -> Result<Runs, Error> {
+        let arguments = bench_arguments(runs, warmup);
+        let answer: Runs = self.ask(&arguments)?;
+        if answer.nanoseconds.is_empty() {
+            return Err(Error::NoRuns { command: shown(&self.command(&arguments)) });
+        }
+        Ok(answer)
+    }
+
+    /// Runs samples, given back to back, and returns their outputs, back to back: `f32` in the teacher's layout,
+    /// little-endian, or with `stored` the bytes that the program stores.
+    ///
+    /// # Errors
+    /// As [`Student::info`], and when samples cannot be handed over in temporary files.
+    pub fn run(&self, input: Input, samples: &[u8], stored: bool) -> Result<Vec<u8>, Error> {
+        let folder = tempfile::tempdir().map_err(Error::Files)?;
+        let (given, taken) = (folder.path().join("in"), folder.path().join("out"));
+        std::fs::write(&given, samples).map_err(Error::Files)?;
+        let mut arguments: Vec<&OsStr> = ["run", "--input", input.name()].map(OsStr::new).to_vec();
+        if stored {
+            arguments.push("--stored".as_ref());
+        }
+        arguments.extend([given.as_os_str(), taken.as_os_str()]);
+        finish(self.command(&arguments))?;
+        std::fs::read(&taken).map_err(Error::Files)
+    }
+
+    /// As [`Student::run`], for `f32` samples and outputs.
+    ///
+    /// # Errors
+    /// As [`Student::run`].
+    pub fn run_f32(&self, samples: &[f32]) -> Result<Vec<f32>, Error> {
+        let bytes: Vec<u8> = samples.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let outputs = self.run(Input::F32, &bytes, false)?;
+        Ok(outputs.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+
+    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        command(&self.prefix, &self.program, arguments)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, arguments: &[impl AsRef<OsStr>]) -> Result<T, Error> {
+        let command = self.command(arguments);
+        let shown = shown(&command);
+        let answer = String::from_utf8_lossy(&finish(command)?.stdout).trim().to_owned();
+        serde_json::from_str(&answer).map_err(|source| Error::Answer { command: shown, answer: short(&answer), source })
+    }
+}
+
+/// The arguments of a student that make it time itself.
+pub(super) fn bench_arguments(runs: usize, warmup: usize) -> [String; 5] {
+    ["bench".into(), "--runs".into(), runs.to_string(), "--warmup".into(), warmup.to_string()]
+}
+
+/// `PREFIX… PROGRAM ARGUMENTS…`
+pub(super) fn command(prefix: &[OsString], program: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
+    let words = prefix.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
+    let mut words = words.chain(arguments.iter().map(AsRef::as_ref));
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    command
+}
+
+/// Runs a command to its end.
+pub(super) fn finish(mut command: Command) -> Result<Output, Error> {
+    let shown = shown(&command);
+    match command.stdin(Stdio::null()).output() {
+        Ok(out) if out.status.success() => Ok(out),
+        Ok(out) => {
+            let stderr = short(&String::from_utf8_lossy(&out.stderr));
+            Err(Error::Failed { command: shown, status: out.status, stderr })
+        }
+        Err(source) => Err(Error::Start { command: shown, source }),
+    }
+}
+
+/// A command as one would type it, near enough.
+pub(super) fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// The first few hundred characters.
+fn short(text: &str) -> String {
+    text.chars().take(600).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A student whose answers are a shell script.
+    pub fn scripted(folder: &Path, script: &str) -> Student {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.join("student");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // started by the shell: a file that was just written may still be open in another test's child
+        Student { program: path, prefix: vec!["/bin/sh".into()] }
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r#"case "$1" in
+            info) echo '{"name":"s","precision":"int8","input":{"name":"x","shape":[1,28,28],"dtype":"i8"},
+                "output":{"name":"y","shape":[10],"dtype":"i8"},"arena_bytes":4096,"weights_bytes":100,"raw_input":true}';;
+            arena) echo '{"planned_bytes":64,"used_bytes":64}';;
+            bench) echo "{\"nanoseconds\":[$3,$5],\"peak_rss_bytes\":7}";;
+            run) test "$2 $3" = "--input f32" && cat "$4" "$4" > "$5";;
+            esac"#;
+        let student = scripted(folder.path(), script);
+        let info = student.info().unwrap();
+        assert_eq!((info.precision, info.input.shape.as_slice()), (Precision::Int8, &[1, 28, 28][..]));
+        assert_eq!(student.arena().unwrap(), Arena { planned_bytes: 64, used_bytes: 64 });
+        assert_eq!(student.bench(20, 3).unwrap().nanoseconds, [20, 3]);
+        assert_eq!(student.run_f32(&[1.5, -2.0]).unwrap(), [1.5, -2.0, 1.5, -2.0]);
+        assert!(matches!(student.run(Input::U8, &[1], false), Err(Error::Failed { .. })));
+    }
+
+    #[test]
+    fn failures_say_what_ran_and_what_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let failing = scripted(folder.path(), "echo no such luck >&2; exit 3");
+        let message = failing.info().unwrap_err().to_string();
+        assert!(message.contains("student info`") && message.contains("no such luck"), "{message}");
+        assert!(matches!(scripted(folder.path(), "echo hello").arena(), Err(Error::Answer { .. })));
+        let idle = scripted(folder.path(), r#"echo '{"nanoseconds":[],"peak_rss_bytes":0}'"#);
+        assert!(matches!(idle.bench(0, 0), Err(Error::NoRuns { .. })));
+        let absent = Student::direct(folder.path().join("none"));
+        assert!(matches!(absent.info(), Err(Error::Start { .. })));
+    }
+}
