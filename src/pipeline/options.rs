@@ -1,0 +1,242 @@
+//! What a compilation is asked to do: one plain struct, filled by the command line or by another program.
+
+use crate::distill::{self, Method, OptimizerConfig};
+use crate::program::Precision;
+use crate::quant::Calibration;
+use crate::student::Budgets;
+use crate::teacher::EngineChoice;
+use std::path::PathBuf;
+
+/// Everything that may be asked of [`compile`](super::compile). [`Options::new`] has the defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// The teacher, an ONNX file.
+    pub model: PathBuf,
+    /// Name of the target profile.
+    pub target: String,
+    /// Folders with target profiles of the user's own.
+    pub target_folders: Vec<PathBuf>,
+    /// Where the samples are; `None`: where the model's sidecar says.
+    pub data: Option<PathBuf>,
+    /// Where the results go; `None`: `./NAME-TARGET/`.
+    pub out: Option<PathBuf>,
+    /// Makes everything again, whatever the cache holds.
+    pub force: bool,
+    /// Plans only: reads, checks, derives the student, and stops before training.
+    pub dry_run: bool,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Lets the tools that kdc starts speak.
+    pub verbose: bool,
+    /// What the student may cost. `None`s take the defaults of the teacher and the target.
+    pub budgets: Budgets,
+    /// Allowed loss of accuracy from the teacher to the final program, in percentage points; `None`: not judged.
+    pub max_accuracy_drop: Option<f64>,
+    /// Allowed loss of accuracy from the `f32` student to the `int8` student, in percentage points.
+    pub max_quant_drop: f64,
+    /// `None`: whichever the target's cost model says is faster.
+    pub precision: Option<Precision>,
+    /// What to write, without repetition, in the order of [`Artefact::ALL`].
+    pub emit: Vec<Artefact>,
+    /// Whether to build the program: `false` stops at the generated crate.
+    pub build: bool,
+    /// How the student is trained, where it differs from the defaults.
+    pub training: Training,
+    /// How ranges are chosen for quantization.
+    pub calibration: Calibration,
+    /// What runs the teacher.
+    pub engine: EngineChoice,
+    /// What trains the student.
+    pub device: Device,
+}
+
+/// What is said about training; `None`: the default of [`distill::Config`], or of the optimizer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Training {
+    pub epochs: Option<usize>,
+    pub batch_size: Option<usize>,
+    pub optimizer: Optimizer,
+    /// The peak learning rate.
+    pub lr: Option<f64>,
+    /// Softens the distributions that the student compares.
+    pub temperature: Option<f64>,
+    /// The teacher's share of the loss; the labels have the rest.
+    pub alpha: Option<f64>,
+    /// Trains on labels alone, the baseline of distillation.
+    pub labels_only: bool,
+    /// How many augmented views of each sample the teacher labels.
+    pub views: Option<usize>,
+}
+
+/// Which optimizer trains the student.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Optimizer {
+    /// With Nesterov momentum.
+    #[default]
+    Sgd,
+    AdamW,
+}
+
+/// Peak learning rate of AdamW where none is given.
+const ADAMW_LR: f64 = 2e-3;
+/// Weight decay of AdamW, decoupled from the learning rate's gradient step.
+const ADAMW_WEIGHT_DECAY: f64 = 0.05;
+
+/// Where training runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// This machine's processor, burn's Flex backend.
+    #[default]
+    Cpu,
+}
+
+/// Something that a compilation writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Artefact {
+    /// `student.onnx`, in `f32`.
+    Onnx,
+    /// `student.int8.onnx`, with quantize/dequantize pairs.
+    Qdq,
+    /// `student.nnef.tgz`.
+    Nnef,
+    /// `crate/`, the generated program's source.
+    Crate,
+    /// `bin/student`, the linked program.
+    Elf,
+}
+
+impl Artefact {
+    /// All of them, in the order they are made.
+    pub const ALL: [Artefact; 5] =
+        [Artefact::Onnx, Artefact::Qdq, Artefact::Nnef, Artefact::Crate, Artefact::Elf];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Artefact::Onnx => "onnx",
+            Artefact::Qdq => "qdq",
+            Artefact::Nnef => "nnef",
+            Artefact::Crate => "crate",
+            Artefact::Elf => "elf",
+        }
+    }
+}
+
+impl Options {
+    /// Compiles `model` for `target`, everything else as by default.
+    pub fn new(model: impl Into<PathBuf>, target: impl Into<String>) -> Options {
+        Options {
+            model: model.into(),
+            target: target.into(),
+            target_folders: Vec::new(),
+            data: None,
+            out: None,
+            force: false,
+            dry_run: false,
+            seed: 0,
+            verbose: false,
+            budgets: Budgets::default(),
+            max_accuracy_drop: None,
+            max_quant_drop: 0.3,
+            precision: None,
+            emit: Artefact::ALL.to_vec(),
+            build: true,
+            training: Training::default(),
+            calibration: Calibration::MinMax,
+            engine: EngineChoice::Auto,
+            device: Device::Cpu,
+        }
+    }
+
+    /// Whether an artefact is wanted. The linked program is not while nothing is to be built.
+    pub fn emits(&self, artefact: Artefact) -> bool {
+        self.emit.contains(&artefact) && (self.build || artefact != Artefact::Elf)
+    }
+
+    /// The settings of the training run.
+    pub fn training(&self) -> distill::Config {
+        let mut config = distill::Config { seed: self.seed, ..distill::Config::default() };
+        let asked = &self.training;
+        if asked.optimizer == Optimizer::AdamW {
+            config.optimizer = OptimizerConfig::AdamW { weight_decay: ADAMW_WEIGHT_DECAY };
+            config.lr = ADAMW_LR;
+        }
+        config.epochs = asked.epochs.unwrap_or(config.epochs);
+        config.batch_size = asked.batch_size.unwrap_or(config.batch_size);
+        config.lr = asked.lr.unwrap_or(config.lr);
+        config.views = asked.views.unwrap_or(config.views);
+        match &mut config.method {
+            method if asked.labels_only => *method = Method::HardLabel,
+            Method::SoftLabel { alpha, temperature, .. } => {
+                *alpha = asked.alpha.unwrap_or(*alpha);
+                *temperature = asked.temperature.unwrap_or(*temperature);
+            }
+            Method::HardLabel => {}
+        }
+        config
+    }
+
+    /// Every setting that decides what is made, as one text. Files and the target's profile are named by their
+    /// contents, not here; where results go and how much is said decides nothing.
+    pub fn deciding(&self) -> String {
+        let Options {
+            model: _,
+            target: _,
+            target_folders: _,
+            data: _,
+            out: _,
+            force: _,
+            dry_run: _,
+            verbose: _,
+            training: _,
+            seed,
+            budgets,
+            max_accuracy_drop,
+            max_quant_drop,
+            precision,
+            emit,
+            build,
+            calibration,
+            engine,
+            device,
+        } = self;
+        let settings = (seed, budgets, max_accuracy_drop, max_quant_drop, precision, emit, build, calibration);
+        format!("{settings:?} {engine:?} {device:?} {:?}", self.training())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_decides_the_result_is_told_from_what_does_not() {
+        let plain = Options::new("a.onnx", "host");
+        let elsewhere = Options { out: Some("x".into()), force: true, verbose: true, ..plain.clone() };
+        assert_eq!(plain.deciding(), elsewhere.deciding());
+        let explicit = Training { epochs: Some(distill::Config::default().epochs), ..Training::default() };
+        assert_eq!(plain.deciding(), Options { training: explicit, ..plain.clone() }.deciding(), "a default said aloud");
+        let longer = Training { epochs: Some(77), ..Training::default() };
+        assert_ne!(plain.deciding(), Options { training: longer, ..plain.clone() }.deciding());
+        assert_ne!(plain.deciding(), Options { seed: 1, ..plain.clone() }.deciding());
+    }
+
+    #[test]
+    fn training_settings_replace_the_defaults_one_by_one() {
+        let mut options = Options { seed: 9, ..Options::new("a.onnx", "host") };
+        options.training = Training { optimizer: Optimizer::AdamW, alpha: Some(0.25), ..Training::default() };
+        let config = options.training();
+        assert_eq!((config.seed, config.lr), (9, ADAMW_LR));
+        assert!(matches!(config.method, Method::SoftLabel { alpha: 0.25, .. }));
+        options.training.labels_only = true;
+        options.training.lr = Some(0.5);
+        let config = options.training();
+        assert_eq!((config.lr, config.method), (0.5, Method::HardLabel));
+    }
+
+    #[test]
+    fn nothing_is_linked_when_nothing_is_built() {
+        let options = Options { build: false, ..Options::new("a.onnx", "host") };
+        assert!(options.emits(Artefact::Crate) && !options.emits(Artefact::Elf));
+    }
+}
