@@ -1,2 +1,1 @@
-//! The pipeline from teacher to report, stage by stage, and the cache that skips what is unchanged.
-mod cache;
+//! x

@@ -145,6 +145,15 @@ impl<'a> Lowering<'a> {
             Op::MaxPool(pool) => Kernel::MaxPool { window: self.window(node, x, pool)?, channels: self.channels(x) },
             Op::AveragePool(pool) => {
                 let window = self.window(node, x, pool)?;
+                let axes = pool.kernel.len();
+                let hangs = |d: usize| {
+                    let reach = (window.output[d] - 1) * window.strides[d] + window.kernel[d];
+                    let end = pool.pads.get((d + 2 * axes).wrapping_sub(2)).copied().unwrap_or(0);
+                    reach > window.pads[d] + window.input[d] + end
+                };
+                if pool.count_include_pad && (hangs(0) || hangs(1)) {
+                    return Err(fail("with ceil_mode its last window hangs over padding that counts".into()));
+                }
                 let params = self.numbers.average(x, out, window.kernel[0] * window.kernel[1]).map_err(fail)?;
                 Kernel::AveragePool { window, channels: self.channels(x), count_pads: pool.count_include_pad, params }
             }

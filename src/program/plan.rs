@@ -178,7 +178,7 @@ pub fn check(program: &Program, plan: &Plan) -> Result<(), String> {
     };
     // Who owns each byte: the buffer that wrote it last, and at which of its own bytes.
     let mut owner: Vec<Option<(BufferId, usize)>> = vec![None; plan.arena_bytes];
-    let mut write = |b: BufferId, owner: &mut Vec<Option<(BufferId, usize)>>| match owner.get_mut(span(b)) {
+    let write = |b: BufferId, owner: &mut Vec<Option<(BufferId, usize)>>| match owner.get_mut(span(b)) {
         Some(bytes) => {
             bytes.iter_mut().enumerate().for_each(|(i, o)| *o = Some((b, i)));
             Ok(())

@@ -17,7 +17,7 @@ mod tests;
 
 pub use observer::{Calibration, Observer, Range};
 pub use params::{activation_params, dequantize, quantize, weight_params};
-pub use quantize::{CalibratedModel, QuantizedModel};
+pub use quantize::{CalibratedModel, QuantizedModel, fused_activations};
 
 use crate::graph::{Graph, ValueId};
 
