@@ -322,3 +322,14 @@ impl Program {
         &self.buffers[id.index()]
     }
 }
+
+/// Where the buffers of a program lie in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// In bytes, one per buffer, multiples of `alignment`.
+    pub offsets: Vec<usize>,
+    pub arena_bytes: usize,
+    /// No plan needs fewer bytes.
+    pub lower_bound: usize,
+    pub alignment: usize,
+}

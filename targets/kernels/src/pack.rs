@@ -25,9 +25,9 @@ pub fn bias(bias: &[i32], weights: &[i8], zero: i8) -> Vec<i32> {
     (0..bias.len()).map(|c| bias[c].wrapping_sub(sum(c).wrapping_mul(zero as i32))).collect()
 }
 
-/// How many channels a block of `out` channels has: the smallest that wastes no more than any larger.
-pub fn lanes(out: usize) -> usize {
-    if padded(out, 16) > padded(out, 8) { 8 } else { 16 }
+/// The first of some block sizes that fills up with no more channels than any other.
+pub fn lanes(out: usize, sizes: &[usize]) -> usize {
+    sizes.iter().copied().min_by_key(|&size| padded(out, size)).unwrap_or(1)
 }
 
 fn padded(channels: usize, lanes: usize) -> usize {

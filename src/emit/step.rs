@@ -1,0 +1,338 @@
+//! One step of a program as the body of a function.
+
+use std::ops::Range;
+
+use kdc_kernels::pack;
+
+use super::Error;
+use super::code::Places;
+use super::text::float;
+use super::weights::Numbers;
+use crate::program::{
+    AddParams, AverageParams, BufferId, Function, Kernel, Linear, MulParams, Multiplier, Precision, Step, Window,
+};
+
+/// The body of the step's function; `None` where there is nothing to do.
+pub fn body(places: &Places<'_>, index: usize, step: &Step, numbers: &mut Numbers) -> Result<Option<String>, Error> {
+    let operands = Operands::new(places, step)?;
+    let writer = Writer { index, step, operands, precision: places.program.precision, numbers };
+    writer.body()
+}
+
+/// Where the step's operands and its result lie, and what the function calls them.
+struct Operands {
+    /// The names of the operands, in order.
+    inputs: Vec<&'static str>,
+    /// The parts of the arena, and how they are bound.
+    parts: Vec<(&'static str, Range<usize>)>,
+    /// The result has the place of this operand.
+    in_place: Option<&'static str>,
+}
+
+const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+impl Operands {
+    fn new(places: &Places<'_>, step: &Step) -> Result<Operands, Error> {
+        let output = places.of(step.output)?;
+        let mut operands = Operands { inputs: Vec::new(), parts: Vec::new(), in_place: None };
+        for &id in &step.inputs {
+            let range = places.of(id)?;
+            let known = operands.parts.iter().find(|(_, part)| *part == range).map(|(name, _)| *name);
+            let name = match (known, NAMES.get(operands.parts.len())) {
+                (Some(name), _) => name,
+                (None, Some(name)) => name,
+                (None, None) => {
+                    let what = format!("more than {} operands", NAMES.len());
+                    return Err(Error::Malformed { step: step.name.clone(), what });
+                }
+            };
+            if range == output {
+                operands.in_place = Some(name);
+            } else if range.start < output.end && output.start < range.end {
+                return Err(overlap(places, step, id));
+            }
+            if known.is_none() {
+                operands.parts.push((name, range));
+            }
+            operands.inputs.push(name);
+        }
+        if operands.in_place.is_some() && !step.kernel.in_place() && step.kernel != Kernel::Reshape {
+            return Err(overlap(places, step, step.output));
+        }
+        if operands.in_place.is_none() {
+            operands.parts.push(("output", output));
+        }
+        Ok(operands)
+    }
+
+    /// `let [a, output] = parts(…);`
+    fn binding(&self) -> String {
+        let names: Vec<&str> = self.parts.iter().map(|(name, _)| *name).collect();
+        let ranges: Vec<String> = self.parts.iter().map(|(_, range)| format!("{range:?}")).collect();
+        format!("    let [{}] = parts(&mut arena.0, [{}]);\n", names.join(", "), ranges.join(", "))
+    }
+}
+
+fn overlap(places: &Places<'_>, step: &Step, id: BufferId) -> Error {
+    Error::Overlap { step: step.name.clone(), buffer: places.program.buffer(id).name.clone() }
+}
+
+struct Writer<'a> {
+    index: usize,
+    step: &'a Step,
+    operands: Operands,
+    precision: Precision,
+    numbers: &'a mut Numbers,
+}
+
+impl Writer<'_> {
+    fn body(mut self) -> Result<Option<String>, Error> {
+        let step = self.step;
+        let call = match &step.kernel {
+            Kernel::Conv2d { window, in_channels, out_channels, groups, linear } => {
+                self.conv2d(window, *in_channels, *out_channels, *groups, linear)?
+            }
+            Kernel::DepthwiseConv2d { window, channels, linear } => self.depthwise(window, *channels, linear)?,
+            Kernel::FullyConnected { rows, in_features, out_features, linear } => {
+                let lanes = pack::lanes(*out_features, &[32, 16, 8]);
+                let linear = self.linear(linear, 1, *out_features, *in_features, lanes)?;
+                format!(
+                    "fully_connected::<{lanes}, _>(\n        fully_connected::Shape {{ rows: {rows}, in_features: {in_features}, \
+                     out_features: {out_features} }},\n        {linear},\n        a,\n        output,\n    );"
+                )
+            }
+            Kernel::MaxPool { window, channels } => {
+                let kind = if self.precision == Precision::Int8 { "MaxInt8" } else { "MaxFloat" };
+                self.pool(window, *channels, kind)
+            }
+            Kernel::AveragePool { window, channels, count_pads, params } => {
+                let all = window.kernel.iter().product::<usize>();
+                let count = if *count_pads { format!("Some({all})") } else { "None".into() };
+                let kind = match params {
+                    AverageParams::F32 => format!("AverageFloat {{ count: {count} }}"),
+                    AverageParams::Int8 { input_zero, output_zero, requant } => {
+                        let requant: Vec<String> = requant.iter().map(multiplier).collect();
+                        format!(
+                            "AverageInt8 {{ input_zero: {input_zero}, output_zero: {output_zero}, count: {count}, requant: &[{}] }}",
+                            requant.join(", ")
+                        )
+                    }
+                };
+                self.pool(window, *channels, &kind)
+            }
+            Kernel::Add(params) => self.binary(
+                match *params {
+                    AddParams::F32 { min, max } => format!("clamp(a + b, {}, {})", float(min), float(max)),
+                    AddParams::Int8 { a_zero, b_zero, a_gain, b_gain, shift, output_zero, min, max } => format!(
+                        "AddInt8 {{ a_zero: {a_zero}, b_zero: {b_zero}, a_gain: {a_gain}, b_gain: {b_gain}, shift: {shift}, \
+                         output_zero: {output_zero}, min: {min}, max: {max} }}.apply(a, b)"
+                    ),
+                },
+                false,
+            )?,
+            Kernel::Mul { params, broadcast } => self.binary(
+                match params {
+                    MulParams::F32 { min, max } => format!("clamp(a * b, {}, {})", float(*min), float(*max)),
+                    MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max } => format!(
+                        "MulInt8 {{ a_zero: {a_zero}, b_zero: {b_zero}, output_zero: {output_zero}, requant: {}, \
+                         min: {min}, max: {max} }}.apply(a, b)",
+                        multiplier(requant)
+                    ),
+                },
+                *broadcast,
+            )?,
+            Kernel::Lookup { table } => {
+                let table = self.push("TABLE", &table[..], None);
+                self.unary(&format!("elementwise::lookup({table}, x)"))
+            }
+            Kernel::Map(function) => self.unary(&format!("{}.apply(x)", function_text(function))),
+            Kernel::Softmax { len, exp, .. } => match exp {
+                None => format!("softmax_f32({len}, a, output);"),
+                Some(table) => {
+                    let table = self.push("EXP", &table[..], None);
+                    format!("softmax_i8({len}, {table}, a, output);")
+                }
+            },
+            Kernel::Pad { input, pads, value, stored } => {
+                let value = if self.precision == Precision::Int8 { stored.to_string() } else { float(*value) };
+                format!("pad({input:?}, {pads:?}, {value}, a, output);")
+            }
+            Kernel::Concat { inner, .. } => {
+                let inputs: Vec<String> = self.operands.inputs.iter().map(|name| format!("&*{name}")).collect();
+                format!("concat({inner:?}, [{}], output);", inputs.join(", "))
+            }
+            Kernel::Transpose { shape, perm } => format!("transpose({shape:?}, {perm:?}, a, output);"),
+            Kernel::Reshape if self.operands.in_place.is_some() => return Ok(None),
+            Kernel::Reshape => "output.copy_from_slice(a);".into(),
+        };
+        Ok(Some(format!("{}    {call}\n", self.operands.binding())))
+    }
+
+    fn conv2d(
+        &mut self,
+        window: &Window,
+        in_channels: usize,
+        out_channels: usize,
+        groups: usize,
+        linear: &Linear,
+    ) -> Result<String, Error> {
+        // As many sums as fit the vector registers; a narrow output has fewer pixels to share weights.
+        let sizes: &[usize] = match (self.precision, window.output[1]) {
+            (_, 0 | 1) => &[32, 16, 8],
+            (Precision::Int8, _) => &[16, 8],
+            (Precision::F32, _) => &[8],
+        };
+        let lanes = pack::lanes(out_channels / groups.max(1), sizes);
+        let pixels = (32 / lanes).min(if window.output[1] >= 4 { 4 } else { window.output[1].clamp(1, 2) });
+        let run = window.kernel[0] * window.kernel[1] * (in_channels / groups.max(1));
+        let linear = self.linear(linear, groups, out_channels, run, lanes)?;
+        Ok(format!(
+            "conv2d::<{lanes}, {pixels}, _>(\n        conv2d::Shape {{ window: {}, in_channels: {in_channels}, \
+             out_channels: {out_channels}, groups: {groups} }},\n        {linear},\n        a,\n        output,\n    );",
+            window_text(window)
+        ))
+    }
+
+    /// The numbers of a convolution or matrix product with `[out][run]` weights, packed.
+    fn linear(&mut self, linear: &Linear, groups: usize, out: usize, run: usize, lanes: usize) -> Result<String, Error> {
+        if groups == 0 || out == 0 || out % groups != 0 {
+            return Err(self.malformed("its output channels are no multiple of its groups"));
+        }
+        match linear {
+            Linear::Int8 { weights, bias, requant, input_zero, output_zero, min, max } => {
+                self.check([(weights.len(), out * run), (bias.len(), out), (requant.len(), out)])?;
+                let folded = pack::bias(bias, weights, *input_zero);
+                let mantissa: Vec<i32> = requant.iter().map(|r| r.mantissa).collect();
+                let shift: Vec<u8> = requant.iter().map(|r| r.shift).collect();
+                let full_range = weights.contains(&i8::MIN);
+                let weights = self.push("WEIGHTS", &pack::weights(weights, groups, out, lanes), Some(lanes));
+                let bias = self.push("BIAS", &pack::channels(&folded, groups, lanes, 0), Some(lanes));
+                let mantissa = self.push("MANTISSA", &pack::channels(&mantissa, groups, lanes, 0), Some(lanes));
+                let shift = self.push("SHIFT", &pack::channels(&shift, groups, lanes, 1), Some(lanes));
+                let padding = match &self.step.kernel {
+                    Kernel::Conv2d { in_channels, .. } => in_channels / groups,
+                    _ => 0,
+                };
+                Ok(format!(
+                    "linear::Int8 {{ weights: {weights}, bias: {bias}, mantissa: {mantissa}, shift: {shift}, padding: \
+                     &[{input_zero}; {padding}], output_zero: {output_zero}, min: {min}, max: {max}, full_range: {full_range} }}"
+                ))
+            }
+            Linear::F32 { weights, bias, min, max } => {
+                self.check([(weights.len(), out * run), (bias.len(), out)])?;
+                let weights = self.push("WEIGHTS", &pack::weights(weights, groups, out, lanes), Some(lanes));
+                let bias = self.push("BIAS", &pack::channels(bias, groups, lanes, 0.0), Some(lanes));
+                Ok(format!(
+                    "linear::Float {{ weights: {weights}, bias: {bias}, min: {}, max: {} }}",
+                    float(*min),
+                    float(*max)
+                ))
+            }
+        }
+    }
+
+    fn depthwise(&mut self, window: &Window, channels: usize, linear: &Linear) -> Result<String, Error> {
+        let all = window.kernel[0] * window.kernel[1] * channels;
+        let filter = match linear {
+            Linear::Int8 { weights, bias, requant, input_zero, output_zero, min, max } => {
+                self.check([(weights.len(), all), (bias.len(), channels), (requant.len(), channels)])?;
+                let mantissa: Vec<i32> = requant.iter().map(|r| r.mantissa).collect();
+                let shift: Vec<u8> = requant.iter().map(|r| r.shift).collect();
+                format!(
+                    "depthwise::Int8 {{ weights: {}, bias: {}, mantissa: {}, shift: {}, input_zero: {input_zero}, \
+                     output_zero: {output_zero}, min: {min}, max: {max} }}",
+                    self.push("WEIGHTS", weights, None),
+                    self.push("BIAS", bias, None),
+                    self.push("MANTISSA", &mantissa, None),
+                    self.push("SHIFT", &shift, None),
+                )
+            }
+            Linear::F32 { weights, bias, min, max } => {
+                self.check([(weights.len(), all), (bias.len(), channels)])?;
+                format!(
+                    "depthwise::Float {{ weights: {}, bias: {}, min: {}, max: {} }}",
+                    self.push("WEIGHTS", weights, None),
+                    self.push("BIAS", bias, None),
+                    float(*min),
+                    float(*max)
+                )
+            }
+        };
+        let window = window_text(window);
+        Ok(format!("depthwise(\n        {window},\n        {channels},\n        {filter},\n        a,\n        output,\n    );"))
+    }
+
+    fn pool(&self, window: &Window, channels: usize, kind: &str) -> String {
+        format!("pool(\n        {},\n        {channels},\n        {kind},\n        a,\n        output,\n    );", window_text(window))
+    }
+
+    /// `f` of `x`, for each element.
+    fn unary(&self, f: &str) -> String {
+        match self.operands.in_place {
+            Some(a) => format!("elementwise::map_in_place({a}, |x| {f});"),
+            None => format!("elementwise::map(a, output, |x| {f});"),
+        }
+    }
+
+    /// `f` of `a` and `b`, for each pair of elements, over whatever shares a place.
+    fn binary(&self, f: String, broadcast: bool) -> Result<String, Error> {
+        let [a, b] = self.operands.inputs[..] else {
+            return Err(self.malformed("two operands are needed"));
+        };
+        if a == b {
+            return Ok(self.unary(&format!("{{\n        let (a, b) = (x, x);\n        {f}\n    }}")));
+        }
+        let zip = if broadcast { "zip_rows" } else { "zip" };
+        Ok(match self.operands.in_place {
+            None => format!("elementwise::{zip}({a}, {b}, output, |a, b| {f});"),
+            Some(place) if place == a => format!("elementwise::{zip}_in_place({a}, {b}, |a, b| {f});"),
+            // The result has the size of `b` only where nothing is broadcast.
+            Some(_) => format!("elementwise::zip_in_place({b}, {a}, |b, a| {f});"),
+        })
+    }
+
+    fn push<T: super::weights::Number>(&mut self, what: &str, numbers: &[T], block: Option<usize>) -> String {
+        let name = format!("{}_{}_{what}", self.step.kernel.name().to_uppercase(), self.index);
+        self.numbers.push(&name, numbers, block)
+    }
+
+    fn check<const N: usize>(&self, lengths: [(usize, usize); N]) -> Result<(), Error> {
+        match lengths.iter().find(|(found, expected)| found != expected) {
+            Some((found, expected)) => Err(self.malformed(&format!("{found} weights or biases where {expected} belong"))),
+            None => Ok(()),
+        }
+    }
+
+    fn malformed(&self, what: &str) -> Error {
+        Error::Malformed { step: self.step.name.clone(), what: what.into() }
+    }
+}
+
+fn window_text(w: &Window) -> String {
+    format!(
+        "Window {{ input: {:?}, output: {:?}, kernel: {:?}, strides: {:?}, pads: {:?}, dilations: {:?} }}",
+        w.input, w.output, w.kernel, w.strides, w.pads, w.dilations
+    )
+}
+
+fn multiplier(m: &Multiplier) -> String {
+    format!("Multiplier {{ mantissa: {}, shift: {} }}", m.mantissa, m.shift)
+}
+
+fn function_text(function: &Function) -> String {
+    let fields = |fields: &[(&str, f32)]| {
+        let fields: Vec<String> = fields.iter().map(|(name, x)| format!("{name}: {}", float(*x))).collect();
+        format!(" {{ {} }}", fields.join(", "))
+    };
+    match *function {
+        Function::Clip { min, max } => format!("Function::Clip{}", fields(&[("min", min), ("max", max)])),
+        Function::LeakyRelu { alpha } => format!("Function::LeakyRelu{}", fields(&[("alpha", alpha)])),
+        Function::Sigmoid => "Function::Sigmoid".into(),
+        Function::Tanh => "Function::Tanh".into(),
+        Function::HardSwish => "Function::HardSwish".into(),
+        Function::HardSigmoid { alpha, beta } => {
+            format!("Function::HardSigmoid{}", fields(&[("alpha", alpha), ("beta", beta)]))
+        }
+        Function::Affine { gain, offset } => format!("Function::Affine{}", fields(&[("gain", gain), ("offset", offset)])),
+    }
+}

@@ -1,0 +1,204 @@
+//! Programs made by hand, with random numbers.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::program::*;
+
+/// Adds steps to a program.
+pub struct Maker {
+    pub program: Program,
+    random: ChaCha8Rng,
+    int8: bool,
+}
+
+impl Maker {
+    /// A network with an image `[height, width, channels]` as input, which the caller has as `[1, c, h, w]`.
+    pub fn new(name: &str, precision: Precision, shape: [usize; 3], seed: u64) -> Maker {
+        let [h, w, c] = shape;
+        let mut maker = Maker {
+            random: ChaCha8Rng::seed_from_u64(seed),
+            int8: precision == Precision::Int8,
+            program: Program {
+                name: name.into(),
+                precision,
+                buffers: vec![],
+                steps: vec![],
+                input: Port { name: "image".into(), shape: vec![1, c, h, w], buffer: BufferId(0), perm: Some(vec![1, 2, 0]) },
+                output: Port { name: "out".into(), shape: vec![], buffer: BufferId(0), perm: None },
+                raw_input: None,
+            },
+        };
+        maker.buffer(&shape);
+        let mut tables = vec![[0.0; 256]; c];
+        tables.iter_mut().enumerate().for_each(|(c, table)| {
+            table.iter_mut().enumerate().for_each(|(byte, x)| *x = (byte as f32 / 255.0 - 0.4) / (0.3 + c as f32 * 0.1));
+        });
+        let quant = maker.program.buffers[0].quant;
+        maker.program.raw_input = Some(match quant {
+            None => RawInput::F32(tables),
+            Some(q) => {
+                let stored = |x| kdc_kernels::port::quantize(x, q.scale, q.zero_point);
+                RawInput::Int8(tables.into_iter().map(|table| table.map(stored)).collect())
+            }
+        });
+        maker
+    }
+
+    fn buffer(&mut self, shape: &[usize]) -> BufferId {
+        let quant = self.int8.then_some(Quant { scale: 0.02, zero_point: -11 });
+        self.program.buffers.push(Buffer { name: format!("value {}", self.program.buffers.len()), shape: shape.into(), quant });
+        BufferId(self.program.buffers.len() as u32 - 1)
+    }
+
+    /// The last step's result.
+    pub fn last(&self) -> BufferId {
+        BufferId(self.program.buffers.len() as u32 - 1)
+    }
+
+    pub fn image(&self, id: BufferId) -> [usize; 3] {
+        self.program.buffer(id).shape[..].try_into().unwrap()
+    }
+
+    pub fn step(&mut self, kernel: Kernel, inputs: &[BufferId], shape: &[usize]) -> BufferId {
+        let output = self.buffer(shape);
+        let name = format!("node {}", self.program.steps.len());
+        self.program.steps.push(Step { name, kernel, inputs: inputs.into(), output });
+        output
+    }
+
+    pub fn multiplier(&mut self, run: usize) -> Multiplier {
+        let shift = 37 + (run as f64).sqrt().log2().round() as u8;
+        Multiplier { mantissa: self.random.random_range(1 << 30..=i32::MAX), shift }
+    }
+
+    pub fn linear(&mut self, out: usize, run: usize) -> Linear {
+        let random = &mut self.random;
+        if self.int8 {
+            let weights = (0..out * run).map(|_| random.random_range(-127..=127)).collect();
+            let bias = (0..out).map(|_| random.random_range(-2000..2000)).collect();
+            let requant = (0..out).map(|_| self.multiplier(run)).collect();
+            Linear::Int8 { weights, bias, requant, input_zero: -11, output_zero: -11, min: -90, max: 127 }
+        } else {
+            let bound = (run as f32).powf(-0.5);
+            let weights = (0..out * run).map(|_| random.random_range(-bound..bound)).collect();
+            let bias = (0..out).map(|_| random.random_range(-bound..bound)).collect();
+            Linear::F32 { weights, bias, min: -1.5, max: f32::INFINITY }
+        }
+    }
+
+    /// A square convolution, same padding as `pad` says.
+    pub fn conv(&mut self, from: BufferId, out: usize, kernel: usize, stride: usize, pad: usize, groups: usize) -> BufferId {
+        let [h, w, c] = self.image(from);
+        let window = window([h, w], kernel, stride, pad, 1);
+        let linear = self.linear(out, kernel * kernel * c / groups);
+        let kernel = Kernel::Conv2d { window, in_channels: c, out_channels: out, groups, linear };
+        self.step(kernel, &[from], &[window.output[0], window.output[1], out])
+    }
+
+    pub fn add(&mut self, a: BufferId, b: BufferId) -> BufferId {
+        let params = match self.int8 {
+            true => AddParams::Int8 {
+                a_zero: -11,
+                b_zero: -11,
+                a_gain: 700_001,
+                b_gain: 500_009,
+                shift: 20,
+                output_zero: -11,
+                min: -11,
+                max: 127,
+            },
+            false => AddParams::F32 { min: 0.0, max: f32::INFINITY },
+        };
+        let shape = self.program.buffer(a).shape.clone();
+        self.step(Kernel::Add(params), &[a, b], &shape)
+    }
+
+    pub fn average(&mut self, from: BufferId, window: Window, count_pads: bool) -> BufferId {
+        let channels = self.image(from)[2];
+        let count = window.kernel[0] * window.kernel[1];
+        let params = match self.int8 {
+            true => AverageParams::Int8 {
+                input_zero: -11,
+                output_zero: -11,
+                requant: (1..=count)
+                    .map(|n| {
+                        let mut m = Multiplier { mantissa: 0, shift: 30 };
+                        let mut gain = 1.0 / n as f64;
+                        while gain < 1.0 {
+                            gain *= 2.0;
+                            m.shift += 1;
+                        }
+                        m.mantissa = (gain * (1u64 << 30) as f64) as i32;
+                        m
+                    })
+                    .collect(),
+            },
+            false => AverageParams::F32,
+        };
+        let kernel = Kernel::AveragePool { window, channels, count_pads, params };
+        self.step(kernel, &[from], &[window.output[0], window.output[1], channels])
+    }
+
+    pub fn fully_connected(&mut self, from: BufferId, out: usize) -> BufferId {
+        let run = self.program.buffer(from).len();
+        let linear = self.linear(out, run);
+        let kernel = Kernel::FullyConnected { rows: 1, in_features: run, out_features: out, linear };
+        self.step(kernel, &[from], &[out])
+    }
+
+    pub fn finish(mut self) -> Program {
+        let last = self.last();
+        let buffer = self.program.buffer(last);
+        self.program.output.shape = [&[1], &buffer.shape[..]].concat();
+        self.program.output.buffer = last;
+        self.program
+    }
+}
+
+pub fn window(input: [usize; 2], kernel: usize, stride: usize, pad: usize, dilation: usize) -> Window {
+    let output = input.map(|n| (n + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1);
+    Window { input, output, kernel: [kernel; 2], strides: [stride; 2], pads: [pad; 2], dilations: [dilation; 2] }
+}
+
+/// A ResNet-8 for 28 x 28 x 1, 5.4 million multiplications.
+pub fn residual_network(precision: Precision) -> Program {
+    let mut m = Maker::new(&format!("resnet8_{precision:?}"), precision, [28, 28, 1], 5);
+    let mut x = m.conv(BufferId(0), 16, 3, 1, 1, 1);
+    for (width, stride) in [(16, 1), (32, 2), (64, 2)] {
+        let y = m.conv(x, width, 3, stride, 1, 1);
+        let y = m.conv(y, width, 3, 1, 1, 1);
+        let skip = if stride == 1 { x } else { m.conv(x, width, 1, stride, 0, 1) };
+        x = m.add(y, skip);
+    }
+    let [h, w, c] = m.image(x);
+    let x = m.average(x, window([h, w], h, 1, 0, 1), false);
+    let x = m.step(Kernel::Reshape, &[x], &[c]);
+    m.fully_connected(x, 10);
+    m.finish()
+}
+
+/// A plan that gives every buffer its own place, except views, and one result its operand's.
+pub fn stacked(program: &Program) -> Plan {
+    let mut offsets = vec![0; program.buffers.len()];
+    let mut end = 0;
+    let mut placed = vec![false; program.buffers.len()];
+    for step in &program.steps {
+        if step.kernel == Kernel::Reshape {
+            continue;
+        }
+        for id in step.inputs.iter().chain([&step.output]) {
+            if !placed[id.index()] && !program.steps.iter().any(|s| s.kernel == Kernel::Reshape && s.output == *id) {
+                placed[id.index()] = true;
+                offsets[id.index()] = end;
+                end = (end + program.buffer(*id).len() * program.precision.bytes()).next_multiple_of(16);
+            }
+        }
+        for view in program.steps.iter().filter(|s| s.kernel == Kernel::Reshape) {
+            offsets[view.output.index()] = offsets[view.inputs[0].index()];
+        }
+    }
+    let bytes = |i: usize| offsets[i] + program.buffers[i].len() * program.precision.bytes();
+    let arena_bytes = (0..program.buffers.len()).map(bytes).max().unwrap_or(0);
+    Plan { offsets, arena_bytes, lower_bound: 0, alignment: 16 }
+}

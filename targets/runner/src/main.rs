@@ -1,0 +1,140 @@
+//! Runs a generated student on a Linux-class board. Results go to standard output, errors to standard error.
+//!
+//! Exit codes: 0 fine, 2 any error.
+
+mod files;
+mod measure;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use student_model::{Arena, INPUT, OUTPUT, Port, RAW_INPUT, Stored};
+
+const USAGE: &str = "\
+usage: student info                                         describe the network, one line of JSON
+       student run --input f32|u8|i8 [--stored] IN OUT      samples back to back in IN, outputs back to back to OUT
+       student classify FILE...                             the class of each file of raw bytes
+       student bench [--runs N] [--warmup K]                nanoseconds of each inference, one line of JSON
+       student arena                                        bytes of the arena that are used, one line of JSON
+
+  --input f32   the network's own input: its layout, preprocessed, little-endian
+  --input u8    raw bytes, height x width x channels
+  --input i8    the int8 network's stored input, height x width x channels
+  --stored      write the network's stored output instead of f32 in its own layout";
+
+/// Not on the stack: it may be large.
+static ARENA: Mutex<Arena> = Mutex::new(Arena::new());
+
+/// What went wrong, for the user.
+type Failure = String;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("student: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(arguments: &[&str]) -> Result<(), Failure> {
+    let mut guard = ARENA.lock().map_err(|e| e.to_string())?;
+    let arena = &mut *guard;
+    match arguments {
+        ["-h" | "--help" | "help"] => print(USAGE),
+        ["info"] => print(&info()),
+        ["arena"] => print(&measure::arena(arena)),
+        ["run", rest @ ..] => run(arena, rest),
+        ["classify", files @ ..] if !files.is_empty() => files.iter().try_for_each(|file| files::classify(arena, file)),
+        ["bench", rest @ ..] => bench(arena, rest),
+        [] => Err(format!("no command\n{USAGE}")),
+        _ => Err(format!("cannot understand `{}`\n{USAGE}", arguments.join(" "))),
+    }
+}
+
+fn run(arena: &mut Arena, arguments: &[&str]) -> Result<(), Failure> {
+    let (mut input, mut stored, mut paths) = (None, false, Vec::new());
+    let mut rest = arguments.iter();
+    while let Some(&argument) = rest.next() {
+        match argument {
+            "--input" => input = Some(*rest.next().ok_or("--input needs f32, u8 or i8")?),
+            "--stored" => stored = true,
+            option if option.starts_with('-') => return Err(format!("unknown option {option}\n{USAGE}")),
+            path => paths.push(path),
+        }
+    }
+    let load = match input {
+        Some("f32") => files::Load::F32,
+        Some("u8") => files::Load::Raw(RAW_INPUT.ok_or("this network does not know how raw bytes are preprocessed")?),
+        Some("i8") if student_model::PRECISION == "int8" => files::Load::Stored,
+        Some("i8") => return Err("this network stores f32, not i8".into()),
+        Some(other) => return Err(format!("--input {other}: it is f32, u8 or i8")),
+        None => return Err("--input f32, u8 or i8 is missing".into()),
+    };
+    match paths[..] {
+        [from, to] => files::run(arena, load, stored, from, to),
+        _ => Err(format!("run needs two files, IN and OUT\n{USAGE}")),
+    }
+}
+
+fn bench(arena: &mut Arena, arguments: &[&str]) -> Result<(), Failure> {
+    let (mut runs, mut warmup) = (100, 10);
+    for pair in arguments.chunks(2) {
+        let number = |text: &str| text.parse().map_err(|_| format!("{}: `{text}` is not a number", pair[0]));
+        match pair {
+            ["--runs", n] => runs = number(n)?,
+            ["--warmup", k] => warmup = number(k)?,
+            _ => return Err(format!("cannot understand `{}`\n{USAGE}", pair.join(" "))),
+        }
+    }
+    print(&measure::bench(arena, runs, warmup))
+}
+
+/// A line on standard output; a closed pipe is no reason to panic.
+fn print(line: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}").map_err(|e| format!("standard output: {e}"))
+}
+
+fn info() -> String {
+    format!(
+        r#"{{"name":{},"precision":"{}","input":{},"output":{},"arena_bytes":{},"weights_bytes":{},"raw_input":{}}}"#,
+        quoted(student_model::NAME),
+        student_model::PRECISION,
+        port(&INPUT),
+        port(&OUTPUT),
+        student_model::ARENA_BYTES,
+        student_model::WEIGHTS_BYTES,
+        RAW_INPUT.is_some(),
+    )
+}
+
+fn port(port: &Port) -> String {
+    let quantization = match port.quantization {
+        Some((scale, zero)) => format!(r#","scale":{scale},"zero_point":{zero}"#),
+        None => String::new(),
+    };
+    format!(
+        r#"{{"name":{},"shape":{:?},"dtype":"f32","stored_shape":{:?},"stored_dtype":"{}"{quantization}}}"#,
+        quoted(port.name),
+        port.shape,
+        port.stored_shape,
+        std::any::type_name::<Stored>(),
+    )
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut json = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            c if c < ' ' => json += &format!("\\u{:04x}", c as u32),
+            c => json.push(c),
+        }
+    }
+    json + "\""
+}
