@@ -19,7 +19,7 @@ pub mod reference;
 mod tests;
 
 pub use lower::{LowerError, lower_f32, lower_int8};
-pub use plan::{Plan, check, plan};
+pub use plan::{check, plan};
 
 use crate::graph::DType;
 

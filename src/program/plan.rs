@@ -4,23 +4,10 @@
 //! overlap, except where a step may work in place. Offsets are found greedily, largest first (Pisarchyk, Lee 2020,
 //! <https://arxiv.org/abs/2001.03288>), then from many other orders, by a search with a fixed seed; the best is kept.
 
-use super::{BufferId, Kernel, Program};
+use super::{BufferId, Kernel, Plan, Program};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-
-/// Where buffers lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Bytes from the start of the arena, by buffer.
-    pub offsets: Vec<usize>,
-    /// Bytes the arena takes.
-    pub arena_bytes: usize,
-    /// No plan is smaller than this: the most bytes that live at once.
-    pub lower_bound: usize,
-    /// Every offset is a multiple of this.
-    pub alignment: usize,
-}
 
 /// Enough for the widest vector loads of the kernels.
 const ALIGNMENT: usize = 16;
