@@ -72,7 +72,7 @@ fn gated() -> Graph {
     let max = n.op("max", Op::MaxPool(window(3, 2, [1, 1, 1, 1], false)), &[a]);
     let mean = n.op("mean", Op::AveragePool(window(3, 2, [1, 1, 1, 1], false)), &[a]);
     let padded = n.op("padded", Op::AveragePool(window(3, 2, [1, 1, 1, 1], true)), &[a]);
-    let padded = n.op("grown", Op::Pad { pads: vec![0, 0, 0, 0, 0, 0, 1, 0], mode: PadMode::Constant(0.0) }, &[padded]);
+    let padded = n.op("grown", Op::Pad { pads: vec![0, 0, 0, 0, 0, 0, 0, 1], mode: PadMode::Constant(0.0) }, &[padded]);
     let both = n.op("both", Op::Concat { axis: 1 }, &[max, mean, padded]);
     let gate = n.op("gap", Op::GlobalAveragePool, &[both]);
     let gate = n.conv("squeeze", gate, [12, 12, 1, 1], (1, 0, 1));
