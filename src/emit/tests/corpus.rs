@@ -30,10 +30,7 @@ impl Maker {
             },
         };
         maker.buffer(&shape);
-        let mut tables = vec![[0.0; 256]; c];
-        tables.iter_mut().enumerate().for_each(|(c, table)| {
-            table.iter_mut().enumerate().for_each(|(byte, x)| *x = (byte as f32 / 255.0 - 0.4) / (0.3 + c as f32 * 0.1));
-        });
+        let tables = preprocessing(c);
         let quant = maker.program.buffers[0].quant;
         maker.program.raw_input = Some(match quant {
             None => RawInput::F32(tables),
@@ -114,6 +111,48 @@ impl Maker {
         self.step(Kernel::Add(params), &[a, b], &shape)
     }
 
+    pub fn mul(&mut self, a: BufferId, b: BufferId, broadcast: bool) -> BufferId {
+        let params = match self.int8 {
+            true => MulParams::Int8 {
+                a_zero: -11,
+                b_zero: -11,
+                output_zero: -11,
+                requant: Multiplier { mantissa: 1_234_567_890, shift: 36 },
+                min: -128,
+                max: 127,
+            },
+            false => MulParams::F32 { min: f32::NEG_INFINITY, max: f32::INFINITY },
+        };
+        let shape = self.program.buffer(a).shape.clone();
+        self.step(Kernel::Mul { params, broadcast }, &[a, b], &shape)
+    }
+
+    /// A function of one variable; in an `i8` program, its table.
+    pub fn function(&mut self, x: BufferId, function: Function) -> BufferId {
+        let shape = self.program.buffer(x).shape.clone();
+        let kernel = match self.int8 {
+            true => {
+                let mut table = [0; 256];
+                table.iter_mut().enumerate().for_each(|(i, y)| *y = (i as f32 / 40.0).sin().mul_add(90.0, -11.0) as i8);
+                Kernel::Lookup { table: Box::new(table) }
+            }
+            false => Kernel::Map(function),
+        };
+        self.step(kernel, &[x], &shape)
+    }
+
+    pub fn softmax(&mut self, x: BufferId, rows: usize, len: usize) -> BufferId {
+        let exp = self.int8.then(|| {
+            let power = |d: usize| ((-(d as f64) * 0.02).exp() * f64::from(1 << 23)).round() as u32;
+            Box::new(std::array::from_fn(power))
+        });
+        let output = self.step(Kernel::Softmax { rows, len, exp }, &[x], &[rows, len]);
+        if self.int8 {
+            self.program.buffers[output.index()].quant = Some(Quant { scale: 1.0 / 256.0, zero_point: -128 });
+        }
+        output
+    }
+
     pub fn average(&mut self, from: BufferId, window: Window, count_pads: bool) -> BufferId {
         let channels = self.image(from)[2];
         let count = window.kernel[0] * window.kernel[1];
@@ -156,9 +195,86 @@ impl Maker {
     }
 }
 
+/// Bytes to the network's input, per channel.
+pub fn preprocessing(channels: usize) -> Vec<[f32; 256]> {
+    let table = |c: usize| std::array::from_fn(|byte| (byte as f32 / 255.0 - 0.4) / (0.3 + c as f32 * 0.1));
+    (0..channels).map(table).collect()
+}
+
 pub fn window(input: [usize; 2], kernel: usize, stride: usize, pad: usize, dilation: usize) -> Window {
     let output = input.map(|n| (n + 2 * pad - (kernel - 1) * dilation - 1) / stride + 1);
     Window { input, output, kernel: [kernel; 2], strides: [stride; 2], pads: [pad; 2], dilations: [dilation; 2] }
+}
+
+/// Every kind of kernel, in two networks of one precision.
+pub fn every_kernel(precision: Precision) -> Vec<Program> {
+    vec![convolutions(precision), vectors(precision)]
+}
+
+/// Images: convolutions of all shapes, pooling, padding, concatenation, gates.
+fn convolutions(precision: Precision) -> Program {
+    let mut m = Maker::new(&format!("images_{precision:?}"), precision, [13, 11, 3], 1);
+    let x = m.conv(BufferId(0), 12, 3, 1, 1, 1);
+    let y = m.conv(x, 20, 5, 2, 2, 1);
+    let y = m.conv(y, 18, 3, 1, 1, 2);
+    let y = m.conv(y, 12, 1, 1, 0, 1);
+    let dilated = {
+        let [h, w, c] = m.image(y);
+        let window = window([h, w], 3, 1, 2, 2);
+        let linear = m.linear(c, 9);
+        let kernel = Kernel::DepthwiseConv2d { window, channels: c, linear };
+        m.step(kernel, &[y], &[window.output[0], window.output[1], c])
+    };
+    let y = m.add(y, dilated);
+    let y = m.add(y, y);
+    let [h, w, c] = m.image(y);
+    let pooled = m.average(y, window([h, w], 3, 2, 1, 1), false);
+    let counted = m.average(y, window([h, w], 3, 2, 1, 1), true);
+    let largest = window([h, w], 3, 2, 1, 1);
+    let shape = [largest.output[0], largest.output[1], c];
+    let largest = m.step(Kernel::MaxPool { window: largest, channels: c }, &[y], &shape);
+    let kernel = Kernel::Concat { outer: shape[0] * shape[1], inner: vec![c, c, c] };
+    let y = m.step(kernel, &[pooled, counted, largest], &[shape[0], shape[1], 3 * c]);
+    let [h, w, c] = m.image(y);
+    let gate = m.average(y, Window { kernel: [h, w], output: [1, 1], ..window([h, w], 1, 1, 0, 1) }, false);
+    let gate = m.conv(gate, c, 1, 1, 0, 1);
+    let y = m.mul(y, gate, true);
+    let pads = [1, 2, 0, 1];
+    let y = m.step(Kernel::Pad { input: [h, w, c], pads, value: 0.5, stored: 14 }, &[y], &[h + 1, w + 3, c]);
+    let y = m.mul(y, y, false);
+    let perm = vec![2, 0, 1];
+    let y = m.step(Kernel::Transpose { shape: vec![h + 1, w + 3, c], perm }, &[y], &[c, h + 1, w + 3]);
+    let flat = m.program.buffer(y).len();
+    let y = m.step(Kernel::Reshape, &[y], &[flat]);
+    m.fully_connected(y, 33);
+    m.finish()
+}
+
+/// Vectors: functions of one variable, products, softmax.
+fn vectors(precision: Precision) -> Program {
+    let mut m = Maker::new(&format!("vectors_{precision:?}"), precision, [2, 3, 5], 2);
+    let x = m.step(Kernel::Reshape, &[BufferId(0)], &[30]);
+    let mut x = m.fully_connected(x, 40);
+    for function in [
+        Function::Clip { min: -3.0, max: 2.5 },
+        Function::LeakyRelu { alpha: 0.1 },
+        Function::HardSwish,
+        Function::Affine { gain: 3.0, offset: -0.5 },
+        Function::Tanh,
+        Function::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Function::Sigmoid,
+    ] {
+        let hidden = m.fully_connected(x, 40);
+        x = m.function(hidden, function);
+    }
+    let a = m.fully_connected(x, 24);
+    let b = m.fully_connected(x, 24);
+    let x = m.mul(a, b, false);
+    let linear = m.linear(7, 8);
+    let kernel = Kernel::FullyConnected { rows: 3, in_features: 8, out_features: 7, linear };
+    let x = m.step(kernel, &[x], &[3, 7]);
+    m.softmax(x, 3, 7);
+    m.finish()
 }
 
 /// A ResNet-8 for 28 x 28 x 1, 5.4 million multiplications.
@@ -178,27 +294,34 @@ pub fn residual_network(precision: Precision) -> Program {
     m.finish()
 }
 
-/// A plan that gives every buffer its own place, except views, and one result its operand's.
+/// A plan that gives every buffer its own place, except views.
 pub fn stacked(program: &Program) -> Plan {
-    let mut offsets = vec![0; program.buffers.len()];
-    let mut end = 0;
-    let mut placed = vec![false; program.buffers.len()];
-    for step in &program.steps {
-        if step.kernel == Kernel::Reshape {
-            continue;
-        }
-        for id in step.inputs.iter().chain([&step.output]) {
-            if !placed[id.index()] && !program.steps.iter().any(|s| s.kernel == Kernel::Reshape && s.output == *id) {
-                placed[id.index()] = true;
-                offsets[id.index()] = end;
-                end = (end + program.buffer(*id).len() * program.precision.bytes()).next_multiple_of(16);
-            }
-        }
-        for view in program.steps.iter().filter(|s| s.kernel == Kernel::Reshape) {
-            offsets[view.output.index()] = offsets[view.inputs[0].index()];
+    let bytes = |id: usize| program.buffers[id].len() * program.precision.bytes();
+    let mut offsets = vec![];
+    let mut arena_bytes: usize = 0;
+    for id in 0..program.buffers.len() {
+        let view = program.steps.iter().find(|s| s.kernel == Kernel::Reshape && s.output.index() == id);
+        offsets.push(match view {
+            Some(view) => offsets[view.inputs[0].index()],
+            None => arena_bytes.next_multiple_of(16),
+        });
+        arena_bytes = arena_bytes.max(offsets[id] + bytes(id));
+    }
+    Plan { offsets, arena_bytes, lower_bound: 0, alignment: 16 }
+}
+
+/// A plan that reuses the place of an operand wherever that is allowed and the operand is not read again.
+pub fn in_place(program: &Program) -> Plan {
+    let Plan { mut offsets, arena_bytes, lower_bound, alignment } = stacked(program);
+    for (index, step) in program.steps.iter().enumerate() {
+        let read_later = |id: &BufferId| program.steps[index + 1..].iter().any(|s| s.inputs.contains(id));
+        let same_size = |id: &BufferId| program.buffer(*id).len() == program.buffer(step.output).len();
+        let operand = step.inputs.iter().rev().find(|id| same_size(id) && !read_later(id));
+        match operand {
+            Some(operand) if step.kernel.in_place() => offsets[step.output.index()] = offsets[operand.index()],
+            _ if step.kernel == Kernel::Reshape => offsets[step.output.index()] = offsets[step.inputs[0].index()],
+            _ => {}
         }
     }
-    let bytes = |i: usize| offsets[i] + program.buffers[i].len() * program.precision.bytes();
-    let arena_bytes = (0..program.buffers.len()).map(bytes).max().unwrap_or(0);
-    Plan { offsets, arena_bytes, lower_bound: 0, alignment: 16 }
+    Plan { offsets, arena_bytes, lower_bound, alignment }
 }
