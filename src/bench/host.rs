@@ -42,8 +42,8 @@ impl Timing {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostBench {
     pub timing: Timing,
-    /// The largest resident set of the whole program.
-    pub peak_rss_bytes: u64,
+    /// The largest resident set of the whole program, where the system says it.
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// Times `runs` inferences of a student after `warmup` untimed ones.
@@ -79,7 +79,7 @@ mod tests {
         let student = scripted(folder.path(), r#"echo '{"nanoseconds":[3000,1000,2000],"peak_rss_bytes":4096}'"#);
         let bench = bench(&student, 3, 1).unwrap();
         assert!((bench.timing.median_s - 2e-6).abs() < 1e-15);
-        assert_eq!(bench.peak_rss_bytes, 4096);
+        assert_eq!(bench.peak_rss_bytes, Some(4096));
         let [median, _] = bench.timing.figures("latency");
         assert_eq!(median.label, "latency, median of 3 runs");
     }

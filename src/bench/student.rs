@@ -80,16 +80,23 @@ pub struct Info {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PortInfo {
     pub name: String,
+    /// The network's own, with batch 1.
     pub shape: Vec<usize>,
     pub dtype: String,
+    /// As the program holds it.
+    pub stored_shape: Vec<usize>,
+    pub stored_dtype: String,
+    /// `real = scale · (stored − zero_point)`, in `int8` programs.
+    pub scale: Option<f32>,
+    pub zero_point: Option<i8>,
 }
 
 /// Times of single inferences, in the order they ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Runs {
     pub nanoseconds: Vec<u64>,
-    /// The largest resident set of the whole program.
-    pub peak_rss_bytes: u64,
+    /// The largest resident set of the whole program, where the system says it.
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// The arena as planned and as used.
@@ -241,15 +248,17 @@ pub(super) mod tests {
     fn answers_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let script = r#"case "$1" in
-            info) echo '{"name":"s","precision":"int8","input":{"name":"x","shape":[1,28,28],"dtype":"i8"},
-                "output":{"name":"y","shape":[10],"dtype":"i8"},"arena_bytes":4096,"weights_bytes":100,"raw_input":true}';;
+            info) echo '{"name":"s","precision":"int8","input":{"name":"x","shape":[1,1,28,28],"dtype":"f32","stored_shape":[28,28,1],
+                "stored_dtype":"i8","scale":0.5,"zero_point":-3},"output":{"name":"y","shape":[1,10],"dtype":"f32",
+                "stored_shape":[10],"stored_dtype":"i8"},"arena_bytes":4096,"weights_bytes":100,"raw_input":true}';;
             arena) echo '{"planned_bytes":64,"used_bytes":64}';;
             bench) echo "{\"nanoseconds\":[$3,$5],\"peak_rss_bytes\":7}";;
             run) test "$2 $3" = "--input f32" && cat "$4" "$4" > "$5";;
             esac"#;
         let student = scripted(folder.path(), script);
         let info = student.info().unwrap();
-        assert_eq!((info.precision, info.input.shape.as_slice()), (Precision::Int8, &[1, 28, 28][..]));
+        assert_eq!((info.precision, info.input.stored_shape.as_slice()), (Precision::Int8, &[28, 28, 1][..]));
+        assert_eq!((info.input.zero_point, info.output.zero_point), (Some(-3), None));
         assert_eq!(student.arena().unwrap(), Arena { planned_bytes: 64, used_bytes: 64 });
         assert_eq!(student.bench(20, 3).unwrap().nanoseconds, [20, 3]);
         assert_eq!(student.run_f32(&[1.5, -2.0]).unwrap(), [1.5, -2.0, 1.5, -2.0]);
@@ -263,7 +272,7 @@ pub(super) mod tests {
         let message = failing.info().unwrap_err().to_string();
         assert!(message.contains("student info`") && message.contains("no such luck"), "{message}");
         assert!(matches!(scripted(folder.path(), "echo hello").arena(), Err(Error::Answer { .. })));
-        let idle = scripted(folder.path(), r#"echo '{"nanoseconds":[],"peak_rss_bytes":0}'"#);
+        let idle = scripted(folder.path(), r#"echo '{"nanoseconds":[],"peak_rss_bytes":null}'"#);
         assert!(matches!(idle.bench(0, 0), Err(Error::NoRuns { .. })));
         let absent = Student::direct(folder.path().join("none"));
         assert!(matches!(absent.info(), Err(Error::Start { .. })));

@@ -94,8 +94,8 @@ fn single_sample(shape: &ShapeFactoid) -> Result<Vec<usize>, Error> {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub student: Timing,
-    /// The largest resident set of the student's program.
-    pub peak_rss_bytes: u64,
+    /// The largest resident set of the student's program, where the system says it.
+    pub peak_rss_bytes: Option<u64>,
     pub tract: Timing,
     /// How many times as long as the student tract takes, by medians.
     pub ratio: f64,
@@ -105,7 +105,8 @@ impl Comparison {
     /// The figures of a report, *measured*.
     pub fn figures(&self) -> Vec<Figure> {
         let mut figures = self.student.figures("latency").to_vec();
-        figures.push(Figure::measured("peak resident memory", self.peak_rss_bytes as f64, Unit::Bytes));
+        let peak = self.peak_rss_bytes.map(|bytes| bytes as f64);
+        figures.extend(peak.map(|bytes| Figure::measured("peak resident memory", bytes, Unit::Bytes)));
         figures.extend(self.tract.figures("latency of tract on the same student"));
         figures.push(Figure::measured("tract's median over the student's", self.ratio, Unit::Ratio));
         figures
@@ -132,7 +133,7 @@ impl Default for Schedule {
 /// # Errors
 /// When one of them fails, or the schedule has no runs.
 pub fn interleaved(student: &Student, tract: &Tract, schedule: Schedule) -> Result<Comparison, Error> {
-    let (mut ours, mut theirs, mut peak_rss_bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut ours, mut theirs, mut peak_rss_bytes) = (Vec::new(), Vec::new(), None);
     for round in 0..schedule.rounds {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {

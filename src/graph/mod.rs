@@ -98,7 +98,7 @@ pub struct QuantParams {
     pub zero_point: Vec<i32>,
     /// The axis the parameters vary along; `None`: one pair for the whole tensor.
     pub axis: Option<usize>,
-    /// The stored type, `I8` or `U8`.
+    /// The stored type: `I8` for activations and weights, `I32` for biases (zero point 0, along axis 0).
     pub dtype: DType,
 }
 

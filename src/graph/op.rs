@@ -52,6 +52,8 @@ pub enum PadMode {
 pub struct OpaqueNode {
     /// ONNX domain; empty for the standard one.
     pub domain: String,
+    /// The version of the domain's operators that the node was written for; 0 if the file does not say.
+    pub opset: i64,
     /// ONNX operator name.
     pub op_type: String,
     /// The node as protobuf, attributes and all.

@@ -1,1 +1,109 @@
-//! ONNX files: protobuf → [`Graph`](crate::graph::Graph) and back. Nothing else knows protobuf.
+//! ONNX files: protobuf → [`Graph`] and back. Nothing else knows protobuf.
+//!
+//! What comes in: a model of opset 7 to 24 (<https://onnx.ai/onnx/operators/>), read without copying the file. What goes
+//! out: a [`Graph`] in the one form of [`Op`](crate::graph::Op), whichever opset it was written for, with shapes for
+//! every value, integer arithmetic on shapes evaluated, and quantize/dequantize pairs absorbed into
+//! [`Value::quant`](crate::graph::Value::quant). [`export`] writes that form as one fixed opset; importing what it wrote
+//! gives the same graph.
+
+mod export;
+mod file;
+mod import;
+mod proto;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+pub use export::export;
+
+use crate::graph::{Graph, VerifyError};
+use bytes::Bytes;
+use prost::Message;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Why a model could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be opened or mapped.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// Something in the named file.
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: Box<Error> },
+    /// Another kind of file.
+    #[error("not an ONNX model ({0})")]
+    NotOnnx(String),
+    /// The file ends too early.
+    #[error("truncated: {0}; copy or export the model again")]
+    Truncated(String),
+    /// Protobuf that cannot be decoded, or that misses what every model has.
+    #[error("damaged: {0}; copy or export the model again")]
+    Damaged(String),
+    /// A version this program does not read.
+    #[error("opset {0} is not supported: kdc reads opset 7 to 24; convert the model with onnx.version_converter")]
+    Opset(i64),
+    /// Extents other than the batch that are left open.
+    #[error("symbolic dimensions other than the batch: {}; export the model with fixed sizes for them", .0.join(", "))]
+    Symbolic(Vec<String>),
+    /// A node that contradicts the operator's specification or its operands.
+    #[error("node '{node}' ({op}): {what}")]
+    Node { node: String, op: String, what: String },
+    /// An input, output or initializer that means nothing.
+    #[error("value '{value}': {what}")]
+    Value { value: String, what: String },
+    /// The graph that came out is not well formed.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+}
+
+/// Reads a model from a file.
+///
+/// # Errors
+/// When the file cannot be read, is no ONNX model, is damaged, or contradicts itself; the message names the file.
+pub fn load(path: &Path) -> Result<Graph, Error> {
+    let in_file = |source| Error::File { path: path.to_path_buf(), source: Box::new(source) };
+    let bytes = file::map(path)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    import(bytes, Some(folder)).map_err(in_file)
+}
+
+/// Reads a model from memory. External data is looked for inside `folder`; without one it is an error.
+///
+/// # Errors
+/// As [`load`], without the file's name.
+pub fn import(model: Bytes, folder: Option<&Path>) -> Result<Graph, Error> {
+    import::import(&file::decode(model)?, folder)
+}
+
+/// The same model with more graph outputs, so that any engine that runs it also gives these intermediate values.
+///
+/// Protobuf merges a message that appears twice: appending a graph that has only outputs adds them, and every other
+/// byte stays as it was, operators nobody knows included.
+///
+/// # Errors
+/// When the model cannot be decoded or has no value of one of the names.
+pub fn with_outputs(model: &[u8], names: &[String]) -> Result<Vec<u8>, Error> {
+    let decoded = file::decode(Bytes::copy_from_slice(model))?;
+    let graph = decoded.graph.unwrap_or_default();
+    let mut known: HashSet<&str> = graph.node.iter().flat_map(|n| &n.output).map(String::as_str).collect();
+    known.extend(graph.input.iter().map(|v| v.name.as_str()));
+    let mut outputs: HashSet<&str> = graph.output.iter().map(|v| v.name.as_str()).collect();
+    let mut added = proto::GraphProto::default();
+    for name in names {
+        if name.is_empty() || !known.contains(name.as_str()) {
+            return Err(Error::Value { value: name.clone(), what: "the model has no such value to output".into() });
+        }
+        if outputs.insert(name) {
+            let stated = graph.value_info.iter().find(|v| &v.name == name).cloned();
+            let named = || proto::ValueInfoProto { name: name.clone(), ..Default::default() };
+            added.output.push(stated.unwrap_or_else(named));
+        }
+    }
+    let mut bytes = model.to_vec();
+    if !added.output.is_empty() {
+        let more = proto::ModelProto { graph: Some(added), ..Default::default() };
+        bytes.extend(more.encode_to_vec());
+    }
+    Ok(bytes)
+}

@@ -1,1 +1,59 @@
-//! Rewrites from Graph to Graph, and the lists that run them. Each is followed by the verifier.
+//! Rewrites from [`Graph`] to [`Graph`], and the lists that run them. Each is followed by the verifier.
+//!
+//! A rewrite keeps what the network computes and the names of its inputs and outputs. It leaves alone what it does not
+//! know: opaque nodes, and values that carry parameters of quantization.
+
+mod batch_norm;
+mod dead;
+pub(crate) mod elements;
+mod fold;
+mod identity;
+mod softmax;
+
+pub use batch_norm::{fold_batch_norm, insert_batch_norm};
+pub use dead::{drop_dead_code, drop_unused_values};
+pub use fold::fold_constants;
+pub use identity::drop_identities;
+pub use softmax::{TrailingSoftmax, restore_softmax, strip_softmax};
+
+use crate::graph::{Graph, VerifyError, verify};
+
+/// A rewrite that broke the graph: a fault of the rewrite.
+#[derive(Debug, thiserror::Error)]
+#[error("after the pass '{pass}' the graph is not well formed; this is a fault of kdc, please report it")]
+pub struct Error {
+    /// The rewrite's name.
+    pub pass: &'static str,
+    /// What the verifier found.
+    pub source: VerifyError,
+}
+
+/// A rewrite and its name.
+pub type Pass = (&'static str, fn(&mut Graph));
+
+/// What every imported graph goes through.
+const NORMALIZE: &[Pass] = &[
+    ("fold constants", fold_constants),
+    ("drop identities", drop_identities),
+    ("fold constants", fold_constants),
+    ("drop dead code", drop_dead_code),
+];
+
+/// Runs rewrites in order and verifies the graph after each.
+///
+/// # Errors
+/// When one leaves a graph that is not well formed.
+pub fn run(graph: &mut Graph, passes: &[Pass]) -> Result<(), Error> {
+    passes.iter().try_for_each(|(pass, rewrite)| {
+        rewrite(graph);
+        verify(graph).map_err(|source| Error { pass, source })
+    })
+}
+
+/// Evaluates what is constant, and drops what has no effect.
+///
+/// # Errors
+/// As [`run`].
+pub fn normalize(graph: &mut Graph) -> Result<(), Error> {
+    run(graph, NORMALIZE)
+}

@@ -10,6 +10,17 @@
 //! accumulators are `i32`. Requantization multiplies by a [`Multiplier`] and rounds half up, once:
 //! `(acc · mantissa + 2^(shift−1)) >> shift` in 64 bits. Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>.
 
+mod lower;
+mod multiplier;
+mod numbers;
+mod plan;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use lower::{LowerError, lower_f32, lower_int8};
+pub use plan::{Plan, check, plan};
+
 use crate::graph::DType;
 
 /// Names a [`Buffer`] of one program.

@@ -1,1 +1,42 @@
 //! Float network → calibrated network → quantized network.
+//!
+//! In comes a trained [`Graph`](crate::graph::Graph) with batch norm folded, and what its values were seen to be on
+//! calibration samples; out goes the same graph in which every activation and weight carries
+//! [`QuantParams`](crate::graph::QuantParams). That graph is the one source both of the QDQ file and of the integer
+//! program, so the two mean the same thing.
+//!
+//! Activations are `i8`, asymmetric, one pair per tensor; weights `i8`, symmetric, one scale per output channel; biases
+//! `i32` at the product of both scales (Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>; Krishnamoorthi 2018,
+//! <https://arxiv.org/abs/1806.08342>).
+
+mod observer;
+mod params;
+mod quantize;
+#[cfg(test)]
+mod tests;
+
+pub use observer::{Calibration, Observer, Range};
+pub use params::{activation_params, dequantize, quantize, weight_params};
+pub use quantize::{CalibratedModel, QuantizedModel};
+
+use crate::graph::{Graph, ValueId};
+
+/// Why a network cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An operator without integer meaning.
+    #[error("node '{node}' ({op}) cannot be quantized: {why}")]
+    Unsupported { node: String, op: String, why: String },
+    /// A value that calibration never saw.
+    #[error("value '{value}' was not seen in calibration")]
+    Unseen { value: String },
+    /// A value that is not finite.
+    #[error("value '{value}' became {what} in calibration; the trained network is damaged")]
+    NotFinite { value: String, what: f32 },
+}
+
+/// The values that calibration must watch: inputs and results, everything that is not constant.
+pub fn watched(graph: &Graph) -> Vec<ValueId> {
+    let results = graph.nodes.iter().flat_map(|n| n.outputs.iter().copied());
+    graph.inputs.iter().copied().chain(results).collect()
+}

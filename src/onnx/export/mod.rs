@@ -1,0 +1,243 @@
+//! Graph → model: one opset, every name kept, quantized values written as quantize/dequantize pairs.
+//!
+//! A value that is quantized where it is made keeps its name for the dequantized result, so that consumers and graph
+//! outputs read what they read before; a quantized graph input keeps its name for itself. Activations are stored as
+//! `u8`, 128 above the `i8` of the graph: ONNX Runtime is several times slower on x86 when both operands are signed.
+
+mod operators;
+mod quant;
+
+use super::proto::{
+    DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
+};
+use super::{Error, tensor};
+use crate::graph::{Dim, Graph, Node, Op, OpaqueNode, Tensor, Value, ValueId, verify};
+use prost::Message;
+use std::collections::{BTreeMap, HashSet};
+
+/// The opset that is written, unless an operator needs a later one.
+const OPSET: i64 = 17;
+/// The first opset in which average pooling has dilations.
+const OPSET_DILATED_AVERAGE: i64 = 19;
+
+/// Writes a graph as an ONNX model.
+///
+/// # Errors
+/// When the graph is not well formed, or keeps a node that cannot be written in the same opset as the others.
+pub fn export(graph: &Graph) -> Result<Vec<u8>, Error> {
+    verify(graph)?;
+    let domains = domains(graph)?;
+    let opset = domains.get("").copied().unwrap_or(OPSET);
+    let mut exporter = Exporter::new(graph, opset);
+    exporter.run()?;
+    let model = ModelProto {
+        ir_version: ir_version(opset),
+        producer_name: "kdc".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        opset_import: domains.into_iter().map(|(domain, version)| OperatorSetIdProto { domain, version }).collect(),
+        graph: Some(exporter.file),
+        ..Default::default()
+    };
+    Ok(model.encode_to_vec())
+}
+
+/// The first IR version that goes with an opset (the version table of the ONNX specification).
+fn ir_version(opset: i64) -> i64 {
+    match opset {
+        ..=18 => 8,
+        19..=20 => 9,
+        21..=22 => 10,
+        23 => 11,
+        _ => 12,
+    }
+}
+
+/// The opset of every domain that nodes of the graph need.
+fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
+    let mut domains = BTreeMap::from([(String::new(), OPSET)]);
+    for node in &graph.nodes {
+        let (domain, needed) = match &node.op {
+            Op::AveragePool(pool) if pool.dilations.iter().any(|&d| d != 1) => ("", OPSET_DILATED_AVERAGE),
+            Op::Opaque(kept) => {
+                let refuse = |why: &str| {
+                    let op = kept.op_type.clone();
+                    Err(Error::Node { node: node.name.clone(), op, what: format!("cannot be written: {why}") })
+                };
+                match (kept.domain.as_str(), kept.opset) {
+                    (_, 0) => return refuse("it is a function of the model it came from"),
+                    ("", version) if version < OPSET => {
+                        return refuse(&format!("it is of opset {version}; convert the model to opset {OPSET} first"));
+                    }
+                    (domain, version) => (domain, version),
+                }
+            }
+            _ => continue,
+        };
+        let version = domains.entry(domain.to_string()).or_insert(needed);
+        *version = needed.max(*version);
+    }
+    Ok(domains)
+}
+
+struct Exporter<'g> {
+    graph: &'g Graph,
+    opset: i64,
+    file: GraphProto,
+    /// What consumers of each value read.
+    read: Vec<String>,
+    /// What the producer of each value writes.
+    written: Vec<String>,
+    names: HashSet<String>,
+    node_names: HashSet<String>,
+    /// Constants that are in the file.
+    placed: HashSet<ValueId>,
+}
+
+impl<'g> Exporter<'g> {
+    fn new(graph: &'g Graph, opset: i64) -> Exporter<'g> {
+        let names: Vec<String> = graph.values.iter().map(|v| v.name.clone()).collect();
+        Exporter {
+            graph,
+            opset,
+            file: GraphProto {
+                name: if graph.name.is_empty() { "graph".into() } else { graph.name.clone() },
+                ..Default::default()
+            },
+            read: names.clone(),
+            written: names.clone(),
+            names: names.into_iter().collect(),
+            node_names: graph.nodes.iter().map(|n| n.name.clone()).collect(),
+            placed: HashSet::new(),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        let graph = self.graph;
+        self.file.input = graph.inputs.iter().map(|&id| value_info(graph.value(id))).collect();
+        self.file.output = graph.outputs.iter().map(|&id| value_info(graph.value(id))).collect();
+        for &id in &graph.inputs {
+            if let Some(quant) = &graph.value(id).quant {
+                let name = &graph.value(id).name;
+                self.read[id.index()] = self.fresh(&format!("{name}_dequantized"));
+                self.pair(id, quant);
+            }
+        }
+        for node in &graph.nodes {
+            for &id in node.inputs.iter().flatten() {
+                self.place(id)?;
+            }
+            for &id in node.outputs.iter().filter(|&&id| graph.value(id).quant.is_some()) {
+                self.written[id.index()] = self.fresh(&format!("{}_prequant", graph.value(id).name));
+            }
+            self.node(node)?;
+            for &id in &node.outputs {
+                if let Some(quant) = &graph.value(id).quant {
+                    self.pair(id, quant);
+                }
+            }
+        }
+        graph.outputs.iter().try_for_each(|&id| self.place(id))
+    }
+
+    /// Writes a constant before its first use.
+    fn place(&mut self, id: ValueId) -> Result<(), Error> {
+        let value = self.graph.value(id);
+        let Some(data) = self.graph.constant(id).filter(|_| self.placed.insert(id)) else { return Ok(()) };
+        match &value.quant {
+            Some(quant) => self.quantized_constant(value, data, quant),
+            None => {
+                self.file.initializer.push(tensor::write(&value.name, data));
+                Ok(())
+            }
+        }
+    }
+
+    fn node(&mut self, node: &Node) -> Result<(), Error> {
+        let mut input: Vec<String> =
+            node.inputs.iter().map(|id| id.map_or(String::new(), |id| self.read[id.index()].clone())).collect();
+        let output: Vec<String> = node.outputs.iter().map(|id| self.written[id.index()].clone()).collect();
+        if let Op::Opaque(kept) = &node.op {
+            return self.opaque(node, kept, input, output);
+        }
+        let (attribute, more) = operators::encode(&node.op, self.opset);
+        for (suffix, constant) in more {
+            input.push(match constant {
+                Some(constant) => self.initializer(&format!("{}_{suffix}", node.name), &constant),
+                None => String::new(),
+            });
+        }
+        let op_type = node.op.name().to_string();
+        self.file.node.push(NodeProto {
+            input,
+            output,
+            name: node.name.clone(),
+            op_type,
+            attribute,
+            ..Default::default()
+        });
+        Ok(())
+    }
+
+    /// Writes a node back. Its operands beyond those in the file are values its subgraphs read by name.
+    fn opaque(
+        &mut self,
+        node: &Node,
+        kept: &OpaqueNode,
+        mut input: Vec<String>,
+        output: Vec<String>,
+    ) -> Result<(), Error> {
+        let damaged = |e: prost::DecodeError| Error::Node {
+            node: node.name.clone(),
+            op: kept.op_type.clone(),
+            what: format!("cannot be written: {e}"),
+        };
+        let mut proto = NodeProto::decode(kept.proto.as_slice()).map_err(damaged)?;
+        input.truncate(proto.input.len());
+        for (&id, _) in node.outputs.iter().zip(&output).filter(|(id, _)| !self.graph.value(**id).shape.is_empty()) {
+            self.file.value_info.push(value_info(self.graph.value(id)));
+        }
+        (proto.name, proto.input, proto.output) = (node.name.clone(), input, output);
+        self.file.node.push(proto);
+        Ok(())
+    }
+
+    fn initializer(&mut self, stem: &str, constant: &Tensor) -> String {
+        let name = self.fresh(stem);
+        self.file.initializer.push(tensor::write(&name, constant));
+        name
+    }
+
+    fn push_initializer(&mut self, initializer: TensorProto) -> String {
+        let name = initializer.name.clone();
+        self.file.initializer.push(initializer);
+        name
+    }
+
+    /// A value name that is not taken; it is then.
+    fn fresh(&mut self, stem: &str) -> String {
+        fresh(&mut self.names, stem)
+    }
+
+    fn fresh_node(&mut self, stem: &str) -> String {
+        fresh(&mut self.node_names, stem)
+    }
+}
+
+fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {
+    let numbered = (1..).map(|i| format!("{stem}_{i}"));
+    let name = std::iter::once(stem.to_string()).chain(numbered).find(|n| !taken.contains(n)).unwrap_or_default();
+    taken.insert(name.clone());
+    name
+}
+
+fn value_info(value: &Value) -> ValueInfoProto {
+    let dim = |d: &Dim| match d {
+        Dim::Fixed(n) => DimensionProto { dim_value: Some(*n as i64), ..Default::default() },
+        Dim::Batch => DimensionProto { dim_param: Some("batch".into()), ..Default::default() },
+    };
+    let shape = Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() });
+    let tensor_type = Some(TensorTypeProto { elem_type: tensor::dtype_code(value.dtype), shape });
+    let r#type = Some(TypeProto { tensor_type, ..Default::default() });
+    ValueInfoProto { name: value.name.clone(), r#type, ..Default::default() }
+}

@@ -1,0 +1,147 @@
+//! One place per operator: [`Op`] → the attributes and constant operands of its ONNX form.
+
+use super::super::proto::{AttributeProto, attribute_type};
+use super::super::tensor::dtype_code;
+use crate::graph::{Conv, Dim, Op, PadMode, Pool, Tensor};
+use bytes::Bytes;
+
+/// Constant operands after the node's own: what to name each, and its contents, or `None` for one left out.
+type More = Vec<(&'static str, Option<Tensor>)>;
+
+/// The attributes and further operands of an operator in an opset from 17 to 24.
+pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
+    let numbers = |v: &[i64]| Some(Tensor::i64([v.len()], v.to_vec()));
+    let number = |x: f32| Some(Tensor::f32([0; 0], vec![x]));
+    let axes = |axes: &[usize]| numbers(&signed(axes));
+    let attributes = |attributes: Vec<AttributeProto>| (attributes, vec![]);
+    match op {
+        Op::Conv(conv) => attributes(window(conv)),
+        Op::Gemm { alpha, beta, trans_a, trans_b } => attributes(vec![
+            float("alpha", *alpha),
+            float("beta", *beta),
+            int("transA", (*trans_a).into()),
+            int("transB", (*trans_b).into()),
+        ]),
+        Op::BatchNormalization { epsilon } => attributes(vec![float("epsilon", *epsilon)]),
+        Op::Clip { min, max } => {
+            let bound = |x: f32| if x.is_finite() { number(x) } else { None };
+            let mut more = vec![("min", bound(*min)), ("max", bound(*max))];
+            while more.last().is_some_and(|(_, t)| t.is_none()) {
+                more.pop();
+            }
+            (vec![], more)
+        }
+        Op::LeakyRelu { alpha } => attributes(vec![float("alpha", *alpha)]),
+        Op::HardSigmoid { alpha, beta } => attributes(vec![float("alpha", *alpha), float("beta", *beta)]),
+        Op::Concat { axis } | Op::Flatten { axis } | Op::Softmax { axis } | Op::LogSoftmax { axis } => {
+            attributes(vec![int("axis", *axis as i64)])
+        }
+        Op::Gather { axis } => attributes(vec![int("axis", *axis as i64)]),
+        Op::MaxPool(pool) => {
+            let dilations = ints("dilations", &signed(&pool.dilations));
+            attributes([pooling(pool), vec![dilations]].concat())
+        }
+        Op::AveragePool(pool) => {
+            let mut list = pooling(pool);
+            list.push(int("count_include_pad", pool.count_include_pad.into()));
+            if pool.dilations.iter().any(|&d| d != 1) {
+                list.push(ints("dilations", &signed(&pool.dilations)));
+            }
+            attributes(list)
+        }
+        Op::ReduceMean { axes: reduced, keepdims } => {
+            let keep = int("keepdims", (*keepdims).into());
+            match opset < 18 {
+                true => attributes(vec![ints("axes", &signed(reduced)), keep]),
+                false => (vec![keep], vec![("axes", axes(reduced))]),
+            }
+        }
+        Op::Reshape { shape } => {
+            let target: Vec<i64> = shape.iter().map(|d| if let Dim::Fixed(n) = d { *n as i64 } else { -1 }).collect();
+            (vec![], vec![("shape", numbers(&target))])
+        }
+        Op::Transpose { perm } => attributes(vec![ints("perm", &signed(perm))]),
+        Op::Squeeze { axes: a } | Op::Unsqueeze { axes: a } => (vec![], vec![("axes", axes(a))]),
+        Op::Pad { pads, mode } => {
+            let (name, fill) = match mode {
+                PadMode::Constant(x) => ("constant", *x),
+                PadMode::Reflect => ("reflect", 0.0),
+                PadMode::Edge => ("edge", 0.0),
+            };
+            let mut more = vec![("pads", numbers(pads))];
+            if fill != 0.0 {
+                more.push(("value", number(fill)));
+            }
+            (vec![text("mode", name)], more)
+        }
+        Op::Cast { to } => attributes(vec![int("to", dtype_code(*to).into())]),
+        Op::Slice { starts, ends, axes: sliced, steps } => {
+            // An end before the first element has no other way to be written: small negatives count from the end.
+            let ends: Vec<i64> = ends.iter().map(|&e| if e < 0 { i64::MIN } else { e }).collect();
+            let list = vec![
+                ("starts", numbers(starts)),
+                ("ends", numbers(&ends)),
+                ("axes", axes(sliced)),
+                ("steps", numbers(steps)),
+            ];
+            (vec![], list)
+        }
+        Op::MatMul
+        | Op::Relu
+        | Op::Sigmoid
+        | Op::Tanh
+        | Op::HardSwish
+        | Op::Add
+        | Op::Sub
+        | Op::Mul
+        | Op::Div
+        | Op::GlobalAveragePool
+        | Op::GlobalMaxPool
+        | Op::Dropout
+        | Op::Identity
+        | Op::Opaque(_) => attributes(vec![]),
+    }
+}
+
+fn window(conv: &Conv) -> Vec<AttributeProto> {
+    vec![
+        ints("dilations", &signed(&conv.dilations)),
+        int("group", conv.group as i64),
+        ints("kernel_shape", &signed(&conv.kernel)),
+        ints("pads", &signed(&conv.pads)),
+        ints("strides", &signed(&conv.strides)),
+    ]
+}
+
+fn pooling(pool: &Pool) -> Vec<AttributeProto> {
+    vec![
+        int("ceil_mode", pool.ceil_mode.into()),
+        ints("kernel_shape", &signed(&pool.kernel)),
+        ints("pads", &signed(&pool.pads)),
+        ints("strides", &signed(&pool.strides)),
+    ]
+}
+
+fn signed(list: &[usize]) -> Vec<i64> {
+    list.iter().map(|&n| n as i64).collect()
+}
+
+fn attribute(name: &str, r#type: i32) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type, ..Default::default() }
+}
+
+pub fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { i: Some(i), ..attribute(name, attribute_type::INT) }
+}
+
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { f: Some(f), ..attribute(name, attribute_type::FLOAT) }
+}
+
+fn ints(name: &str, list: &[i64]) -> AttributeProto {
+    AttributeProto { ints: list.to_vec(), ..attribute(name, attribute_type::INTS) }
+}
+
+fn text(name: &str, value: &'static str) -> AttributeProto {
+    AttributeProto { s: Some(Bytes::from_static(value.as_bytes())), ..attribute(name, attribute_type::STRING) }
+}

@@ -1,0 +1,96 @@
+//! From a file to a decoded message, and saying what is wrong with a file that is none.
+
+use super::Error;
+use super::proto::ModelProto;
+use bytes::{Buf, Bytes};
+use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
+use std::path::Path;
+
+/// The contents of a file, mapped rather than read.
+///
+/// # Errors
+/// When the file cannot be opened or mapped.
+pub fn map(path: &Path) -> Result<Bytes, Error> {
+    let failed = |source| Error::Io { path: path.to_path_buf(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file")));
+    }
+    if meta.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the mapping is private and only read. A file that another program cuts short meanwhile would fault, as
+    // it does for every program that maps its input; models are not edited in place.
+    let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
+    Ok(Bytes::from_owner(mapped))
+}
+
+/// Decodes a model.
+///
+/// # Errors
+/// What kind of file it is instead, that it is truncated, or that it is damaged.
+pub fn decode(bytes: Bytes) -> Result<ModelProto, Error> {
+    if let Some(what) = other_format(&bytes) {
+        return Err(Error::NotOnnx(what));
+    }
+    let model = match ModelProto::decode(bytes.clone()) {
+        Ok(model) => model,
+        Err(e) => return Err(overrun(bytes).map_or_else(|| Error::Damaged(e.to_string()), Error::Truncated)),
+    };
+    if model.graph.is_none() || model.opset_import.is_empty() {
+        let what = if model.graph.is_none() { "no graph" } else { "no opset" };
+        return Err(match model.ir_version {
+            0 => Error::NotOnnx("the file states no format version".into()),
+            _ => Error::Truncated(format!("there is {what} in the {} bytes of the file", bytes.len())),
+        });
+    }
+    Ok(model)
+}
+
+/// What the first bytes say, when that is another kind of file.
+fn other_format(bytes: &[u8]) -> Option<String> {
+    let head = &bytes[..bytes.len().min(512)];
+    let text = !head.is_empty() && head.iter().all(|&b| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..));
+    let what = match head {
+        [] => "the file is empty",
+        _ if head.starts_with(b"version https://git-lfs") => "the file is a Git LFS pointer; run `git lfs pull`",
+        _ if head.starts_with(b"PK\x03\x04") => "the file is a zip archive, as PyTorch writes; export it to ONNX",
+        _ if head.starts_with(b"\x89HDF") => "the file is HDF5, as Keras writes; export it to ONNX",
+        _ if head.get(4..8) == Some(b"TFL3") => "the file is a TensorFlow Lite model; convert it with tf2onnx",
+        _ if text => "the file looks like text",
+        _ => return None,
+    };
+    Some(what.to_string())
+}
+
+/// Walks the outermost fields; says which one reaches past the end of the file.
+fn overrun(mut bytes: Bytes) -> Option<String> {
+    let total = bytes.len();
+    while bytes.has_remaining() {
+        let at_end = |needed: &str| Some(format!("the file ends after {total} bytes, {needed}"));
+        let Ok((field, wire)) = decode_key(&mut bytes) else {
+            return (bytes.remaining() < 10).then(|| at_end("inside a field"))?;
+        };
+        let length = match wire {
+            WireType::Varint => match decode_varint(&mut bytes) {
+                Ok(_) => 0,
+                Err(_) => return at_end("inside a number"),
+            },
+            WireType::ThirtyTwoBit => 4,
+            WireType::SixtyFourBit => 8,
+            WireType::LengthDelimited => match decode_varint(&mut bytes) {
+                Ok(length) => length,
+                Err(_) => return at_end("inside a length"),
+            },
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        if length > bytes.remaining() as u64 {
+            let what = if field == 7 { "the graph".to_string() } else { format!("field {field}") };
+            return at_end(&format!("{what} goes on for {} more", length - bytes.remaining() as u64));
+        }
+        bytes.advance(length as usize);
+    }
+    None
+}

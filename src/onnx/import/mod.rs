@@ -1,0 +1,454 @@
+//! Model → graph, node by node in file order.
+//!
+//! A name of the file is one of three things: a value of the graph; an initializer, which becomes a value when it is
+//! first read; or integers computed from shapes ([`symbolic`]), which become a constant, or the nodes that compute
+//! them, only if an operator kdc does not know reads them.
+
+mod call;
+mod operators;
+mod quant;
+mod rebatch;
+mod symbolic;
+
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use super::tensor::{self, External};
+use super::{Error, proto};
+use crate::graph::{DType, Dim, Graph, Node, Op, OpaqueNode, Shape, Value, ValueId, elements, infer_node, verify};
+use call::{Call, Fault};
+use operators::Plan;
+use prost::Message;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use symbolic::Symbolic;
+
+/// The opsets whose operators [`operators`] knows.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
+/// How many nodes that compute a shape may depend on one another, when they have to be kept.
+const MAX_CHAIN: usize = 200;
+
+/// Imports a decoded model. One that was exported for a single sample is read as one for any batch, if that is sound.
+///
+/// # Errors
+/// See [`super::load`].
+pub fn import(model: &ModelProto, folder: Option<&Path>) -> Result<Graph, Error> {
+    let empty = GraphProto::default();
+    let graph = model.graph.as_ref().unwrap_or(&empty);
+    if rebatch::candidate(graph)
+        && let Ok(rebatched) = Importer::new(model, graph, folder, true).and_then(Importer::run)
+        && rebatch::sound(&rebatched)
+    {
+        return Ok(rebatched);
+    }
+    Importer::new(model, graph, folder, false)?.run()
+}
+
+struct Importer<'m> {
+    file: &'m GraphProto,
+    /// The version of each domain's operators.
+    opsets: HashMap<&'m str, i64>,
+    external: External<'m>,
+    /// Whether a first extent of 1 stands for the batch.
+    rebatch: bool,
+    graph: Graph,
+    ids: HashMap<&'m str, ValueId>,
+    initializers: HashMap<&'m str, &'m TensorProto>,
+    symbolic: HashMap<&'m str, Symbolic>,
+    /// The node behind each entry of `symbolic`.
+    deferred: HashMap<&'m str, &'m NodeProto>,
+    /// Results of quantize/dequantize pairs that were absorbed, by the names in the pair.
+    pending: HashMap<&'m str, ValueId>,
+    /// Results of opaque nodes whose shape the file does not state.
+    unknown: HashSet<ValueId>,
+    /// What the file says about types of values.
+    stated: HashMap<&'m str, &'m ValueInfoProto>,
+    /// For each name, the nodes that read it, subgraphs included.
+    readers: HashMap<&'m str, Vec<usize>>,
+    output_names: HashSet<&'m str>,
+    /// Every name of the file and every one made up.
+    value_names: HashSet<String>,
+    node_names: HashSet<String>,
+}
+
+impl<'m> Importer<'m> {
+    fn new(
+        model: &'m ModelProto,
+        file: &'m GraphProto,
+        folder: Option<&'m Path>,
+        rebatch: bool,
+    ) -> Result<Importer<'m>, Error> {
+        let domain = |name: &'m str| if name == "ai.onnx" { "" } else { name };
+        let opsets: HashMap<&str, i64> = model.opset_import.iter().map(|o| (domain(&o.domain), o.version)).collect();
+        if let Some(version) = opsets.get("").filter(|v| !OPSETS.contains(*v)) {
+            return Err(Error::Opset(*version));
+        }
+        let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut value_names = HashSet::new();
+        for (i, node) in file.node.iter().enumerate() {
+            for name in node.input.iter().map(String::as_str).chain(captures(node)) {
+                readers.entry(name).or_default().push(i);
+            }
+            value_names.extend(node.output.iter().cloned());
+        }
+        value_names.extend(file.input.iter().map(|v| v.name.clone()));
+        value_names.extend(file.initializer.iter().map(|t| t.name.clone()));
+        if let Some(sparse) = file.sparse_initializer.first() {
+            let value = sparse.values.as_ref().map_or(String::new(), |v| v.name.clone());
+            return Err(Error::Value { value, what: "sparse initializers are not supported; make it dense".into() });
+        }
+        Ok(Importer {
+            file,
+            opsets,
+            external: External::new(folder),
+            rebatch,
+            graph: Graph { name: file.name.clone(), ..Graph::default() },
+            ids: HashMap::new(),
+            initializers: file.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
+            symbolic: HashMap::new(),
+            deferred: HashMap::new(),
+            pending: HashMap::new(),
+            unknown: HashSet::new(),
+            stated: file.value_info.iter().chain(&file.output).map(|v| (v.name.as_str(), v)).collect(),
+            readers,
+            output_names: file.output.iter().map(|v| v.name.as_str()).collect(),
+            value_names,
+            node_names: HashSet::new(),
+        })
+    }
+
+    fn run(mut self) -> Result<Graph, Error> {
+        self.inputs()?;
+        for (index, node) in self.file.node.iter().enumerate() {
+            self.node(index, node)?;
+        }
+        for output in &self.file.output {
+            let undefined =
+                || Error::Value { value: output.name.clone(), what: "this output is never produced".into() };
+            if !self.known(&output.name) {
+                return Err(undefined());
+            }
+            let id = self.materialise(&output.name, 0)?;
+            self.graph.outputs.push(id);
+        }
+        crate::pass::drop_unused_values(&mut self.graph);
+        verify(&self.graph)?;
+        Ok(self.graph)
+    }
+
+    /// Graph inputs, less those that only give an initializer a type (files before IR version 4).
+    fn inputs(&mut self) -> Result<(), Error> {
+        let mut symbolic = vec![];
+        for input in self.file.input.iter().filter(|v| !self.initializers.contains_key(v.name.as_str())) {
+            let wrong = |what: &str| Error::Value { value: input.name.clone(), what: what.into() };
+            let stated = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+            let stated = stated.ok_or_else(|| wrong("this input is not a tensor"))?;
+            let dtype = tensor::graph_dtype(stated.elem_type)
+                .ok_or_else(|| wrong(&format!("element type {}", tensor::type_name(stated.elem_type))))?;
+            let dims = &stated.shape.as_ref().ok_or_else(|| wrong("this input has no shape"))?.dim;
+            let mut shape = Shape::new();
+            for (axis, dim) in dims.iter().enumerate() {
+                shape.push(match dim.dim_value.filter(|&n| n > 0) {
+                    Some(1) if axis == 0 && self.rebatch => Dim::Batch,
+                    Some(n) => Dim::Fixed(usize::try_from(n).map_err(|_| wrong("an extent is too large"))?),
+                    None if axis == 0 => Dim::Batch,
+                    None => {
+                        let name = dim.dim_param.as_deref().filter(|p| !p.is_empty()).unwrap_or("unnamed");
+                        symbolic.push(format!("'{name}' (axis {axis} of input '{}')", input.name));
+                        Dim::Fixed(1)
+                    }
+                });
+            }
+            check_size(&shape).map_err(|what| wrong(&what))?;
+            if input.name.is_empty() || self.ids.contains_key(input.name.as_str()) {
+                return Err(wrong("inputs need distinct names"));
+            }
+            let value = Value { name: input.name.clone(), dtype, shape, data: None, quant: None };
+            let id = self.graph.add_value(value);
+            self.ids.insert(&input.name, id);
+            self.graph.inputs.push(id);
+        }
+        if symbolic.is_empty() { Ok(()) } else { Err(Error::Symbolic(symbolic)) }
+    }
+
+    fn node(&mut self, index: usize, proto: &'m NodeProto) -> Result<(), Error> {
+        let name = self.node_name(proto, index);
+        let wrong = |what: String| Error::Node { node: name.clone(), op: proto.op_type.clone(), what };
+        for input in proto.input.iter().filter(|n| !n.is_empty()) {
+            if !self.known(input) {
+                return Err(wrong(format!("reads '{input}', which nothing before it produces")));
+            }
+        }
+        for output in proto.output.iter().filter(|n| !n.is_empty()) {
+            if self.known(output) {
+                return Err(wrong(format!("produces '{output}', which exists already")));
+            }
+        }
+        if proto.output.iter().all(String::is_empty) {
+            return Err(wrong("has no results".into()));
+        }
+        if !matches!(proto.domain.as_str(), "" | "ai.onnx") {
+            return self.opaque(proto, &name, format!("an operator of the domain {}", proto.domain), 0);
+        }
+        let fault = match self.standard(proto, &name) {
+            Ok(()) => return Ok(()),
+            Err(fault) => fault,
+        };
+        match fault {
+            Fault::Wrong(what) => Err(wrong(what)),
+            Fault::Foreign(why) => self.opaque(proto, &name, why, 0),
+            Fault::Deeper(error) => Err(error),
+        }
+    }
+
+    /// A node of the standard domain.
+    fn standard(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
+        let result = proto.output[0].as_str();
+        if result.is_empty() {
+            return Err(Fault::Foreign("only a side result is used".into()));
+        }
+        match proto.op_type.as_str() {
+            "Constant" => {
+                let constant = self.call(proto)?.constant()?;
+                let constant = tensor::read(&constant, &mut self.external).map_err(Fault::Wrong)?;
+                let id = self.graph.add_constant(result, constant);
+                self.ids.insert(result, id);
+                return Ok(());
+            }
+            "QuantizeLinear" => return self.quantize(proto, name),
+            "DequantizeLinear" => return self.dequantize(proto),
+            _ => {}
+        }
+        let call = self.call(proto)?;
+        if let Some(value) = symbolic::shape_operator(&call)? {
+            self.defer(proto, value);
+            return Ok(());
+        }
+        let plan = operators::convert(&call)?;
+        if let Some(value) = symbolic::evaluate(&call, &plan) {
+            self.defer(proto, value);
+            return Ok(());
+        }
+        self.add(proto, name, plan)
+    }
+
+    fn defer(&mut self, proto: &'m NodeProto, value: Symbolic) {
+        self.symbolic.insert(&proto.output[0], value);
+        self.deferred.insert(&proto.output[0], proto);
+    }
+
+    /// Adds the operators of a plan, one after another.
+    fn add(&mut self, proto: &'m NodeProto, name: &str, plan: Plan) -> Result<(), Fault> {
+        let mut inputs = vec![];
+        for operand in plan.operands {
+            inputs.push(match proto.input.get(operand).filter(|n| !n.is_empty()) {
+                Some(operand) => Some(self.materialise(operand, 0)?),
+                None => None,
+            });
+        }
+        while inputs.last() == Some(&None) {
+            inputs.pop();
+        }
+        if inputs.iter().flatten().any(|id| self.unknown.contains(id)) {
+            return Err(Fault::Foreign("follows an operator whose result has no known shape".into()));
+        }
+        // A chain is made of operators that keep the element count, so only the first can fail.
+        let last = plan.ops.len().saturating_sub(1);
+        for (i, op) in plan.ops.into_iter().enumerate() {
+            let node_name =
+                if i == last { name.to_string() } else { self.fresh_node(&format!("{name}_{}", op.name())) };
+            let mut node = Node { name: node_name, op, inputs, outputs: vec![] };
+            let (dtype, shape) = self.infer(&node)?;
+            let value_name = match i == last {
+                true => proto.output[0].clone(),
+                false => fresh(&mut self.value_names, &format!("{}_{}", proto.output[0], i)),
+            };
+            let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
+            node.outputs.push(id);
+            self.graph.nodes.push(node);
+            inputs = vec![Some(id)];
+        }
+        if let Some(id) = inputs.first().copied().flatten() {
+            self.ids.insert(&proto.output[0], id);
+        }
+        Ok(())
+    }
+
+    fn infer(&self, node: &Node) -> Result<(DType, Shape), Fault> {
+        let inferred = infer_node(&self.graph, node).map_err(|e| {
+            // What mixes samples of a batch is a fine network that a graph cannot express; other faults are errors.
+            let mixes =
+                matches!(
+                    node.op,
+                    Op::Flatten { .. } | Op::Reshape { .. } | Op::MatMul | Op::Gemm { .. } | Op::Concat { .. }
+                ) || matches!(node.op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pad { .. } | Op::Squeeze { .. });
+            let batched = node.inputs.iter().flatten().any(|&id| self.graph.value(id).shape.contains(&Dim::Batch));
+            if mixes && batched { Fault::Foreign(e.what) } else { Fault::Wrong(e.what) }
+        })?;
+        let (dtype, shape) = inferred.into_iter().next().ok_or_else(|| Fault::Wrong("has no result".into()))?;
+        check_size(&shape).map_err(Fault::Wrong)?;
+        Ok((dtype, shape))
+    }
+
+    /// Keeps a node as it is. Values that its subgraphs read from outside are further operands of the graph's node, so
+    /// that they stay alive.
+    fn opaque(&mut self, proto: &'m NodeProto, name: &str, why: String, depth: usize) -> Result<(), Error> {
+        let mut inputs = vec![];
+        for input in &proto.input {
+            inputs.push(if input.is_empty() { None } else { Some(self.materialise(input, depth)?) });
+        }
+        for captured in captures(proto) {
+            if self.known(captured) {
+                inputs.push(Some(self.materialise(captured, depth)?));
+            }
+        }
+        let mut outputs = vec![];
+        for output in &proto.output {
+            let known = self.result_type(proto, output, &inputs);
+            let (dtype, shape) = known.clone().unwrap_or((DType::F32, vec![]));
+            let value_name = match output.is_empty() {
+                true => fresh(&mut self.value_names, &format!("{name}_unused")),
+                false => output.clone(),
+            };
+            let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
+            if known.is_none() {
+                self.unknown.insert(id);
+            }
+            if !output.is_empty() {
+                self.ids.insert(output, id);
+            }
+            outputs.push(id);
+        }
+        let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain.clone() };
+        let opset = self.opsets.get(domain.as_str()).copied().unwrap_or(0);
+        let kept = OpaqueNode { domain, opset, op_type: proto.op_type.clone(), proto: proto.encode_to_vec(), why };
+        self.graph.nodes.push(Node { name: name.to_string(), op: Op::Opaque(kept), inputs, outputs });
+        Ok(())
+    }
+
+    /// The type of an opaque node's result: known for what quantizes, else as the file states it.
+    fn result_type(&self, proto: &NodeProto, output: &str, inputs: &[Option<ValueId>]) -> Option<(DType, Shape)> {
+        let operand = |i: usize| inputs.get(i).copied().flatten();
+        let like = |dtype| {
+            let x = operand(0).filter(|id| !self.unknown.contains(id))?;
+            Some((dtype, self.graph.value(x).shape.clone()))
+        };
+        match (proto.domain.as_str(), proto.op_type.as_str()) {
+            ("" | "ai.onnx", "DequantizeLinear") => like(DType::F32),
+            ("" | "ai.onnx", "QuantizeLinear") => {
+                like(operand(2).map_or(DType::U8, |zero_point| self.graph.value(zero_point).dtype))
+            }
+            _ => match self.symbolic.get(output) {
+                Some(value) => Some((value.dtype, value.shape.iter().map(|&n| Dim::Fixed(n)).collect())),
+                None => stated_type(self.stated.get(output)?),
+            },
+        }
+    }
+
+    /// Whether a name has been defined so far.
+    fn known(&self, name: &str) -> bool {
+        self.ids.contains_key(name) || self.symbolic.contains_key(name) || self.initializers.contains_key(name)
+    }
+
+    /// The graph's value for a name that is known.
+    fn materialise(&mut self, name: &'m str, depth: usize) -> Result<ValueId, Error> {
+        let wrong = |what: String| Error::Value { value: name.to_string(), what };
+        if let Some(&id) = self.ids.get(name) {
+            return Ok(id);
+        }
+        let id = match self.symbolic.get(name) {
+            Some(value) => match value.tensor() {
+                Some(constant) => self.graph.add_constant(name, constant),
+                None if depth > MAX_CHAIN => return Err(wrong("computed from a shape in too many steps".into())),
+                None => {
+                    let proto = self.deferred[name];
+                    let node = self.node_name(proto, self.graph.nodes.len());
+                    self.opaque(proto, &node, "computes with the batch size".into(), depth + 1)?;
+                    self.ids[name]
+                }
+            },
+            None => {
+                let initializer = self.initializers.get(name).ok_or_else(|| wrong("is not defined".into()))?;
+                let constant = tensor::read(initializer, &mut self.external).map_err(wrong)?;
+                self.graph.add_constant(name, constant)
+            }
+        };
+        self.ids.insert(name, id);
+        Ok(id)
+    }
+
+    /// A node with its operands looked up; initializers among them become values.
+    fn call<'a>(&'a mut self, proto: &'m NodeProto) -> Result<Call<'a, 'm>, Error> {
+        for input in &proto.input {
+            if self.initializers.contains_key(input.as_str()) {
+                self.materialise(input, 0)?;
+            }
+        }
+        Ok(Call { proto, opset: self.opsets.get("").copied().unwrap_or(*OPSETS.end()), importer: self })
+    }
+
+    /// The node's name, or one made up if it has none or shares it.
+    fn node_name(&mut self, proto: &NodeProto, index: usize) -> String {
+        match proto.name.is_empty() {
+            true => self.fresh_node(&format!("{}_{index}", proto.op_type)),
+            false => self.fresh_node(&proto.name),
+        }
+    }
+
+    fn fresh_node(&mut self, stem: &str) -> String {
+        fresh(&mut self.node_names, stem)
+    }
+}
+
+/// A name like `stem` that is not taken; it is then.
+fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {
+    let mut name = stem.to_string();
+    let mut number = 0;
+    while !taken.insert(name.clone()) {
+        number += 1;
+        name = format!("{stem}_{number}");
+    }
+    name
+}
+
+fn check_size(shape: &[Dim]) -> Result<(), String> {
+    let dims: Vec<usize> = shape.iter().map(|d| d.at(1)).collect();
+    tensor::element_count(&dims).map(|_| ()).ok_or_else(|| format!("impossible shape {dims:?}"))
+}
+
+/// The type a file states for a value, if it says everything.
+fn stated_type(info: &ValueInfoProto) -> Option<(DType, Shape)> {
+    let stated = info.r#type.as_ref()?.tensor_type.as_ref()?;
+    let dims = &stated.shape.as_ref()?.dim;
+    let extent = |(axis, dim): (usize, &proto::DimensionProto)| match dim.dim_value.filter(|&n| n > 0) {
+        Some(n) => usize::try_from(n).ok().map(Dim::Fixed),
+        None => (axis == 0).then_some(Dim::Batch),
+    };
+    let shape: Shape = dims.iter().enumerate().map(extent).collect::<Option<_>>()?;
+    check_size(&shape).ok()?;
+    debug_assert!(elements(&shape) < usize::MAX);
+    Some((tensor::graph_dtype(stated.elem_type)?, shape))
+}
+
+/// Names that the subgraphs of a node read and do not define, in order. Depth is bounded by the decoder's limit.
+pub(super) fn captures(node: &NodeProto) -> Vec<&str> {
+    let mut names = vec![];
+    for attribute in &node.attribute {
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            let mut defined: HashSet<&str> = graph.input.iter().map(|v| v.name.as_str()).collect();
+            defined.extend(graph.initializer.iter().map(|t| t.name.as_str()));
+            for inner in &graph.node {
+                for name in inner.input.iter().map(String::as_str).chain(captures(inner)) {
+                    if !name.is_empty() && !defined.contains(name) && !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+                defined.extend(inner.output.iter().map(String::as_str));
+            }
+            for output in graph.output.iter().map(|v| v.name.as_str()) {
+                if !defined.contains(output) && !names.contains(&output) {
+                    names.push(output);
+                }
+            }
+        }
+    }
+    names
+}

@@ -1,0 +1,171 @@
+//! Folding batch normalisation into the layer before it, and putting it back for training.
+//!
+//! At inference batch normalisation is `y = s·x + (β − s·μ)` with `s = γ / √(σ² + ε)`, per channel
+//! (<https://arxiv.org/abs/1502.03167>, section 3.1), which a linear layer absorbs.
+
+use crate::graph::{Dim, Graph, Node, Op, Tensor, Value, ValueId};
+use std::sync::Arc;
+
+/// The ε of inserted normalisations, as PyTorch's default.
+const EPSILON: f32 = 1e-5;
+
+/// Folds each BatchNormalization into the Conv or Gemm before it, if nothing else reads that layer's result and all
+/// parameters are constant. Others stay.
+pub fn fold_batch_norm(graph: &mut Graph) {
+    let mut index = 0;
+    while index < graph.nodes.len() {
+        match folded(graph, index) {
+            Some(fold) => fold.apply(graph, index),
+            None => index += 1,
+        }
+    }
+    super::drop_unused_values(graph);
+}
+
+/// New parameters of a layer that takes over the normalisation after it.
+struct Fold {
+    layer: usize,
+    op: Op,
+    weight: Tensor,
+    bias: Vec<f32>,
+}
+
+fn folded(graph: &Graph, index: usize) -> Option<Fold> {
+    let norm = &graph.nodes[index];
+    let Op::BatchNormalization { epsilon } = norm.op else { return None };
+    let x = norm.input(0)?;
+    let layer = graph.nodes[..index].iter().position(|n| n.outputs.contains(&x))?;
+    let readers = graph.nodes.iter().filter(|n| n.inputs.contains(&Some(x))).count();
+    if readers != 1 || graph.outputs.contains(&x) || graph.value(x).quant.is_some() {
+        return None;
+    }
+    let vector = |i: usize| graph.constant(norm.input(i)?)?.as_f32();
+    let (gamma, beta, mean, variance) = (vector(1)?, vector(2)?, vector(3)?, vector(4)?);
+    let scale: Vec<f64> =
+        gamma.iter().zip(variance).map(|(&g, &v)| f64::from(g) / (f64::from(v) + f64::from(epsilon)).sqrt()).collect();
+    let node = &graph.nodes[layer];
+    let weight = plain(graph, node.input(1)?)?;
+    let shape = &weight.shape;
+    // Which axis of the weights is the output channel, and what the old bias is multiplied by.
+    let (axis, factor, op) = match &node.op {
+        Op::Conv(_) => (0, 1.0, node.op.clone()),
+        Op::Gemm { alpha, beta, trans_a, trans_b } => {
+            let op = Op::Gemm { alpha: *alpha, beta: 1.0, trans_a: *trans_a, trans_b: *trans_b };
+            (if *trans_b { 0 } else { 1 }, f64::from(*beta), op)
+        }
+        _ => return None,
+    };
+    let channels = scale.len();
+    let old = match node.input(2) {
+        Some(id) => plain(graph, id)?.to_f32().into_owned(),
+        None => vec![0.0],
+    };
+    if shape.get(axis) != Some(&channels) || !(old.len() == channels || old.len() == 1) {
+        return None;
+    }
+    let inner: usize = shape[axis + 1..].iter().product();
+    let scaled = |(i, &w): (usize, &f32)| (f64::from(w) * scale[(i / inner.max(1)) % channels]) as f32;
+    let weight = Tensor::f32(shape.clone(), weight.as_f32()?.iter().enumerate().map(scaled).collect::<Vec<_>>());
+    let shifted = |c: usize| {
+        let before = factor * f64::from(old[c % old.len()]) - f64::from(mean[c]);
+        (before * scale[c] + f64::from(beta[c])) as f32
+    };
+    Some(Fold { layer, op, weight, bias: (0..channels).map(shifted).collect() })
+}
+
+/// A constant of `f32` without parameters of quantization.
+fn plain(graph: &Graph, id: ValueId) -> Option<&Tensor> {
+    graph.constant(id).filter(|t| t.as_f32().is_some() && graph.value(id).quant.is_none())
+}
+
+impl Fold {
+    fn apply(self, graph: &mut Graph, index: usize) {
+        let norm = graph.nodes.remove(index);
+        let weight = graph.nodes[self.layer].inputs[1];
+        let bias = graph.nodes[self.layer].input(2);
+        let bias_name = match weight.map(|id| graph.value(id).name.clone()) {
+            Some(name) if name.ends_with("weight") => format!("{}bias", name.trim_end_matches("weight")),
+            _ => format!("{}_bias", graph.nodes[self.layer].name),
+        };
+        let weight = replace(graph, weight, self.weight, "weight");
+        let bias = replace(graph, bias, Tensor::f32([self.bias.len()], self.bias), &bias_name);
+        let layer = &mut graph.nodes[self.layer];
+        layer.op = self.op;
+        layer.inputs.truncate(1);
+        layer.inputs.extend([Some(weight), Some(bias)]);
+        layer.outputs = norm.outputs;
+    }
+}
+
+/// Gives a constant new contents; one that other nodes read too is left to them, and a new one made.
+fn replace(graph: &mut Graph, old: Option<ValueId>, tensor: Tensor, stem: &str) -> ValueId {
+    let readers = |id| graph.nodes.iter().filter(|n| n.inputs.contains(&Some(id))).count();
+    match old {
+        Some(id) if readers(id) == 1 && !graph.outputs.contains(&id) => {
+            let value = graph.value_mut(id);
+            value.shape = tensor.shape.iter().map(|&n| Dim::Fixed(n)).collect();
+            value.data = Some(Arc::new(tensor));
+            id
+        }
+        _ => {
+            let stem = old.map_or(stem.to_string(), |id| graph.value(id).name.clone());
+            let name = graph.fresh_name(&stem);
+            graph.add_constant(name, tensor)
+        }
+    }
+}
+
+/// Puts a BatchNormalization after each Conv that has none. It changes nothing at first: γ is 1, β is the bias, which the
+/// convolution loses, the mean is 0 and the variance 1 − ε. The result keeps its name.
+pub fn insert_batch_norm(graph: &mut Graph) {
+    let mut index = 0;
+    while index < graph.nodes.len() {
+        if let Some(bias) = wants_norm(graph, index) {
+            insert(graph, index, bias);
+            index += 1;
+        }
+        index += 1;
+    }
+    super::drop_unused_values(graph);
+}
+
+/// The bias of a convolution that a normalisation can follow.
+fn wants_norm(graph: &Graph, index: usize) -> Option<Vec<f32>> {
+    let node = &graph.nodes[index];
+    let result = graph.value(node.output());
+    let normalised =
+        graph.nodes.iter().any(|n| matches!(n.op, Op::BatchNormalization { .. }) && n.input(0) == Some(node.output()));
+    let (Op::Conv(_), false, None) = (&node.op, normalised, &result.quant) else { return None };
+    let Some(Dim::Fixed(channels)) = result.shape.get(1) else { return None };
+    match node.input(2) {
+        Some(id) => Some(plain(graph, id)?.to_f32().into_owned()),
+        None => Some(vec![0.0; *channels]),
+    }
+}
+
+fn insert(graph: &mut Graph, index: usize, bias: Vec<f32>) {
+    let (channels, result, stem) = (bias.len(), graph.nodes[index].output(), graph.nodes[index].name.clone());
+    let value = graph.value(result).clone();
+    let name = graph.fresh_name(&format!("{}_convolved", value.name));
+    let convolved = graph.add_value(Value { name, ..value });
+    let mut vector = |what: &str, data: Vec<f32>| {
+        let name = graph.fresh_name(&format!("{stem}.bn.{what}"));
+        Some(graph.add_constant(name, Tensor::f32([channels], data)))
+    };
+    let inputs = vec![
+        Some(convolved),
+        vector("weight", vec![1.0; channels]),
+        vector("bias", bias),
+        vector("running_mean", vec![0.0; channels]),
+        vector("running_var", vec![1.0 - EPSILON; channels]),
+    ];
+    let mut name = format!("{stem}.bn");
+    while graph.nodes.iter().any(|n| n.name == name) {
+        name.push('_');
+    }
+    let conv = &mut graph.nodes[index];
+    conv.inputs.truncate(2);
+    conv.outputs = vec![convolved];
+    let op = Op::BatchNormalization { epsilon: EPSILON };
+    graph.nodes.insert(index + 1, Node { name, op, inputs, outputs: vec![result] });
+}

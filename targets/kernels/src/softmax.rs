@@ -1,0 +1,34 @@
+//! Softmax over the last axis.
+
+use crate::math::exp;
+
+/// Softmax of `f32` rows of `len` elements.
+#[inline(always)]
+pub fn softmax_f32(len: usize, input: &[f32], output: &mut [f32]) {
+    for (row, output) in input.chunks_exact(len).zip(output.chunks_exact_mut(len)) {
+        let max = row.iter().fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+        let mut sum = 0.0;
+        for (output, &x) in output.iter_mut().zip(row) {
+            *output = exp(x - max);
+            sum += *output;
+        }
+        for output in output {
+            *output /= sum;
+        }
+    }
+}
+
+/// Softmax of `i8` rows of `len` elements: `table[d]` is the exponential, in fixed point, at the distance `d` from the
+/// row's maximum. Results are at scale 1/256 and zero point −128, rounded half up.
+#[inline(always)]
+pub fn softmax_i8(len: usize, table: &[u32; 256], input: &[i8], output: &mut [i8]) {
+    for (row, output) in input.chunks_exact(len).zip(output.chunks_exact_mut(len)) {
+        let max = row.iter().fold(i8::MIN, |max, &x| if x > max { x } else { max });
+        let power = |x: i8| table[max.abs_diff(x) as usize] as u64;
+        let sum: u64 = row.iter().map(|&x| power(x)).sum();
+        for (output, &x) in output.iter_mut().zip(row) {
+            let share = (power(x) * 256 + sum / 2) / sum;
+            *output = (share as i64 - 128).min(127) as i8;
+        }
+    }
+}
