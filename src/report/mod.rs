@@ -1,1 +1,28 @@
-//! One data model for everything kdc says, with views as text and JSON.
+//! What a compilation came to: one data model, and its views.
+//!
+//! [`Report`] goes to `report.json` as it is (versioned, see [`SCHEMA`]) and to `report.txt` through [`text`]. Both say
+//! the same in the same order: what was compiled, inputs and outputs, size, accuracy, memory, layers, the linked
+//! program, times, budgets and verdicts, files, what was left out, stages.
+//!
+//! Counts (multiply-accumulates, parameters, bytes of tensors, files and sections) are exact. Every other number says
+//! whether it is *measured*, *simulated* or *estimated*: it is a [`Figure`](crate::bench::Figure) or stands beside an
+//! [`Origin`](crate::bench::Origin).
+
+mod format;
+mod layers;
+mod model;
+mod table;
+pub mod text;
+mod verdict;
+
+pub use layers::layers;
+pub use model::{
+    Accuracy, AccuracyRow, Arena, Change, Equality, Extent, FileEntry, Header, Layer, Linked, Measurement, Memory,
+    Network, Plan, Port, Quantization, Report, SCHEMA, Size, Skipped, Stage, Storage,
+};
+pub use verdict::{Quantity, Source, Verdict};
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;

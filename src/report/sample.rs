@@ -1,0 +1,131 @@
+//! A report with something in every field, for tests. Its numbers are made up.
+
+use super::*;
+use crate::bench::{Figure, Origin, Unit};
+use crate::graph::Cost;
+use crate::program::Precision;
+use crate::target::elf::{Section, Sections};
+use crate::target::{FlashBytes, RamBytes};
+
+/// A compilation in which one budget is breached.
+pub fn sample() -> Report {
+    let quantization = |scale, zero_point| Some(Quantization { dtype: "i8".into(), scale, zero_point });
+    let batch = || Extent::Symbolic("batch".into());
+    let memory = Memory {
+        weights: Change { bytes: FlashBytes(50_000), float_bytes: FlashBytes(192_000) },
+        activations: Change { bytes: RamBytes(14_848), float_bytes: RamBytes(59_392) },
+    };
+    let section = |name: &str, address, bytes| Section { name: name.into(), address, bytes };
+    let sections = Sections {
+        code: 210_000,
+        rodata: 90_000,
+        data: 9_000,
+        bss: 15_500,
+        table: vec![section(".text", 4096, 210_000), section(".rodata", 220_000, 90_000)],
+    };
+    Report {
+        schema: SCHEMA,
+        header: Header {
+            model: "models/tiny/teacher.onnx".into(),
+            teacher_hash: "b8f2".repeat(16),
+            teacher_engine: Some("tract 0.23.9".into()),
+            target: "raspberry-pi-4".into(),
+            target_description: "Four Cortex-A72 cores at 1.5 GHz, 1 GB".into(),
+            precision: Precision::Int8,
+            seed: 7,
+            kdc: "0.1.0".into(),
+            dry_run: false,
+            plan: Plan {
+                data: "models/tiny/data: 12,000 training, 2,000 test samples of 28×28×1 in 10 classes".into(),
+                student: "the teacher's graph at 0.34 of its width".into(),
+                training: "soft-label, 12 epochs of 93 steps".into(),
+                quantization: Some("min-max over 256 samples".into()),
+            },
+        },
+        inputs: vec![Port {
+            name: "image".into(),
+            dtype: "f32".into(),
+            shape: vec![batch(), Extent::Fixed(1), Extent::Fixed(28), Extent::Fixed(28)],
+            bytes: 3136,
+            quantization: quantization(0.011, -55),
+        }],
+        outputs: vec![Port {
+            name: "logits".into(),
+            dtype: "f32".into(),
+            shape: vec![batch(), Extent::Fixed(10)],
+            bytes: 40,
+            quantization: quantization(0.17, -12),
+        }],
+        size: Size {
+            teacher: Cost { macs: 45_300_000, params: 392_242 },
+            student: Cost { macs: 5_600_000, params: 48_000 },
+        },
+        accuracy: Some(Accuracy {
+            split: "test".into(),
+            origin: Origin::Measured,
+            rows: vec![
+                row(Network::Teacher, "tract 0.23.9", 0.9378, None),
+                row(Network::StudentF32, "burn", 0.92, Some(0.951)),
+                row(Network::StudentInt8, "reference interpreter", 0.919, Some(0.95)),
+                AccuracyRow { samples: 256, ..row(Network::Program, "qemu-aarch64", 0.918, Some(0.949)) },
+            ],
+            equality: Some(Equality { samples: 256, values: 2560, differing: 0 }),
+        }),
+        memory: Some(memory),
+        layers: vec![layer(0, "conv2d", "/stem/Conv", vec![28, 28, 8], 80), layer(1, "add", "/block/Add", vec![28, 28, 8], 0)],
+        arena: Some(Arena {
+            planned: RamBytes(14_848),
+            lower_bound: RamBytes(14_112),
+            used: Some(RamBytes(14_848)),
+            alignment: 16,
+        }),
+        program: Some(Linked {
+            path: "bin/student".into(),
+            triple: "aarch64-unknown-linux-gnu".into(),
+            rustc: "rustc 1.96.0".into(),
+            text: sections.text(),
+            sections: sections.clone(),
+            libraries: vec!["libc.so.6".into()],
+            glibc: Some("2.34".into()),
+            findings: vec![],
+        }),
+        storage: Some(Storage::new(&memory, FlashBytes(16_000_000_000), RamBytes(1_073_741_824), Some(&sections))),
+        measurements: vec![
+            measurement("student.latency.median", "this host", Figure::measured("latency, median of 200 runs", 0.00125, Unit::Seconds)),
+            measurement("student.instructions", "qemu-aarch64 -cpu cortex-a72", Figure::simulated("instructions per inference", 2.31e6, Unit::Instructions)),
+            measurement("student.latency.estimated", "cost model of raspberry-pi-4", Figure::estimated("latency", 0.0021, Unit::Seconds)),
+        ],
+        verdicts: vec![
+            Verdict::new("--max-macs", Source::Default, Quantity::Macs, (5_600_000.0, 5_662_500.0), None),
+            Verdict::new("--max-ram", Source::Asked, Quantity::Bytes, (14_848.0, 12_288.0), None),
+            Verdict::new("--max-quant-drop", Source::Default, Quantity::Points, (0.1, 0.3), Some(Origin::Measured)),
+        ],
+        files: vec![
+            FileEntry { path: "student.onnx".into(), bytes: 197_120, what: "the student, f32".into() },
+            FileEntry { path: "crate/".into(), bytes: 150_000, what: "the program's source".into() },
+        ],
+        skipped: vec![Skipped {
+            what: "the comparison with ONNX Runtime".into(),
+            why: "no library was found".into(),
+            enable: Some("pip install onnxruntime".into()),
+        }],
+        stages: vec![
+            Stage { name: "import".into(), cached: false, seconds: 0.04 },
+            Stage { name: "distill".into(), cached: true, seconds: 0.01 },
+            Stage { name: "build".into(), cached: false, seconds: 751.2 },
+        ],
+    }
+}
+
+fn row(network: Network, engine: &str, accuracy: f64, agreement: Option<f64>) -> AccuracyRow {
+    AccuracyRow { network, engine: engine.into(), samples: 2000, accuracy, agreement }
+}
+
+fn layer(id: usize, kernel: &str, name: &str, output_shape: Vec<usize>, params: u64) -> Layer {
+    let macs = params * 706;
+    Layer { id, kernel: kernel.into(), name: name.into(), output_shape, params, macs, bytes: params, estimated_s: 2e-5 }
+}
+
+fn measurement(key: &str, on: &str, figure: Figure) -> Measurement {
+    Measurement::new(key, on, figure)
+}

@@ -1,0 +1,77 @@
+//! Snapshots of both views, and what they must never do. `KDC_BLESS=1` writes the snapshots anew.
+
+use super::sample::sample;
+use super::*;
+use crate::bench::Origin;
+
+fn snapshot(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/snapshots").join(name);
+    if std::env::var_os("KDC_BLESS").is_some() {
+        crate::files::write_atomic(&path, text.as_bytes()).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, expected, "{} differs; KDC_BLESS=1 writes it anew", path.display());
+}
+
+#[test]
+fn the_text_view_is_as_recorded() {
+    snapshot("sample.txt", &sample().to_text());
+}
+
+#[test]
+fn the_json_view_is_as_recorded_and_reads_back() {
+    let json = sample().to_json().unwrap();
+    snapshot("sample.json", &json);
+    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), sample());
+}
+
+#[test]
+fn a_plan_says_only_what_is_planned() {
+    let report = sample();
+    let mut header = report.header.clone();
+    header.dry_run = true;
+    let plan = Report {
+        header,
+        accuracy: None,
+        memory: None,
+        layers: vec![],
+        arena: None,
+        program: None,
+        storage: None,
+        measurements: vec![],
+        files: vec![],
+        ..report
+    };
+    let text = plan.to_text();
+    assert!(text.starts_with("kdc 0.1.0 plan"), "{text}");
+    assert!(!text.contains("Accuracy") && !text.contains("Linked program"), "{text}");
+}
+
+#[test]
+fn a_breach_never_reads_like_a_success() {
+    let report = sample();
+    assert!(!report.is_met());
+    assert_eq!(report.breaches().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["--max-ram"]);
+    assert!(report.to_text().ends_with("NOT MET: --max-ram.\n"));
+    let nan = Verdict::new("--max-latency", Source::Asked, Quantity::Seconds, (f64::NAN, 1.0), Some(Origin::Measured));
+    assert!(!nan.met && nan.to_string().contains("breached"), "{nan}");
+}
+
+#[test]
+fn a_difference_from_the_reference_is_shouted() {
+    let mut report = sample();
+    if let Some(equality) = report.accuracy.as_mut().and_then(|a| a.equality.as_mut()) {
+        equality.differing = 3;
+    }
+    assert!(report.to_text().contains("3 DIFFER"));
+}
+
+#[test]
+fn without_a_linked_program_only_the_students_share_is_known() {
+    let report = sample();
+    let memory = report.memory.unwrap();
+    let storage = report.storage.unwrap();
+    let unlinked = Storage::new(&memory, storage.flash, storage.ram, None);
+    assert_eq!((unlinked.flash_used(), unlinked.ram_used()), (memory.weights.bytes, memory.activations.bytes));
+    assert_eq!(storage.flash_used(), report.program.unwrap().sections.flash(), "the parts add up to the whole");
+}

@@ -1,0 +1,253 @@
+//! `report.txt`: aligned tables for people. Its form may change; programs read `report.json`.
+
+use super::format::{bytes, change, count, duration, part, percent, seconds};
+use super::table::{Align::Left, Align::Right, list, table};
+use super::{Accuracy, Arena, Extent, Linked, Memory, Port, Report, Storage};
+use crate::bench::Origin;
+use crate::program::Precision;
+
+/// The whole report.
+pub fn render(report: &Report) -> String {
+    let mut sections = vec![header(report)];
+    let mut section = |title: &str, body: String| {
+        if !body.is_empty() {
+            sections.push(format!("{title}\n{body}"));
+        }
+    };
+    section("Inputs", ports(&report.inputs));
+    section("Outputs", ports(&report.outputs));
+    section("Size, counted", size(report));
+    if let Some(accuracy) = &report.accuracy {
+        section(&format!("Accuracy on the {} samples, {}", accuracy.split, accuracy.origin), self::accuracy(accuracy));
+    }
+    section("Memory of the student, counted", report.memory.as_ref().map_or_else(String::new, memory));
+    section("Layers of the program, counted; times estimated", layers(report));
+    section("Arena", report.arena.as_ref().map_or_else(String::new, arena));
+    section("Linked program, counted", report.program.as_ref().map_or_else(String::new, linked));
+    section("Flash and RAM of the target, counted", report.storage.as_ref().map_or_else(String::new, storage));
+    for (origin, title) in [
+        (Origin::Measured, "Measured: a clock or counter on the thing itself"),
+        (Origin::Simulated, "Simulated: instructions counted by an emulator"),
+        (Origin::Estimated, "Estimated: a model with the target's coefficients"),
+    ] {
+        section(title, measurements(report, origin));
+    }
+    section("Budgets and tolerances", verdicts(report));
+    section("Files", files(report));
+    section("Left out", skipped(report));
+    section("Stages, measured", stages(report));
+    sections.push(conclusion(report));
+    sections.join("\n")
+}
+
+fn header(report: &Report) -> String {
+    let h = &report.header;
+    let title = if h.dry_run { "plan (dry run: nothing was trained or written but the plan)" } else { "report" };
+    let precision = match h.precision {
+        Precision::Int8 => "int8",
+        Precision::F32 => "f32",
+    };
+    let mut rows = vec![
+        ("model", h.model.clone()),
+        ("model hash", format!("blake3 {}", h.teacher_hash)),
+        ("teacher runs on", h.teacher_engine.clone().unwrap_or_else(|| "nothing: not needed".into())),
+        ("target", format!("{}: {}", h.target, h.target_description)),
+        ("precision", precision.into()),
+        ("seed", h.seed.to_string()),
+        ("data", h.plan.data.clone()),
+        ("student", h.plan.student.clone()),
+        ("training", h.plan.training.clone()),
+    ];
+    rows.extend(h.plan.quantization.clone().map(|q| ("quantization", q)));
+    let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value));
+    format!("kdc {} {title}\n{}", h.kdc, list(rows))
+}
+
+fn shape<T: ToString>(extents: &[T]) -> String {
+    extents.iter().map(T::to_string).collect::<Vec<_>>().join("×")
+}
+
+fn ports(ports: &[Port]) -> String {
+    let head = [("name", Left), ("type", Left), ("shape", Left), ("bytes a sample", Right), ("stored as", Left)];
+    let rows = ports.iter().map(|p| {
+        let stored = p.quantization.as_ref().map_or_else(
+            || p.dtype.clone(),
+            |q| format!("{}, scale {}, zero point {}", q.dtype, q.scale, q.zero_point),
+        );
+        vec![p.name.clone(), p.dtype.clone(), shape::<Extent>(&p.shape), count(p.bytes as f64), stored]
+    });
+    if ports.is_empty() { String::new() } else { table(&head, rows) }
+}
+
+fn size(report: &Report) -> String {
+    let (teacher, student) = (&report.size.teacher, &report.size.student);
+    let head = [("", Left), ("teacher", Right), ("student", Right), ("student / teacher", Right), ("budget", Right)];
+    let row = |name: &str, option: &str, teacher: u64, student: u64| {
+        let budget = report.verdicts.iter().find(|v| v.name == option).map_or("-".into(), |v| count(v.limit));
+        let ratio = match (teacher, student) {
+            (0, _) | (_, 0) => "-".into(),
+            (t, s) => format!("1 / {:.2}", t as f64 / s as f64),
+        };
+        vec![name.into(), count(teacher as f64), count(student as f64), ratio, budget]
+    };
+    let rows = [
+        row("MACs an inference", "--max-macs", teacher.macs, student.macs),
+        row("parameters", "--max-params", teacher.params, student.params),
+    ];
+    table(&head, rows)
+}
+
+fn accuracy(accuracy: &Accuracy) -> String {
+    let head = [("network", Left), ("run by", Left), ("samples", Right), ("accuracy", Right), ("as the teacher", Right)];
+    let rows = accuracy.rows.iter().map(|r| {
+        let agreement = r.agreement.map_or("-".into(), percent);
+        vec![r.network.to_string(), r.engine.clone(), count(r.samples as f64), percent(r.accuracy), agreement]
+    });
+    let mut text = table(&head, rows);
+    if let Some(e) = &accuracy.equality {
+        let verdict = match e.differing {
+            0 => "all equal bit for bit".to_owned(),
+            n => format!("{} DIFFER", count(n as f64)),
+        };
+        let (values, samples) = (count(e.values as f64), count(e.samples as f64));
+        text += &format!("  program and reference interpreter: {values} values of {samples} samples, {verdict}\n");
+    }
+    text
+}
+
+fn memory(memory: &Memory) -> String {
+    let head = [("", Left), ("bytes", Right), ("as f32", Right), ("change", Right)];
+    let row = |name: &str, now: u64, float: u64| {
+        vec![name.into(), bytes(now as f64), bytes(float as f64), change(float as f64, now as f64)]
+    };
+    let (weights, activations) = (memory.weights, memory.activations);
+    let rows = [
+        row("weights (read-only)", weights.bytes.0, weights.float_bytes.0),
+        row("activations (read-write)", activations.bytes.0, activations.float_bytes.0),
+    ];
+    table(&head, rows)
+}
+
+fn layers(report: &Report) -> String {
+    let head = [
+        ("id", Right),
+        ("kernel", Left),
+        ("node", Left),
+        ("output", Left),
+        ("parameters", Right),
+        ("MACs", Right),
+        ("bytes", Right),
+        ("estimated time", Right),
+    ];
+    let rows = report.layers.iter().map(|l| {
+        let numbers = [l.params, l.macs, l.bytes].map(|n| count(n as f64));
+        let mut row = vec![l.id.to_string(), l.kernel.clone(), l.name.clone(), shape(&l.output_shape)];
+        row.extend(numbers);
+        row.push(seconds(l.estimated_s));
+        row
+    });
+    if report.layers.is_empty() { String::new() } else { table(&head, rows) }
+}
+
+fn arena(arena: &Arena) -> String {
+    let mut rows = vec![
+        ("planned".to_owned(), format!("{}, counted", bytes(arena.planned.0 as f64))),
+        ("lower bound of any plan".to_owned(), format!("{}, counted", bytes(arena.lower_bound.0 as f64))),
+    ];
+    let used = match arena.used {
+        Some(used) => format!("{}, measured", bytes(used.0 as f64)),
+        None => "not measured: no program ran".into(),
+    };
+    rows.push(("used by the running program".to_owned(), used));
+    rows.push(("alignment".to_owned(), format!("{} B", arena.alignment)));
+    list(rows)
+}
+
+fn linked(linked: &Linked) -> String {
+    let s = &linked.sections;
+    let sections = [("text", linked.text), ("data", s.data), ("bss", s.bss), ("of text: code", s.code), ("of text: constants", s.rodata)];
+    let mut rows = vec![
+        ("program".to_owned(), format!("{} for {}", linked.path, linked.triple)),
+        ("built by".to_owned(), linked.rustc.clone()),
+    ];
+    rows.extend(sections.map(|(name, n)| (name.to_owned(), bytes(n as f64))));
+    let libraries = if linked.libraries.is_empty() { "none: static".into() } else { linked.libraries.join(", ") };
+    rows.push(("shared libraries".to_owned(), libraries));
+    rows.extend(linked.glibc.iter().map(|v| ("needs glibc".to_owned(), format!("{v} or newer"))));
+    let mut text = list(rows);
+    for finding in &linked.findings {
+        text += &format!("  DOES NOT SUIT THE TARGET: {finding}\n");
+    }
+    text
+}
+
+fn storage(s: &Storage) -> String {
+    let head = [("", Left), ("bytes", Right), ("of the target", Right)];
+    let row = |name: &str, n: Option<u64>, whole: u64| match n {
+        Some(n) => vec![name.into(), bytes(n as f64), part(n as f64, whole as f64)],
+        None => vec![name.into(), "unknown: not linked".into(), "-".into()],
+    };
+    let (flash, ram) = (s.flash.0, s.ram.0);
+    let known = |all: bool| if all { "" } else { ", what is known" };
+    let rows = [
+        row("flash: weights", Some(s.weights.0), flash),
+        row("flash: code and constants", s.code.map(|c| c.0), flash),
+        row(&format!("flash: used{}", known(s.code.is_some())), Some(s.flash_used().0), flash),
+        row("flash: target", Some(flash), flash),
+        row("RAM: activations", Some(s.activations.0), ram),
+        row("RAM: static data of the runtime", s.runtime.map(|r| r.0), ram),
+        row(&format!("RAM: used{}", known(s.runtime.is_some())), Some(s.ram_used().0), ram),
+        row("RAM: target", Some(ram), ram),
+    ];
+    table(&head, rows)
+}
+
+fn measurements(report: &Report, origin: Origin) -> String {
+    let of: Vec<_> = report.measurements.iter().filter(|m| m.figure.origin == origin).collect();
+    let rows = of.iter().map(|m| vec![m.figure.label.clone(), m.figure.to_string(), origin.to_string(), m.on.clone()]);
+    let head = [("what", Left), ("value", Right), ("origin", Left), ("on", Left)];
+    if of.is_empty() { String::new() } else { table(&head, rows) }
+}
+
+fn verdicts(report: &Report) -> String {
+    let head = [("limit", Left), ("set by", Left), ("at most", Right), ("is", Right), ("origin", Left), ("verdict", Left)];
+    let rows = report.verdicts.iter().map(|v| {
+        let verdict = v.excess().map_or("met".into(), |excess| format!("BREACHED, {excess}"));
+        let origin = v.origin.map_or("counted".into(), |o| o.to_string());
+        vec![v.name.clone(), v.source.to_string(), v.quantity.show(v.limit), v.quantity.show(v.value), origin, verdict]
+    });
+    if report.verdicts.is_empty() { String::new() } else { table(&head, rows) }
+}
+
+fn files(report: &Report) -> String {
+    let rows = report.files.iter().map(|f| vec![f.path.clone(), bytes(f.bytes as f64), f.what.clone()]);
+    let head = [("path", Left), ("bytes", Right), ("what", Left)];
+    if report.files.is_empty() { String::new() } else { table(&head, rows) }
+}
+
+fn skipped(report: &Report) -> String {
+    let line = |s: &super::Skipped| {
+        let enable = s.enable.as_ref().map_or(String::new(), |command| format!("    to have it: {command}\n"));
+        format!("  {}: {}\n{enable}", s.what, s.why)
+    };
+    report.skipped.iter().map(line).collect()
+}
+
+fn stages(report: &Report) -> String {
+    let rows = report.stages.iter().map(|s| {
+        let how = if s.cached { "cached" } else { "ran" };
+        vec![s.name.clone(), how.into(), duration(s.seconds)]
+    });
+    let total: f64 = report.stages.iter().map(|s| s.seconds).sum();
+    let rows = rows.chain([vec!["all".into(), String::new(), duration(total)]]);
+    if report.stages.is_empty() { String::new() } else { table(&[("stage", Left), ("", Left), ("time", Right)], rows) }
+}
+
+fn conclusion(report: &Report) -> String {
+    let breaches: Vec<&str> = report.breaches().map(|v| v.name.as_str()).collect();
+    match (breaches.as_slice(), report.verdicts.is_empty()) {
+        ([], true) => "No budget or tolerance was judged.\n".into(),
+        ([], false) => "All budgets and tolerances that were judged are met.\n".into(),
+        (names, _) => format!("NOT MET: {}.\n", names.join(", ")),
+    }
+}
