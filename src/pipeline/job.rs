@@ -59,7 +59,7 @@ fn locate(options: &Options) -> Result<(Sidecar, PathBuf), Error> {
         wanted: options.model.with_extension("toml"),
     })?;
     let data = options.data.clone().or_else(|| sidecar.data.clone());
-    let data = data.ok_or_else(|| Error::NoData { model: options.model.clone(), sidecar: sidecar.path.clone() })?;
+    let data = data.ok_or_else(|| Error::NoData { sidecar: sidecar.path.clone() })?;
     Ok((sidecar, data))
 }
 

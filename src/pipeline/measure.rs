@@ -1,53 +1,279 @@
-//! How good a student is, on samples that nothing was fitted to.
+//! How good the student is on samples that nothing was fitted to, and what its program takes.
 
-use crate::data::{Preprocess, Samples};
-use crate::graph::Tensor;
-use crate::program::{Program, reference};
+use super::stages::{Asked, Built, Compiled, Exports};
+use super::{Error, Job, Progress};
+use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
+use crate::data::Samples;
+use crate::distill;
+use crate::emit::nnef;
+use crate::exec::Network;
+use crate::files;
+use crate::program::{Precision, Program, reference};
+use crate::report::{AccuracyRow, Equality, Measurement, Network as Name, Skipped};
+use crate::target::{Profile, cost, elf};
+use crate::teacher;
+use burn::tensor::Device;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 
-/// What a network says about each sample.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Verdicts {
-    /// The class with the highest logit, per sample; the first of equals.
-    pub classes: Vec<u16>,
+/// Samples on which the built program and the reference interpreter are compared bit for bit.
+const COMPARED: usize = 256;
+/// Samples on which the NNEF file is compared.
+const NNEF_SAMPLES: usize = 64;
+/// Inferences counted under the emulator.
+const COUNTED: usize = 3;
+
+/// Everything that was observed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Measured {
+    pub rows: Vec<AccuracyRow>,
+    /// The target's program against the reference interpreter; this machine's, where the target's cannot run here.
+    pub equality: Option<Equality>,
+    /// The largest difference of the NNEF file's outputs, relative to their own scale.
+    pub nnef_difference: Option<f64>,
+    /// Bytes of the arena that the program was seen to use.
+    pub arena_used: Option<u64>,
+    pub measurements: Vec<Measurement>,
+    pub elf: Option<elf::ElfInfo>,
+    pub findings: Vec<String>,
+    pub skipped: Vec<Skipped>,
 }
 
-impl Verdicts {
-    /// From logits, `[samples, classes]` row by row.
-    pub fn from_logits(logits: &[f32], classes: usize) -> Verdicts {
-        let best = |row: &[f32]| {
-            let better = |best: (usize, f32), (i, &v): (usize, &f32)| if v > best.1 { (i, v) } else { best };
-            row.iter().enumerate().fold((0, f32::NEG_INFINITY), better).0 as u16
-        };
-        Verdicts { classes: logits.chunks(classes.max(1)).map(best).collect() }
-    }
+/// Measures, or finds what was measured of the same things before.
+pub fn measure(
+    job: &Job,
+    asked: &Asked,
+    compiled: &Compiled,
+    exports: &Exports,
+    built: &Built,
+    progress: &dyn Progress,
+) -> Result<(Measured, bool), Error> {
+    let bytes = |path: Option<&Path>| path.map_or(Ok(String::new()), files::hash_file);
+    let target = built.target.as_ref().and_then(|t| t.as_ref().ok()).map(|(path, _)| path.as_path());
+    let hash = |path: Option<&Path>| bytes(path).map_err(|e| Error::read(path.unwrap_or(Path::new("")), e));
+    let available = Emulator::find(&job.profile).is_ok();
+    let inputs = [
+        files::hash(&exports.onnx),
+        files::hash(&exports.qdq),
+        hash(target)?,
+        hash(built.host.as_deref())?,
+        job.data_hash.clone(),
+        format!("{} {} {:?} {available}", job.teacher_hash, asked.teacher.engine(), job.profile),
+    ];
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let stage = job.cache.stage::<Error>("measure", super::CODE_VERSION, &inputs, |folder| {
+        let mut measured = Measured::default();
+        accuracy(job, asked, compiled, built, &mut measured, progress)?;
+        compare_nnef(job, compiled, exports, &mut measured)?;
+        times(job, compiled, exports, built, &mut measured)?;
+        let path = folder.join("measured.json");
+        let json = serde_json::to_vec(&measured).map_err(|e| Error::read(&path, e.into()))?;
+        files::write_atomic(&path, &json).map_err(|source| Error::Output { path, source })
+    })?;
+    let path = stage.folder.join("measured.json");
+    let json = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
+    let measured = serde_json::from_slice(&json).map_err(|e| Error::read(&path, e.into()))?;
+    Ok((measured, stage.cached))
+}
 
-    /// Share of the samples whose class is the true one.
-    pub fn accuracy(&self, labels: &[u16]) -> f64 {
-        share(&self.classes, labels)
-    }
-
-    /// Share of the samples on which two networks say the same.
-    pub fn agreement(&self, other: &Verdicts) -> f64 {
-        share(&self.classes, &other.classes)
-    }
+/// What a network says about each sample: the class with the highest logit, the first of equals.
+fn classes(logits: &[f32], classes: usize) -> Vec<u16> {
+    let best = |row: &[f32]| {
+        let better = |best: (usize, f32), (i, &v): (usize, &f32)| if v > best.1 { (i, v) } else { best };
+        row.iter().enumerate().fold((0, f32::NEG_INFINITY), better).0 as u16
+    };
+    logits.chunks(classes.max(1)).map(best).collect()
 }
 
 fn share(a: &[u16], b: &[u16]) -> f64 {
-    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
+    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().min(b.len()).max(1) as f64
 }
 
-/// Runs the reference interpreter on samples, all cores at work. Returns outputs as `f32`, row by row.
-///
-/// # Errors
-/// When the program does not take the samples.
-pub fn interpret(program: &Program, samples: &Samples, indices: &[usize], preprocess: &Preprocess) -> Result<Vec<f32>, reference::Error> {
-    let rows: Vec<Vec<f32>> = indices
-        .par_iter()
-        .map(|&i| {
-            let input: Tensor = preprocess.batch(samples, &[i], None);
-            Ok(reference::run(program, &reference::Input::F32(&input.to_f32()))?.output_f32())
-        })
-        .collect::<Result<_, reference::Error>>()?;
-    Ok(rows.concat())
+fn accuracy(
+    job: &Job,
+    asked: &Asked,
+    compiled: &Compiled,
+    built: &Built,
+    measured: &mut Measured,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let test = &job.data.test;
+    let count = job.data.class_names.len();
+    let teacher = teacher::predict(asked.teacher.as_ref(), test, &job.preprocess)?;
+    let row = |network, engine: &str, said: &[u16]| AccuracyRow {
+        network,
+        engine: engine.into(),
+        samples: said.len(),
+        accuracy: share(said, &test.labels),
+        agreement: (network != Name::Teacher).then(|| share(said, &teacher)),
+    };
+    measured.rows.push(row(Name::Teacher, asked.teacher.engine(), &teacher));
+
+    let network = Network::new(&compiled.float, &Device::flex())?;
+    let all: Vec<usize> = (0..test.len()).collect();
+    let (_, logits) = distill::evaluate(&network, test, &all, &job.preprocess, &Device::flex())?;
+    measured.rows.push(row(Name::StudentF32, "burn", &classes(&logits, count)));
+
+    // The interpreter is slow; the program on this machine is the same bits, which the first samples prove.
+    let few = &all[..COMPARED.min(all.len())];
+    let program = compiled.program();
+    let expected = interpret(program, test, few, job)?;
+    let host = built.host.as_ref().map(Student::direct);
+    let said_by = |student: &Student, samples: &Samples| -> Result<Vec<u16>, Error> {
+        let outputs = student.run(Input::U8, &samples.pixels, false)?;
+        let floats: Vec<f32> = outputs.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Ok(classes(&floats, count))
+    };
+    if compiled.precision == Precision::Int8
+        && let Some(host) = &host
+    {
+        let equal = equality(host, program, test.select(few), &expected)?;
+        if equal.differing == 0 {
+            let engine = format!("this host's program, equal to the reference on {}", equal.samples);
+            measured.rows.push(row(Name::StudentInt8, &engine, &said_by(host, test)?));
+        }
+        measured.equality = Some(equal);
+    }
+    if !measured.rows.iter().any(|r| r.network == Name::StudentInt8) {
+        progress.note("running the reference interpreter, which is slow");
+        let outputs = interpret(&compiled.int8_program, test, &all, job)?.concat_f32();
+        measured.rows.push(row(Name::StudentInt8, "reference interpreter", &classes(&outputs, count)));
+    }
+    match (&built.target, target_student(job, built)) {
+        (Some(Ok(_)), Some(student)) => {
+            let samples = if job.profile.is_host() { test.clone() } else { test.select(few) };
+            let engine = if job.profile.is_host() { "this host".into() } else { emulator_name(&job.profile) };
+            measured.rows.push(row(Name::Program, &engine, &said_by(&student, &samples)?));
+            measured.equality = Some(equality(&student, program, test.select(few), &expected)?);
+            measured.arena_used = Some(student.arena()?.used_bytes);
+        }
+        (Some(Ok(_)), None) => {
+            if let Err(unavailable) = Emulator::find(&job.profile) {
+                measured.skipped.push(Skipped {
+                    what: "running the program as the board would".into(),
+                    why: unavailable.what,
+                    enable: unavailable.install,
+                });
+            }
+        }
+        _ => (),
+    }
+    if measured.arena_used.is_none()
+        && let Some(host) = &host
+    {
+        measured.arena_used = Some(host.arena()?.used_bytes);
+    }
+    Ok(())
+}
+
+/// The target's program and how to start it here.
+fn target_student(job: &Job, built: &Built) -> Option<Student> {
+    let (path, _) = built.target.as_ref()?.as_ref().ok()?;
+    if job.profile.is_host() {
+        return Some(Student::direct(path));
+    }
+    Some(Student::emulated(path, &Emulator::find(&job.profile).ok()?))
+}
+
+fn emulator_name(profile: &Profile) -> String {
+    let emulator = profile.emulator.as_ref();
+    emulator.map_or_else(String::new, |e| format!("{} {}", e.program, e.arguments.join(" ")))
+}
+
+/// What the reference interpreter says, sample by sample.
+struct Expected {
+    runs: Vec<reference::Run>,
+}
+
+impl Expected {
+    fn concat_f32(&self) -> Vec<f32> {
+        self.runs.iter().flat_map(reference::Run::output_f32).collect()
+    }
+
+    /// The stored outputs as bytes.
+    fn stored(&self) -> Vec<u8> {
+        let bytes = |run: &reference::Run| match run.stored_output() {
+            reference::Activation::I8(v) => v.iter().map(|&x| x as u8).collect::<Vec<u8>>(),
+            reference::Activation::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        };
+        self.runs.iter().flat_map(bytes).collect()
+    }
+}
+
+fn interpret(program: &Program, samples: &Samples, indices: &[usize], job: &Job) -> Result<Expected, Error> {
+    let one = |&i: &usize| {
+        let input = job.preprocess.batch(samples, &[i], None);
+        reference::run(program, &reference::Input::F32(&input.to_f32()))
+    };
+    Ok(Expected { runs: indices.par_iter().map(one).collect::<Result<_, _>>()? })
+}
+
+/// Runs a program on raw bytes and compares what it stores with what the interpreter stored for the same samples as
+/// real numbers: arithmetic and preprocessing at once.
+fn equality(student: &Student, program: &Program, samples: Samples, expected: &Expected) -> Result<Equality, Error> {
+    let stored = student.run(Input::U8, &samples.pixels, true)?;
+    let (size, expected) = (program.precision.bytes(), expected.stored());
+    let pairs = stored.chunks(size).zip(expected.chunks(size));
+    let missing = stored.len().abs_diff(expected.len()) / size;
+    let differing = pairs.filter(|(a, b)| a != b).count() + missing;
+    Ok(Equality { samples: samples.len(), values: expected.len() / size, differing })
+}
+
+/// Reads the NNEF file with tract's NNEF loader alone, and compares its outputs with the network's.
+fn compare_nnef(job: &Job, compiled: &Compiled, exports: &Exports, measured: &mut Measured) -> Result<(), Error> {
+    let Some(nnef) = &exports.nnef else { return Ok(()) };
+    let few: Vec<usize> = (0..NNEF_SAMPLES.min(job.data.test.len())).collect();
+    let theirs = nnef::reload_and_run(nnef, &job.preprocess.batch(&job.data.test, &few, None))?;
+    let network = Network::new(&compiled.float, &Device::flex())?;
+    let (_, ours) = distill::evaluate(&network, &job.data.test, &few, &job.preprocess, &Device::flex())?;
+    let theirs = theirs.to_f32();
+    let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    let largest = ours.iter().zip(theirs.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    let complete = ours.len() == theirs.len();
+    measured.nnef_difference = Some(if complete { f64::from(largest / scale) } else { f64::INFINITY });
+    Ok(())
+}
+
+fn times(job: &Job, compiled: &Compiled, exports: &Exports, built: &Built, measured: &mut Measured) -> Result<(), Error> {
+    let mut add = |key: &str, on: &str, figure| measured.measurements.push(Measurement::new(key, on, figure));
+    if let Some(host) = &built.host {
+        let tract = tract::Tract::open(&exports.onnx)?;
+        let comparison = tract::interleaved(&Student::direct(host), &tract, tract::Schedule::default())?;
+        let keys = ["student.latency.median", "student.latency.p95", "student.peak_rss"];
+        let tract_keys = ["tract.latency.median", "tract.latency.p95", "tract.ratio"];
+        let figures = comparison.figures();
+        // Where the system does not say the peak, there is one figure less.
+        let keys: Vec<&str> = match figures.len() {
+            6 => keys.iter().chain(&tract_keys).copied().collect(),
+            _ => keys[..2].iter().chain(&tract_keys).copied().collect(),
+        };
+        for (key, figure) in keys.into_iter().zip(figures) {
+            add(key, "this host, one core", figure);
+        }
+    }
+    if let (Some(Ok((path, _))), Ok(emulator)) = (&built.target, Emulator::find(&job.profile)) {
+        let counter = Counter::new(&emulator, &job.cache.folder("tools"), path, &["info"]);
+        match counter {
+            Ok(counter) => {
+                let counted = counter.instructions(path, COUNTED)?;
+                add("student.instructions", &emulator_name(&job.profile), counted.figure());
+            }
+            Err(unavailable) => measured.skipped.push(Skipped {
+                what: "counting instructions under the emulator".into(),
+                why: unavailable.what,
+                enable: unavailable.install,
+            }),
+        }
+    }
+    let estimate = cost::estimate(compiled.program(), &job.profile);
+    let figure = bench::Figure::estimated("latency", estimate.latency_s, bench::Unit::Seconds);
+    let on = format!("cost model of {}, one core", job.profile.id);
+    measured.measurements.push(Measurement::new("student.latency.estimated", on, figure));
+    if let Some(Ok((path, _))) = &built.target {
+        let info = elf::inspect(path)?;
+        measured.findings = elf::check(&info, &job.profile).iter().map(ToString::to_string).collect();
+        measured.elf = Some(info);
+    }
+    Ok(())
 }

@@ -1,5 +1,154 @@
 //! The pipeline from teacher to report, stage by stage, and the cache that skips what is unchanged.
+//!
+//! [`compile`] is the whole of kdc, read from top to bottom: import, derive, label, distill, quantize, plan memory, emit,
+//! build, measure, report. What it takes is [`Options`], what it tells while it runs goes to a [`Progress`], what it came
+//! to is a [`Report`].
+//!
+//! Expensive stages (the teacher's answers, training, builds) are kept in a [`Cache`] under a hash of everything that
+//! decides them, and an interrupted training goes on where it stopped. A second compilation of the same thing finds its
+//! output folder whole and does nothing.
+
 mod cache;
-pub mod options;
-pub mod progress;
-pub use options::Options;
+mod job;
+mod measure;
+mod options;
+mod output;
+mod progress;
+mod report;
+mod stages;
+
+pub use cache::Cache;
+pub use job::Job;
+pub use options::{Artefact, Device, Optimizer, Options, Training};
+pub use output::Manifest;
+pub use progress::{Outcome, Progress, Silent};
+
+use crate::report::{Report, Stage};
+use crate::target;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Changes when the same inputs would give other results: part of every key.
+const CODE_VERSION: u32 = 1;
+
+/// Why a compilation stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{} has no sidecar {}, which says what its input means (see models/fashion/teacher.toml); write one beside the model", model.display(), wanted.display())]
+    NoSidecar { model: PathBuf, wanted: PathBuf },
+    #[error("there is no data to train on: {} names none; give it with --data DIR (IDX files named as MNIST's)", sidecar.display())]
+    NoData { sidecar: PathBuf },
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {}: {source}; choose another folder with --out, or make room", path.display())]
+    Output { path: PathBuf, source: std::io::Error },
+    #[error("{} and the data in {} do not go together: {source}; name the right data with --data, or correct the model's sidecar", model.display(), data.display())]
+    Fit { model: PathBuf, data: PathBuf, source: crate::data::Error },
+    #[error("{source}; everything up to the generated crate is in {}", out.display())]
+    Toolchain { out: PathBuf, source: target::toolchain::Missing },
+    #[error(transparent)]
+    Cache(#[from] cache::Error),
+    #[error(transparent)]
+    Target(#[from] target::Error),
+    #[error(transparent)]
+    Onnx(#[from] crate::onnx::Error),
+    #[error(transparent)]
+    Data(#[from] crate::data::Error),
+    #[error(transparent)]
+    Teacher(#[from] crate::teacher::Error),
+    #[error(transparent)]
+    Student(#[from] crate::student::Error),
+    #[error(transparent)]
+    Distill(#[from] crate::distill::Error),
+    #[error(transparent)]
+    Exec(#[from] crate::exec::Error),
+    #[error(transparent)]
+    Quant(#[from] crate::quant::Error),
+    #[error(transparent)]
+    Lower(#[from] crate::program::LowerError),
+    #[error(transparent)]
+    Reference(#[from] crate::program::reference::Error),
+    #[error(transparent)]
+    Emit(#[from] crate::emit::Error),
+    #[error(transparent)]
+    Nnef(#[from] crate::emit::nnef::NnefError),
+    #[error(transparent)]
+    Build(#[from] target::toolchain::BuildError),
+    #[error(transparent)]
+    Elf(#[from] target::elf::Error),
+    #[error(transparent)]
+    Bench(#[from] crate::bench::Error),
+    #[error(transparent)]
+    Tract(#[from] crate::bench::tract::Error),
+}
+
+impl Error {
+    fn read(path: &Path, source: std::io::Error) -> Error {
+        Error::Read { path: path.into(), source }
+    }
+}
+
+/// Compiles a teacher into a student for a board.
+///
+/// # Errors
+/// When something cannot work. A missing toolchain is an error too, after all that can be made without it is made. A
+/// budget or tolerance that is not met is no error: see [`Report::is_met`].
+pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Error> {
+    let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
+    let out = job::default_out(&options, &profile);
+    let fingerprint = job::fingerprint(&options, &profile);
+    if let (Ok(fingerprint), false, false) = (&fingerprint, options.force, options.dry_run)
+        && let Some(report) = output::up_to_date(&out, fingerprint, options.emits(Artefact::Elf))
+    {
+        return Ok(nothing_to_do(report, progress));
+    }
+    let mut clock = Clock { progress, stages: vec![] };
+    let job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
+    let fingerprint = fingerprint?;
+    let teacher = stages::prepare_teacher(&job);
+    let student = clock.stage("derive", || Ok((stages::derive(&job, &teacher)?, false)))?;
+    let mut output = output::Output::open(&job.out)?;
+    output.put("plan.toml", report::plan_toml(&job, &teacher, &student).as_bytes())?;
+    if job.options.dry_run {
+        return Ok(report::plan(&job, &teacher, &student, clock.stages));
+    }
+    let asked = clock.stage("label", || stages::label(&job, progress))?;
+    let trained = clock.stage("distill", || stages::distill(&job, &student.graph, &asked, progress))?;
+    let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained)?, false)))?;
+    let exports = clock.stage("export", || Ok((stages::export(&job, &compiled)?, false)))?;
+    let generated = clock.stage("emit", || stages::emit(&job, &compiled))?;
+    let built = clock.stage("build", || stages::build(&job, &generated))?;
+    let measured = clock.stage("measure", || measure::measure(&job, &asked, &compiled, &exports, &built, progress))?;
+    let made = report::Made { teacher, student, asked, trained, compiled, exports, generated, built, measured };
+    report::finish(&job, made, output, fingerprint, clock.stages)
+}
+
+/// The report of an earlier run, which is still true.
+fn nothing_to_do(mut report: Report, progress: &dyn Progress) -> Report {
+    for stage in &mut report.stages {
+        stage.cached = true;
+        stage.seconds = 0.0;
+        progress.start(&stage.name);
+        progress.finish(&stage.name, Outcome::Cached);
+    }
+    report
+}
+
+/// Names and times the stages.
+struct Clock<'a> {
+    progress: &'a dyn Progress,
+    stages: Vec<Stage>,
+}
+
+impl Clock<'_> {
+    /// Runs a stage, which says whether its result was there already.
+    fn stage<T>(&mut self, name: &str, run: impl FnOnce() -> Result<(T, bool), Error>) -> Result<T, Error> {
+        self.progress.start(name);
+        let start = Instant::now();
+        let (result, cached) = run()?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.progress.finish(name, if cached { Outcome::Cached } else { Outcome::Ran { seconds } });
+        self.stages.push(Stage { name: name.into(), cached, seconds });
+        Ok(result)
+    }
+}

@@ -142,10 +142,12 @@ impl Drop for Output {
 }
 
 /// The report of an output folder that is complete and was made from the same inputs; `None` when anything differs.
-pub fn up_to_date(folder: &Path, fingerprint: &str) -> Option<Report> {
+pub fn up_to_date(folder: &Path, fingerprint: &str, linked: bool) -> Option<Report> {
     let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
     let same = |(name, hash): (&String, &String)| files::hash_file(&folder.join(name)).is_ok_and(|h| h == *hash);
-    if manifest.fingerprint != fingerprint || !manifest.files.iter().all(same) {
+    // Without its program a folder is unfinished: the compiler may have been installed since.
+    let complete = manifest.rustc.is_some() || !linked;
+    if manifest.fingerprint != fingerprint || !complete || !manifest.files.iter().all(same) {
         return None;
     }
     serde_json::from_slice(&fs::read(folder.join(REPORT)).ok()?).ok()

@@ -1,25 +1,32 @@
-//! The stages up to the program: each takes what the one before made, and says what it needs in its arguments.
+//! The stages up to the program: each takes what the ones before made, and says what it needs in its arguments. A stage
+//! returns its result and whether that was there already.
 
-use super::progress::Progress;
-use super::{Error, Job};
-use crate::distill::{self, Event, TeacherLogits, TrainingSet};
+use super::{Artefact, Error, Job, Progress};
+use crate::distill::{self, Event, Method, TeacherLogits, TrainingSet};
+use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network, Value};
-use crate::graph::{self, Cost, Graph, Op};
-use crate::program::{self, Precision};
+use crate::graph::{self, Cost, Graph};
+use crate::pass::TrailingSoftmax;
+use crate::program::{self, LowerError, Plan, Precision, Program};
+use crate::quant::{CalibratedModel, Observer, QuantizedModel, watched};
 use crate::student::{self, Candidate, ChannelGroups, Measured};
-use crate::target::cost;
+use crate::target::toolchain::{self, Missing, Toolchain};
+use crate::target::{self, Profile, cost};
 use crate::teacher::{self, Labelling, LogitCache, Teacher};
-use crate::{data, onnx, pass};
+use crate::{data, files, onnx, pass};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Samples that calibration watches.
+pub const CALIBRATION_SAMPLES: usize = 512;
 
 /// The teacher as a network to take apart: no trailing softmax, batch norm folded.
 pub struct Prepared {
     pub graph: Graph,
     pub cost: Cost,
     /// What was taken off the end, to be put back on the student.
-    pub softmax: Option<Op>,
+    pub softmax: Option<TrailingSoftmax>,
 }
 
 /// Takes off what a student is not trained with.
@@ -40,29 +47,29 @@ pub fn derive(job: &Job, teacher: &Prepared) -> Result<Candidate, Error> {
 }
 
 /// What a student would cost on the target. Its weights are not trained yet, and what they are does not matter here.
-fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, program::LowerError> {
+fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
     let mut folded = graph.clone();
     pass::fold_batch_norm(&mut folded);
     let (total, _) = graph::cost(&folded);
     let mut program = program::lower_f32(&folded, None)?;
-    let precision = match job.options.precision {
-        Some(precision) => precision,
-        None => cost::choose_precision(&program, &job.profile),
-    };
+    let precision = choose_precision(job, &program);
     let latency_s = cost::estimate_in(&program, &job.profile, precision).latency_s;
     // The plan depends on shapes and element size only.
     program.precision = precision;
-    let weight_bytes = match precision {
-        Precision::Int8 => 1,
-        Precision::F32 => 4,
-    };
-    Ok(Measured {
-        macs: total.macs,
-        params: total.params,
-        ram_bytes: program::plan(&program).arena_bytes as u64,
-        flash_bytes: total.params * weight_bytes,
-        latency_s,
-    })
+    let ram_bytes = program::plan(&program).arena_bytes as u64;
+    let flash_bytes = total.params * precision.bytes() as u64;
+    Ok(Measured { macs: total.macs, params: total.params, ram_bytes, flash_bytes, latency_s })
+}
+
+fn choose_precision(job: &Job, float: &Program) -> Precision {
+    job.options.precision.unwrap_or_else(|| cost::choose_precision(float, &job.profile))
+}
+
+/// The teacher, and what it says about the training samples.
+pub struct Asked {
+    pub teacher: Box<dyn Teacher>,
+    /// `None` when training does not ask.
+    pub logits: Option<LogitCache>,
 }
 
 impl TeacherLogits for LogitCache {
@@ -74,39 +81,85 @@ impl TeacherLogits for LogitCache {
 }
 
 /// Asks the teacher about every training sample and view, or finds what it said before.
-pub fn label(job: &Job, teacher: &dyn Teacher, value: Option<&str>, progress: &dyn Progress) -> Result<LogitCache, Error> {
-    let labelling = Labelling {
-        teacher,
-        teacher_hash: &job.teacher_hash,
-        value,
-        samples: &job.data.train,
-        preprocess: &job.preprocess,
-        augment: job.augment,
-        seed: job.options.seed,
-        views: job.training.views,
+pub fn label(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
+    // A trailing softmax hides the logits: they are its operand.
+    let softmax = prepare_teacher(job).softmax.is_some();
+    let value = softmax.then(|| logits_name(job)).flatten();
+    let teacher = teacher::open(&job.options.model, value.as_slice(), job.options.engine)?;
+    if let Some(note) = teacher.note() {
+        progress.note(&format!("the teacher runs on {}: {note}", teacher.engine()));
+    }
+    let mut asked_now = false;
+    let logits = match job.training.method {
+        Method::HardLabel => None,
+        Method::SoftLabel { .. } => {
+            let labelling = Labelling {
+                teacher: teacher.as_ref(),
+                teacher_hash: &job.teacher_hash,
+                value: value.as_deref(),
+                samples: &job.data.train,
+                preprocess: &job.preprocess,
+                augment: job.augment,
+                seed: job.options.seed,
+                views: job.training.views,
+            };
+            let mut on = |done: usize, total: usize| {
+                asked_now = true;
+                progress.position(done as u64, total as u64, "samples");
+            };
+            Some(LogitCache::fill(&labelling, &job.cache.folder("labels"), &mut on)?)
+        }
     };
-    let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
-    Ok(LogitCache::fill(&labelling, &job.cache.folder("logits"), &mut on)?)
+    Ok((Asked { teacher, logits }, !asked_now))
 }
 
-/// The value that holds the teacher's logits: the operand of a trailing softmax; `None` for the output itself.
-pub fn logits_value(job: &Job) -> Option<String> {
+fn logits_name(job: &Job) -> Option<String> {
     let out = *job.teacher.outputs.first()?;
     let last = job.teacher.nodes.iter().find(|n| n.outputs.contains(&out))?;
-    let softmax = matches!(last.op, Op::Softmax { .. } | Op::LogSoftmax { .. });
-    softmax.then(|| job.teacher.value(last.input(0)?).name.clone().into()).flatten()
+    Some(job.teacher.value(last.input(0)?).name.clone())
 }
 
-/// What training left, beside the network.
+/// A trained student.
+pub struct Trained {
+    /// With batch norm, logits out.
+    pub graph: Graph,
+    pub log: TrainingLog,
+    /// The log as it lies in the output folder.
+    pub log_json: Vec<u8>,
+}
+
+/// What training came to, epoch by epoch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainingLog {
     pub history: Vec<distill::Epoch>,
+    /// The epoch whose parameters were kept, from 1.
     pub best: usize,
     pub steps: usize,
 }
 
-/// Trains the student, or finds it trained. The folder of the stage holds `student.onnx` and `log.json`.
-pub fn distill(
+/// Trains the student, or finds it trained; goes on from a checkpoint where an earlier run was interrupted.
+pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progress) -> Result<(Trained, bool), Error> {
+    let teacher = match &asked.logits {
+        Some(_) => format!("{} {}", job.teacher_hash, asked.teacher.engine()),
+        None => String::new(),
+    };
+    let inputs = [
+        files::hash(&onnx::export(student)?),
+        job.data_hash.clone(),
+        format!("{:?} {:?} {:?}", job.preprocess, job.augment, job.training),
+        teacher,
+    ];
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let stage = job.cache.stage("distill", super::CODE_VERSION, &inputs, |folder| {
+        train(job, student, asked.logits.as_ref(), folder, progress)
+    })?;
+    let (model, log) = (stage.folder.join("student.onnx"), stage.folder.join("log.json"));
+    let log_json = std::fs::read(&log).map_err(|e| Error::read(&log, e))?;
+    let parsed = serde_json::from_slice(&log_json).map_err(|e| Error::read(&log, e.into()))?;
+    Ok((Trained { graph: onnx::load(&model)?, log: parsed, log_json }, stage.cached))
+}
+
+fn train(
     job: &Job,
     student: &Graph,
     logits: Option<&LogitCache>,
@@ -125,7 +178,7 @@ pub fn distill(
     let mut on = |event: Event| match event {
         Event::Step { done, total, loss } => progress.position(done as u64, total as u64, &format!("loss {loss:.3}")),
         Event::Epoch(e) => progress.note(&format!(
-            "epoch {}/{}: loss {:.4}, validation accuracy {:.2}%",
+            "epoch {}/{}: loss {:.4}, validation accuracy {:.2}% (measured)",
             e.epoch,
             job.training.epochs,
             e.loss,
@@ -137,27 +190,155 @@ pub fn distill(
     let log = serde_json::to_string_pretty(&log).expect("a log is plain data");
     for (name, bytes) in [("student.onnx", onnx::export(&trained.graph)?), ("log.json", log.into_bytes())] {
         let path = folder.join(name);
-        crate::files::write_atomic(&path, &bytes).map_err(|source| Error::Output { path, source })?;
+        files::write_atomic(&path, &bytes).map_err(|source| Error::Output { path, source })?;
     }
     Ok(())
 }
 
-/// Runs a network on samples with taps, batch by batch: what calibration watches.
-pub fn observe(
-    job: &Job,
-    graph: &Graph,
-    indices: &[usize],
-    taps: &[graph::ValueId],
-    see: &mut dyn FnMut(usize, &[f32]),
-) -> Result<(), Error> {
+/// The student in all its forms.
+pub struct Compiled {
+    /// Batch norm folded, the teacher's softmax back on.
+    pub float: Graph,
+    pub quantized: QuantizedModel,
+    pub float_program: Program,
+    pub int8_program: Program,
+    /// Which of them is built.
+    pub precision: Precision,
+    pub plan: Plan,
+}
+
+impl Compiled {
+    /// The program that is built.
+    pub fn program(&self) -> &Program {
+        match self.precision {
+            Precision::Int8 => &self.int8_program,
+            Precision::F32 => &self.float_program,
+        }
+    }
+}
+
+/// Folds batch norm, calibrates, gives every value its integers, lowers, and plans memory.
+pub fn quantize(job: &Job, teacher: &Prepared, trained: &Trained) -> Result<Compiled, Error> {
+    let mut float = trained.graph.clone();
+    pass::fold_batch_norm(&mut float);
+    if let Some(softmax) = teacher.softmax.clone() {
+        pass::restore_softmax(&mut float, softmax);
+    }
+    let ids = watched(&float);
+    let mut observers = vec![Observer::default(); ids.len()];
+    let mut fault = None;
+    observe(job, &float, &ids, &mut |index, values| {
+        if let Err(what) = observers[index].see(values) {
+            let value = float.value(ids[index]).name.clone();
+            fault.get_or_insert(crate::quant::Error::NotFinite { value, what });
+        }
+    })?;
+    if let Some(fault) = fault {
+        return Err(fault.into());
+    }
+    let quantized = CalibratedModel::new(float.clone(), &observers, job.options.calibration)?.quantize()?;
+    let tables = job.preprocess.table(job.data.train.shape[2]);
+    let float_program = program::lower_f32(&float, Some(&tables))?;
+    let int8_program = program::lower_int8(&quantized, Some(&tables))?;
+    let precision = choose_precision(job, &float_program);
+    let chosen = if precision == Precision::Int8 { &int8_program } else { &float_program };
+    let plan = program::plan(chosen);
+    Ok(Compiled { float, quantized, float_program, int8_program, precision, plan })
+}
+
+/// Runs a network on calibration samples, batch by batch, and shows what its values become.
+fn observe(job: &Job, graph: &Graph, taps: &[graph::ValueId], see: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
     let device = Device::flex();
     let network = Network::new(graph, &device)?;
+    let samples = &job.data.train;
+    let share = CALIBRATION_SAMPLES as f64 / samples.len().max(1) as f64;
+    let indices = match share < 1.0 {
+        true => data::split(samples, share, job.options.seed).1,
+        false => (0..samples.len()).collect(),
+    };
     for batch in indices.chunks(64) {
-        let input = Value::from_host(&job.preprocess.batch(&job.data.train, batch, None), &device)?;
+        let input = Value::from_host(&job.preprocess.batch(samples, batch, None), &device)?;
         let outputs = network.forward(vec![input], taps, Mode::Infer)?;
         for (index, value) in outputs.taps.iter().enumerate() {
             see(index, &value.to_host()?.to_f32());
         }
     }
     Ok(())
+}
+
+/// The student as files that other programs read.
+pub struct Exports {
+    pub onnx: Vec<u8>,
+    pub qdq: Vec<u8>,
+    /// `None` where it was not asked for.
+    pub nnef: Option<Vec<u8>>,
+}
+
+/// Writes ONNX in `f32` and with quantize/dequantize pairs, and NNEF, which is read back and compared.
+pub fn export(job: &Job, compiled: &Compiled) -> Result<Exports, Error> {
+    let (onnx, qdq) = (onnx::export(&compiled.float)?, onnx::export(&compiled.quantized.graph)?);
+    let nnef = match job.options.emits(Artefact::Nnef) {
+        true => {
+            let input = compiled.float.inputs[0];
+            Some(nnef::nnef(&onnx, &compiled.float.value(input).shape)?)
+        }
+        false => None,
+    };
+    Ok(Exports { onnx, qdq, nnef })
+}
+
+/// A generated crate, in the cache.
+pub struct Generated {
+    pub folder: PathBuf,
+    /// Names its contents.
+    pub key: String,
+}
+
+/// Generates the crate.
+pub fn emit(job: &Job, compiled: &Compiled) -> Result<(Generated, bool), Error> {
+    let source = job.options.model.file_name().map(|n| n.to_string_lossy().into_owned());
+    let program = compiled.program();
+    let hash = files::hash(format!("{program:?} {:?} {source:?}", compiled.plan).as_bytes());
+    let stage = job.cache.stage::<Error>("emit", super::CODE_VERSION, &[&hash, env!("CARGO_PKG_VERSION")], |folder| {
+        let options = CrateOptions { source: source.clone() };
+        Ok(emit::write_crate(program, &compiled.plan, &folder.join("crate"), &options)?)
+    })?;
+    Ok((Generated { folder: stage.folder.join("crate"), key: stage.key }, stage.cached))
+}
+
+/// The linked programs.
+pub struct Built {
+    /// For the target, with the compiler's version; or what is missing; `None` when none was asked for.
+    pub target: Option<Result<(PathBuf, Toolchain), Missing>>,
+    /// For this machine, to measure with; `None` where there is no compiler.
+    pub host: Option<PathBuf>,
+}
+
+/// Builds the crate for the target, and for this machine to measure on.
+pub fn build(job: &Job, generated: &Generated) -> Result<(Built, bool), Error> {
+    let mut cached = true;
+    let mut one = |profile: &Profile| -> Result<Result<(PathBuf, Toolchain), Missing>, Error> {
+        let toolchain = match toolchain::find(profile) {
+            Ok(toolchain) => toolchain,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let settings = format!("{:?} {:?}", profile.build, profile.cpu);
+        let inputs = [generated.key.as_str(), &toolchain.version, &toolchain.triple, &settings];
+        let stage = job.cache.stage::<Error>("build", super::CODE_VERSION, &inputs, |folder| {
+            let scratch = folder.join("target");
+            let program = toolchain.build(&generated.folder, profile, &scratch, job.options.verbose)?;
+            let to = folder.join(toolchain::PROGRAM);
+            std::fs::copy(&program, &to).map_err(|source| Error::Output { path: to, source })?;
+            std::fs::remove_dir_all(&scratch).map_err(|source| Error::Output { path: scratch, source })
+        })?;
+        cached &= stage.cached;
+        Ok(Ok((stage.folder.join(toolchain::PROGRAM), toolchain)))
+    };
+    let target = if job.options.emits(Artefact::Elf) { Some(one(&job.profile)?) } else { None };
+    // The host's program is for measuring; where it cannot be built, the report says what is missing.
+    let host = match job.options.build {
+        true => one(&target::find("host", &[])?)?.ok().map(|(path, _)| path),
+        false => None,
+    };
+    Ok((Built { target, host }, cached))
 }

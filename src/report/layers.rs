@@ -26,6 +26,11 @@ pub fn layers(program: &Program, profile: &Profile) -> Vec<Layer> {
         .collect()
 }
 
+/// Bytes of all constants that a program reads.
+pub fn constant_bytes(program: &Program) -> u64 {
+    program.steps.iter().map(|step| constants(&step.kernel).1).sum()
+}
+
 /// Bytes of a multiplier per output channel: mantissas and shifts lie in tables of their own.
 const CHANNEL_MULTIPLIER: usize = 5;
 /// Bytes of a multiplier in a list.

@@ -15,7 +15,7 @@ mod table;
 pub mod text;
 mod verdict;
 
-pub use layers::layers;
+pub use layers::{constant_bytes, layers};
 pub use model::{
     Accuracy, AccuracyRow, Arena, Change, Equality, Extent, FileEntry, Header, Layer, Linked, Measurement, Memory,
     Network, Plan, Port, Quantization, Report, SCHEMA, Size, Skipped, Stage, Storage,

@@ -1,0 +1,327 @@
+//! Puts everything into the output folder, and says what it came to.
+
+use super::measure::Measured;
+use super::output::{Manifest, Output};
+use super::stages::{Asked, Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated, Prepared, Trained};
+use super::{Artefact, Error, Job};
+use crate::bench::Origin;
+use crate::graph::Cost;
+use crate::program::{Precision, Program};
+use crate::report::{
+    Accuracy, Arena, Change, FileEntry, Header, Linked, Memory, Plan, Port, Quantity, Report, SCHEMA, Size, Skipped,
+    Source, Stage, Storage, Verdict, layers,
+};
+use crate::student::{Budgets, Candidate};
+use crate::target::{FlashBytes, RamBytes, cost};
+use std::path::Path;
+
+/// What all stages made.
+pub struct Made {
+    pub teacher: Prepared,
+    pub student: Candidate,
+    pub asked: Asked,
+    pub trained: Trained,
+    pub compiled: Compiled,
+    pub exports: Exports,
+    pub generated: Generated,
+    pub built: Built,
+    pub measured: Measured,
+}
+
+/// The NNEF file's outputs may differ by this share of their scale: both are `f32`, in other orders of summation.
+const NNEF_TOLERANCE: f64 = 1e-4;
+
+/// Every setting that was used, as `plan.toml`.
+pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Candidate) -> String {
+    let budgets = job.budgets(&teacher.cost);
+    let number = |v: Option<u64>| v.map_or("none".to_string(), |v| v.to_string());
+    let training = toml::to_string(&job.training).expect("settings are plain data");
+    format!(
+        "# The plan that was carried out. Paths do not decide anything and are left out.\n\
+         kdc = \"{}\"\ntarget = \"{}\"\nseed = {}\nteacher = \"{}\"\ndata = \"{}\"\n\n\
+         [budgets]\nmacs = \"{}\"\nparams = \"{}\"\nram_bytes = \"{}\"\nflash_bytes = \"{}\"\nlatency_s = \"{}\"\n\n\
+         [student]\nwidths = {:?}\nmacs = {}\nparams = {}\n\n\
+         [quantization]\ncalibration = \"{:?}\"\nsamples = {CALIBRATION_SAMPLES}\n\n\
+         [training]\n{}",
+        env!("CARGO_PKG_VERSION"),
+        job.profile.id,
+        job.options.seed,
+        job.teacher_hash,
+        job.data_hash,
+        number(budgets.macs),
+        number(budgets.params),
+        number(budgets.ram_bytes),
+        number(budgets.flash_bytes),
+        budgets.latency_s.map_or("none".to_string(), |v| v.to_string()),
+        student.widths,
+        student.cost.macs,
+        student.cost.params,
+        job.options.calibration,
+        training.replace("\n[", "\n[training.").replace("[training.training.", "[training."),
+    )
+}
+
+/// The report of a plan that is not carried out.
+pub fn plan(job: &Job, teacher: &Prepared, student: &Candidate, stages: Vec<Stage>) -> Report {
+    let cost = &student.cost;
+    let precision = job.options.precision.unwrap_or(Precision::Int8);
+    let mut report = skeleton(job, teacher, student, precision, stages);
+    report.header.dry_run = true;
+    let ram = (cost.ram_bytes, cost.flash_bytes, cost.latency_s);
+    report.verdicts = budget_verdicts(job, teacher, (cost.macs, cost.params), ram);
+    report
+}
+
+fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Precision, stages: Vec<Stage>) -> Report {
+    let training = &job.training;
+    let data = &job.data;
+    let [h, w, c] = data.train.shape;
+    let value = |&id| Port::of(job.teacher.value(id));
+    let classes = data.class_names.len();
+    Report {
+        schema: SCHEMA,
+        header: Header {
+            model: job.options.model.display().to_string(),
+            teacher_hash: job.teacher_hash.clone(),
+            teacher_engine: None,
+            target: job.profile.id.clone(),
+            target_description: job.profile.description.clone(),
+            precision,
+            seed: job.options.seed,
+            kdc: env!("CARGO_PKG_VERSION").into(),
+            dry_run: false,
+            plan: Plan {
+                data: format!(
+                    "{}: {} training, {} test samples of {h}×{w}×{c} in {classes} classes",
+                    job.data_dir.display(),
+                    data.train.len(),
+                    data.test.len()
+                ),
+                student: format!("the teacher's graph, narrowed; channels per group {:?}", student.widths),
+                training: format!(
+                    "{}, {:?}, lr {}, {} epochs of {} steps of {}",
+                    training.objective().describe(),
+                    training.optimizer,
+                    training.lr,
+                    training.epochs,
+                    (data.train.len() as f64 * (1.0 - training.validation)) as usize / training.batch_size,
+                    training.batch_size
+                ),
+                quantization: (precision == Precision::Int8)
+                    .then(|| format!("{:?} over {CALIBRATION_SAMPLES} training samples", job.options.calibration)),
+            },
+        },
+        inputs: job.teacher.inputs.iter().map(value).collect(),
+        outputs: job.teacher.outputs.iter().map(value).collect(),
+        size: Size { teacher: teacher.cost, student: Cost { macs: student.cost.macs, params: student.cost.params } },
+        accuracy: None,
+        memory: None,
+        layers: vec![],
+        arena: None,
+        program: None,
+        storage: None,
+        measurements: vec![],
+        verdicts: vec![],
+        files: vec![],
+        skipped: vec![],
+        stages,
+    }
+}
+
+/// Writes the output folder and its report. A missing toolchain becomes an error only after all else is there.
+pub fn finish(
+    job: &Job,
+    made: Made,
+    mut output: Output,
+    fingerprint: String,
+    stages: Vec<Stage>,
+) -> Result<Report, Error> {
+    let Made { teacher, student, asked, trained, compiled, exports, generated, built, measured } = made;
+    let mut report = skeleton(job, &teacher, &student, compiled.precision, stages);
+    report.header.teacher_engine = Some(asked.teacher.engine().into());
+    if compiled.precision == Precision::Int8 {
+        let graph = &compiled.quantized.graph;
+        report.inputs = graph.inputs.iter().map(|&id| Port::of(graph.value(id))).collect();
+        report.outputs = graph.outputs.iter().map(|&id| Port::of(graph.value(id))).collect();
+    }
+    report.files = write(job, &mut output, &trained, &exports, &generated, &built)?;
+    report.layers = layers(compiled.program(), &job.profile);
+    let memory = memory(&compiled);
+    report.memory = Some(memory);
+    report.arena = Some(Arena {
+        planned: RamBytes(compiled.plan.arena_bytes as u64),
+        lower_bound: RamBytes(compiled.plan.lower_bound as u64),
+        used: measured.arena_used.map(RamBytes),
+        alignment: compiled.plan.alignment,
+    });
+    report.accuracy = Some(Accuracy {
+        split: "test".into(),
+        origin: Origin::Measured,
+        rows: measured.rows.clone(),
+        equality: measured.equality,
+    });
+    let linked = built.target.as_ref().and_then(|t| t.as_ref().ok());
+    if let (Some((_, toolchain)), Some(info)) = (linked, &measured.elf) {
+        report.program = Some(Linked {
+            path: "bin/student".into(),
+            triple: toolchain.triple.clone(),
+            rustc: toolchain.version.clone(),
+            text: info.sections.text(),
+            sections: info.sections.clone(),
+            libraries: info.libraries.clone(),
+            glibc: info.glibc.map(|g| g.to_string()),
+            findings: measured.findings.clone(),
+        });
+    }
+    let sections = measured.elf.as_ref().map(|e| &e.sections);
+    report.storage = Some(Storage::new(&memory, job.profile.flash(), job.profile.ram(), sections));
+    report.measurements.clone_from(&measured.measurements);
+    report.skipped.clone_from(&measured.skipped);
+    report.verdicts = verdicts(job, &teacher, &compiled, &memory, &measured);
+    let rustc = linked.map(|(_, toolchain)| toolchain.version.clone());
+    if let Some(Err(missing)) = &built.target {
+        let (why, enable) = (format!("no {}", missing.what.join(", no ")), Some(missing.command.clone()));
+        report.skipped.push(Skipped { what: format!("building for {}", missing.triple), why, enable });
+    }
+    output.put_unlisted("report.json", report.to_json().expect("a report is plain data").as_bytes())?;
+    output.put_unlisted("report.txt", report.to_text().as_bytes())?;
+    output.finish(Manifest {
+        schema: 1,
+        kdc: env!("CARGO_PKG_VERSION").into(),
+        fingerprint,
+        seed: job.options.seed,
+        teacher: job.teacher_hash.clone(),
+        data: job.data_hash.clone(),
+        target: job.profile.id.clone(),
+        rustc,
+        files: Default::default(),
+    })?;
+    match built.target {
+        Some(Err(source)) => Err(Error::Toolchain { out: job.out.clone(), source }),
+        _ => Ok(report),
+    }
+}
+
+/// Puts what was asked for into the output folder.
+fn write(
+    job: &Job,
+    output: &mut Output,
+    trained: &Trained,
+    exports: &Exports,
+    generated: &Generated,
+    built: &Built,
+) -> Result<Vec<FileEntry>, Error> {
+    let mut files = vec![];
+    let mut entry = |path: &str, bytes: usize, what: &str| {
+        files.push(FileEntry { path: path.into(), bytes: bytes as u64, what: what.into() });
+    };
+    if job.options.emits(Artefact::Onnx) {
+        output.put("student.onnx", &exports.onnx)?;
+        entry("student.onnx", exports.onnx.len(), "the student in f32");
+    }
+    if job.options.emits(Artefact::Qdq) {
+        output.put("student.int8.onnx", &exports.qdq)?;
+        entry("student.int8.onnx", exports.qdq.len(), "the student in int8, with quantize/dequantize pairs");
+    }
+    if let Some(nnef) = &exports.nnef {
+        output.put("student.nnef.tgz", nnef)?;
+        entry("student.nnef.tgz", nnef.len(), "the student in f32, for tract");
+    }
+    if job.options.emits(Artefact::Crate) {
+        output.put_folder("crate", &generated.folder)?;
+        entry("crate/", folder_bytes(&generated.folder), "the generated crate: student, kernels, runner, C header");
+    }
+    if let Some(Ok((path, _))) = &built.target {
+        let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+        output.put_program("bin/student", &bytes)?;
+        entry("bin/student", bytes.len(), "the program for the board");
+    }
+    output.put("train/log.json", &trained.log_json)?;
+    entry("train/log.json", trained.log_json.len(), "loss and validation accuracy by epoch");
+    Ok(files)
+}
+
+fn folder_bytes(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |e: std::fs::DirEntry| match e.metadata() {
+        Ok(m) if m.is_dir() => folder_bytes(&e.path()),
+        Ok(m) => m.len() as usize,
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
+/// Weights and activations, and what they would be in `f32`.
+fn memory(compiled: &Compiled) -> Memory {
+    let weights = |p: &Program| {
+        let constants = crate::report::constant_bytes(p);
+        FlashBytes(constants)
+    };
+    let float_plan = crate::program::plan(&compiled.float_program);
+    Memory {
+        weights: Change { bytes: weights(compiled.program()), float_bytes: weights(&compiled.float_program) },
+        activations: Change {
+            bytes: RamBytes(compiled.plan.arena_bytes as u64),
+            float_bytes: RamBytes(float_plan.arena_bytes as u64),
+        },
+    }
+}
+
+fn verdicts(job: &Job, teacher: &Prepared, compiled: &Compiled, memory: &Memory, measured: &Measured) -> Vec<Verdict> {
+    let (total, _) = crate::graph::cost(&compiled.float);
+    let latency = cost::estimate(compiled.program(), &job.profile).latency_s;
+    let bytes = (memory.activations.bytes.0, memory.weights.bytes.0, latency);
+    let mut verdicts = budget_verdicts(job, teacher, (total.macs, total.params), bytes);
+    let accuracy = |name| measured.rows.iter().find(|r| r.network == name).map(|r| r.accuracy);
+    use crate::report::Network::{StudentF32, StudentInt8, Teacher};
+    let points = |from: Option<f64>, to: Option<f64>| Some(100.0 * (from? - to?));
+    let mut judge = |name: &str, source, quantity, value: Option<f64>, limit, origin| {
+        verdicts.extend(value.map(|v| Verdict::new(name, source, quantity, (v, limit), origin)));
+    };
+    let exact = Some(Origin::Measured);
+    let quant_source = if job.options.max_quant_drop == 0.3 { Source::Default } else { Source::Asked };
+    if compiled.precision == Precision::Int8 {
+        let drop = points(accuracy(StudentF32), accuracy(StudentInt8));
+        judge("--max-quant-drop", quant_source, Quantity::Points, drop, job.options.max_quant_drop, exact);
+    }
+    if let Some(limit) = job.options.max_accuracy_drop {
+        let last = if compiled.precision == Precision::Int8 { StudentInt8 } else { StudentF32 };
+        let drop = points(accuracy(Teacher), accuracy(last));
+        judge("--max-accuracy-drop", Source::Asked, Quantity::Points, drop, limit, exact);
+    }
+    let differing = measured.equality.map(|e| e.differing as f64);
+    judge("values that differ from the reference", Source::Default, Quantity::Count, differing, 0.0, exact);
+    let planned = compiled.plan.arena_bytes as f64;
+    let off = measured.arena_used.map(|used| (used as f64 - planned).abs());
+    judge("arena used against planned", Source::Default, Quantity::Bytes, off, 0.0, exact);
+    let parts = measured.nnef_difference.map(|d| (d / NNEF_TOLERANCE).ceil());
+    judge("NNEF outputs, in ten-thousandths of their scale", Source::Default, Quantity::Count, parts, 1.0, exact);
+    let findings = measured.elf.as_ref().map(|_| measured.findings.len() as f64);
+    judge("what does not suit the target", Source::Target, Quantity::Count, findings, 0.0, None);
+    verdicts
+}
+
+fn budget_verdicts(
+    job: &Job,
+    teacher: &Prepared,
+    (macs, params): (u64, u64),
+    (ram, flash, latency): (u64, u64, f64),
+) -> Vec<Verdict> {
+    let asked: &Budgets = &job.options.budgets;
+    let budgets = job.budgets(&teacher.cost);
+    let source = |asked: bool, otherwise| if asked { Source::Asked } else { otherwise };
+    let estimated = Some(Origin::Estimated);
+    let count = |v: Option<u64>| v.map(|v| v as f64);
+    let (default, target) = (Source::Default, Source::Target);
+    let all = [
+        ("--max-macs", source(asked.macs.is_some(), default), Quantity::Macs, macs as f64, count(budgets.macs), None),
+        ("--max-params", source(asked.params.is_some(), default), Quantity::Parameters, params as f64, count(budgets.params), None),
+        ("--max-ram", source(asked.ram_bytes.is_some(), target), Quantity::Bytes, ram as f64, count(budgets.ram_bytes), None),
+        ("--max-flash", source(asked.flash_bytes.is_some(), target), Quantity::Bytes, flash as f64, count(budgets.flash_bytes), None),
+        ("--max-latency", source(asked.latency_s.is_some(), target), Quantity::Seconds, latency, budgets.latency_s, estimated),
+    ];
+    let verdict = |(name, source, quantity, value, limit, origin): (&str, _, _, _, Option<f64>, _)| {
+        Some(Verdict::new(name, source, quantity, (value, limit?), origin))
+    };
+    all.into_iter().filter_map(verdict).collect()
+}
