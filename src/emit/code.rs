@@ -209,10 +209,10 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
     let tables = match (&program.raw_input, program.precision) {
         (None, _) => return Ok(text),
         (Some(RawInput::Int8(tables)), Precision::Int8) => {
-            (tables.len(), numbers.push("RAW_INPUT", tables.as_flattened(), Some(256)))
+            (tables.len(), numbers.push("RAW_INPUT", tables.as_flattened(), &[256]))
         }
         (Some(RawInput::F32(tables)), Precision::F32) => {
-            (tables.len(), numbers.push("RAW_INPUT", tables.as_flattened(), Some(256)))
+            (tables.len(), numbers.push("RAW_INPUT", tables.as_flattened(), &[256]))
         }
         _ => return Err(malformed(&program.input, "the raw input's tables are of the other precision")),
     };

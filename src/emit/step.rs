@@ -95,10 +95,11 @@ impl Writer<'_> {
             Kernel::DepthwiseConv2d { window, channels, linear } => self.depthwise(window, *channels, linear)?,
             Kernel::FullyConnected { rows, in_features, out_features, linear } => {
                 let lanes = pack::lanes(*out_features, &[32, 16, 8]);
-                let linear = self.linear(linear, 1, *out_features, *in_features, lanes)?;
+                let linear = self.linear(linear, 1, *out_features, [1, *in_features], lanes)?;
                 format!(
-                    "fully_connected::<{lanes}, _>(\n        fully_connected::Shape {{ rows: {rows}, in_features: {in_features}, \
-                     out_features: {out_features} }},\n        {linear},\n        a,\n        output,\n    );"
+                    "fully_connected::<{}, _>(\n        fully_connected::Shape {{ rows: {rows}, in_features: {in_features}, \
+                     out_features: {out_features} }},\n        {linear},\n        a,\n        output,\n    );",
+                    lanes / 4
                 )
             }
             Kernel::MaxPool { window, channels } => {
@@ -142,14 +143,14 @@ impl Writer<'_> {
                 *broadcast,
             )?,
             Kernel::Lookup { table } => {
-                let table = self.push("TABLE", &table[..], None);
+                let table = self.push("TABLE", &table[..], &[]);
                 self.unary(&format!("elementwise::lookup({table}, x)"))
             }
             Kernel::Map(function) => self.unary(&format!("{}.apply(x)", function_text(function))),
             Kernel::Softmax { len, exp, .. } => match exp {
                 None => format!("softmax_f32({len}, a, output);"),
                 Some(table) => {
-                    let table = self.push("EXP", &table[..], None);
+                    let table = self.push("EXP", &table[..], &[]);
                     format!("softmax_i8({len}, {table}, a, output);")
                 }
             },
@@ -184,17 +185,27 @@ impl Writer<'_> {
         };
         let lanes = pack::lanes(out_channels / groups.max(1), sizes);
         let pixels = (32 / lanes).min(if window.output[1] >= 4 { 4 } else { window.output[1].clamp(1, 2) });
-        let run = window.kernel[0] * window.kernel[1] * (in_channels / groups.max(1));
-        let linear = self.linear(linear, groups, out_channels, run, lanes)?;
+        let taps = window.kernel[0] * window.kernel[1];
+        let inputs = in_channels / groups.max(1);
+        let linear = self.linear(linear, groups, out_channels, [taps, inputs], lanes)?;
         Ok(format!(
-            "conv2d::<{lanes}, {pixels}, _>(\n        conv2d::Shape {{ window: {}, in_channels: {in_channels}, \
+            "conv2d::<{}, {pixels}, _>(\n        conv2d::Shape {{ window: {}, in_channels: {in_channels}, \
              out_channels: {out_channels}, groups: {groups} }},\n        {linear},\n        a,\n        output,\n    );",
+            lanes / 4,
             window_text(window)
         ))
     }
 
-    /// The numbers of a convolution or matrix product with `[out][run]` weights, packed.
-    fn linear(&mut self, linear: &Linear, groups: usize, out: usize, run: usize, lanes: usize) -> Result<String, Error> {
+    /// The numbers of a convolution or matrix product with `[out][taps][inputs]` weights, packed.
+    fn linear(
+        &mut self,
+        linear: &Linear,
+        groups: usize,
+        out: usize,
+        [taps, inputs]: [usize; 2],
+        lanes: usize,
+    ) -> Result<String, Error> {
+        let run = taps * inputs;
         if groups == 0 || out == 0 || out % groups != 0 {
             return Err(self.malformed("its output channels are no multiple of its groups"));
         }
@@ -205,23 +216,19 @@ impl Writer<'_> {
                 let mantissa: Vec<i32> = requant.iter().map(|r| r.mantissa).collect();
                 let shift: Vec<u8> = requant.iter().map(|r| r.shift).collect();
                 let full_range = weights.contains(&i8::MIN);
-                let weights = self.push("WEIGHTS", &pack::weights(weights, groups, out, lanes), Some(lanes));
-                let bias = self.push("BIAS", &pack::channels(&folded, groups, lanes, 0), Some(lanes));
-                let mantissa = self.push("MANTISSA", &pack::channels(&mantissa, groups, lanes, 0), Some(lanes));
-                let shift = self.push("SHIFT", &pack::channels(&shift, groups, lanes, 1), Some(lanes));
-                let padding = match &self.step.kernel {
-                    Kernel::Conv2d { in_channels, .. } => in_channels / groups,
-                    _ => 0,
-                };
+                let weights = self.push("WEIGHTS", &pack::int8_weights(weights, groups, out, taps, lanes), &[lanes / 4, 16]);
+                let bias = self.push("BIAS", &pack::channels(&folded, groups, lanes, 0), &[lanes / 4, 4]);
+                let mantissa = self.push("MANTISSA", &pack::channels(&mantissa, groups, lanes, 0), &[lanes / 4, 4]);
+                let shift = self.push("SHIFT", &pack::channels(&shift, groups, lanes, 1), &[lanes / 4, 4]);
                 Ok(format!(
                     "linear::Int8 {{ weights: {weights}, bias: {bias}, mantissa: {mantissa}, shift: {shift}, padding: \
-                     &[{input_zero}; {padding}], output_zero: {output_zero}, min: {min}, max: {max}, full_range: {full_range} }}"
+                     &[{input_zero}; {inputs}], output_zero: {output_zero}, min: {min}, max: {max}, full_range: {full_range} }}"
                 ))
             }
             Linear::F32 { weights, bias, min, max } => {
                 self.check([(weights.len(), out * run), (bias.len(), out)])?;
-                let weights = self.push("WEIGHTS", &pack::weights(weights, groups, out, lanes), Some(lanes));
-                let bias = self.push("BIAS", &pack::channels(bias, groups, lanes, 0.0), Some(lanes));
+                let weights = self.push("WEIGHTS", &pack::float_weights(weights, groups, out, lanes), &[lanes / 4, 4]);
+                let bias = self.push("BIAS", &pack::channels(bias, groups, lanes, 0.0), &[lanes / 4, 4]);
                 Ok(format!(
                     "linear::Float {{ weights: {weights}, bias: {bias}, min: {}, max: {} }}",
                     float(*min),
@@ -241,18 +248,18 @@ impl Writer<'_> {
                 format!(
                     "depthwise::Int8 {{ weights: {}, bias: {}, mantissa: {}, shift: {}, input_zero: {input_zero}, \
                      output_zero: {output_zero}, min: {min}, max: {max} }}",
-                    self.push("WEIGHTS", weights, None),
-                    self.push("BIAS", bias, None),
-                    self.push("MANTISSA", &mantissa, None),
-                    self.push("SHIFT", &shift, None),
+                    self.push("WEIGHTS", weights, &[]),
+                    self.push("BIAS", bias, &[]),
+                    self.push("MANTISSA", &mantissa, &[]),
+                    self.push("SHIFT", &shift, &[]),
                 )
             }
             Linear::F32 { weights, bias, min, max } => {
                 self.check([(weights.len(), all), (bias.len(), channels)])?;
                 format!(
                     "depthwise::Float {{ weights: {}, bias: {}, min: {}, max: {} }}",
-                    self.push("WEIGHTS", weights, None),
-                    self.push("BIAS", bias, None),
+                    self.push("WEIGHTS", weights, &[]),
+                    self.push("BIAS", bias, &[]),
                     float(*min),
                     float(*max)
                 )
@@ -291,9 +298,9 @@ impl Writer<'_> {
         })
     }
 
-    fn push<T: super::weights::Number>(&mut self, what: &str, numbers: &[T], block: Option<usize>) -> String {
+    fn push<T: super::weights::Number>(&mut self, what: &str, numbers: &[T], inner: &[usize]) -> String {
         let name = format!("{}_{}_{what}", self.step.kernel.name().to_uppercase(), self.index);
-        self.numbers.push(&name, numbers, block)
+        self.numbers.push(&name, numbers, inner)
     }
 
     fn check<const N: usize>(&self, lengths: [(usize, usize); N]) -> Result<(), Error> {

@@ -21,7 +21,7 @@ rust-version.workspace = true
 license.workspace = true
 
 [features]
-# For C programs: cargo rustc --release --features staticlib --crate-type staticlib
+# For C programs: cargo rustc --profile staticlib --features staticlib --crate-type staticlib
 staticlib = []
 
 [dependencies]
@@ -41,6 +41,11 @@ license = "MIT OR Apache-2.0"
 opt-level = 3
 codegen-units = 1
 panic = "abort"
+
+# Whole-program optimisation leaves nothing of the unwinder, which a C program could not link.
+[profile.staticlib]
+inherits = "release"
+lto = "fat"
 "#,
         name = comment(&program.name),
         rust = env!("CARGO_PKG_RUST_VERSION"),
@@ -83,7 +88,7 @@ pub fn readme(program: &Program, plan: &Plan, options: &CrateOptions) -> String 
         - Rust: `student_model::infer_f32(&mut arena, &input, &mut output)`; {input:?} in, {output:?} out, as the original \
         network has them.\n\
         - A program for Linux: `cargo build --release -p student`, then `target/release/student --help`.\n\
-        - C: `cargo rustc --release --features staticlib --crate-type staticlib` makes `libstudent_model.a`, declared in \
+        - C: `cargo rustc --profile staticlib --features staticlib --crate-type staticlib` makes `libstudent_model.a`, declared in \
         `include/student.h`.\n",
         name = comment(&program.name),
         precision = precision(program),

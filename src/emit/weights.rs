@@ -32,18 +32,16 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Adds a static `name` of blocks of `block` numbers, or of single ones for `None`. Returns the expression that
-    /// refers to it.
-    pub fn push<T: Number>(&mut self, name: &str, numbers: &[T], block: Option<usize>) -> String {
+    /// Adds a static `name` of numbers in nested arrays: `inner` are the extents of all but the outermost. Returns the
+    /// expression that refers to it.
+    pub fn push<T: Number>(&mut self, name: &str, numbers: &[T], inner: &[usize]) -> String {
         self.blob.resize(self.blob.len().next_multiple_of(16), 0);
         let offset = self.blob.len();
         self.blob.extend(numbers.iter().flat_map(|x| x.bytes()));
         let size = self.blob.len() - offset;
         self.bytes += size;
-        let kind = match block {
-            Some(block) => format!("[[{}; {block}]; {}]", T::NAME, numbers.len() / block),
-            None => format!("[{}; {}]", T::NAME, numbers.len()),
-        };
+        let element = inner.iter().rev().fold(T::NAME.to_string(), |kind, n| format!("[{kind}; {n}]"));
+        let kind = format!("[{element}; {}]", numbers.len() / inner.iter().product::<usize>());
         // Writing to a String cannot fail.
         let _ = writeln!(
             self.statics,

@@ -12,9 +12,9 @@ pub struct Shape {
     pub groups: usize,
 }
 
-/// A convolution, `B` output channels and `P` pixels of a row at a time.
+/// A convolution, `4 · G` output channels and `P` pixels of a row at a time.
 #[inline(always)]
-pub fn conv2d<const B: usize, const P: usize, L: Linear<B>>(
+pub fn conv2d<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
     linear: L,
     input: &[L::Element],
@@ -22,15 +22,16 @@ pub fn conv2d<const B: usize, const P: usize, L: Linear<B>>(
 ) {
     let Shape { window, in_channels, out_channels, groups } = shape;
     let (group_in, group_out) = (in_channels / groups, out_channels / groups);
-    let blocks = group_out.div_ceil(B);
-    let run = window.kernel[0] * window.kernel[1] * group_in;
+    let block_channels = 4 * G;
+    let blocks = group_out.div_ceil(block_channels);
+    let run = window.kernel[0] * window.kernel[1] * group_in.div_ceil(L::STEP);
     let (rows, columns) = (window.interior(0), window.interior(1));
     for block in 0..groups * blocks {
         let weights = &linear.weights()[block * run..][..run];
         let (group, part) = (block / blocks, block % blocks);
         let input = &input[group * group_in..];
-        let channel = group * group_out + part * B;
-        let lanes = B.min(group_out - part * B);
+        let channel = group * group_out + part * block_channels;
+        let lanes = block_channels.min(group_out - part * block_channels);
         for y in 0..window.output[0] {
             let inside = y >= rows.0 && y < rows.1;
             let row = &mut output[y * window.output[1] * out_channels..][..window.output[1] * out_channels];
@@ -45,12 +46,7 @@ pub fn conv2d<const B: usize, const P: usize, L: Linear<B>>(
                 };
                 for (p, sums) in sums.into_iter().enumerate() {
                     let elements = linear.finish(block, sums);
-                    let pixel = &mut row[(x + p) * out_channels + channel..];
-                    if lanes == B {
-                        pixel[..B].copy_from_slice(&elements);
-                    } else {
-                        pixel[..lanes].copy_from_slice(&elements[..lanes]);
-                    }
+                    row[(x + p) * out_channels + channel..][..lanes].copy_from_slice(&elements.as_flattened()[..lanes]);
                 }
             }
         }
@@ -59,16 +55,16 @@ pub fn conv2d<const B: usize, const P: usize, L: Linear<B>>(
 
 /// Pixels whose whole kernel lies on the operand: a row of the kernel is one run of elements.
 #[inline(always)]
-fn interior<const B: usize, const P: usize, L: Linear<B>>(
+fn interior<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
     linear: L,
     input: &[L::Element],
-    weights: &[[L::Element; B]],
+    weights: &[L::Weights],
     at: [usize; 2],
-    mut sums: [[L::Sum; B]; P],
-) -> [[L::Sum; B]; P] {
+    mut sums: [[L::Sums; G]; P],
+) -> [[L::Sums; G]; P] {
     let Shape { window, in_channels, groups, .. } = shape;
-    let dense = groups == 1 && window.dilations[1] == 1;
+    let dense = groups == 1 && window.dilations[1] == 1 && in_channels % L::STEP == 0;
     let (columns, run) = if dense { (1, window.kernel[1] * in_channels) } else { (window.kernel[1], in_channels / groups) };
     let top = at[0] * window.strides[0] - window.pads[0];
     let left = at[1] * window.strides[1] - window.pads[1];
@@ -78,7 +74,8 @@ fn interior<const B: usize, const P: usize, L: Linear<B>>(
             let operands = core::array::from_fn(|p| {
                 &row[(left + p * window.strides[1] + kx * window.dilations[1]) * in_channels..][..run]
             });
-            linear.dot(&mut sums, operands, &weights[(ky * columns + kx) * run..][..run]);
+            let steps = run.div_ceil(L::STEP);
+            linear.dot(&mut sums, operands, &weights[(ky * columns + kx) * steps..][..steps]);
         }
     }
     sums
@@ -86,14 +83,14 @@ fn interior<const B: usize, const P: usize, L: Linear<B>>(
 
 /// Pixels whose kernel may hang over the operand's edges.
 #[inline(always)]
-fn border<const B: usize, const P: usize, L: Linear<B>>(
+fn border<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
     linear: L,
     input: &[L::Element],
-    weights: &[[L::Element; B]],
+    weights: &[L::Weights],
     at: [usize; 2],
-    mut sums: [[L::Sum; B]; P],
-) -> [[L::Sum; B]; P] {
+    mut sums: [[L::Sums; G]; P],
+) -> [[L::Sums; G]; P] {
     let Shape { window, in_channels, groups, .. } = shape;
     let run = in_channels / groups;
     for ky in 0..window.kernel[0] {
@@ -103,7 +100,8 @@ fn border<const B: usize, const P: usize, L: Linear<B>>(
                 let pixel = iy? * window.input[1] + window.at(1, at[1] + p, kx)?;
                 Some(&input[pixel * in_channels..][..run])
             });
-            linear.dot_padded(&mut sums, operands, &weights[(ky * window.kernel[1] + kx) * run..][..run]);
+            let steps = run.div_ceil(L::STEP);
+            linear.dot_padded(&mut sums, operands, &weights[(ky * window.kernel[1] + kx) * steps..][..steps]);
         }
     }
     sums

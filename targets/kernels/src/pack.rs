@@ -1,12 +1,35 @@
 //! Numbers in the order in which the inner loops of [`linear`](crate::linear) read them. Runs on the workstation.
 
-/// Channels in blocks of `lanes`, each group's last block filled up: from `[out][run]` to `[group · block][run][lanes]`.
-pub fn weights<T: Copy + Default>(weights: &[T], groups: usize, out: usize, lanes: usize) -> Vec<T> {
+/// `f32` weights `[out][run]` as `[group · block][run][lanes]`, each group's last block filled up.
+pub fn float_weights(weights: &[f32], groups: usize, out: usize, lanes: usize) -> Vec<f32> {
     let run = weights.len() / out;
-    let mut packed = Vec::with_capacity(groups * padded(out / groups, lanes) * run);
+    let mut packed = Vec::new();
     for block in blocks(groups, out, lanes) {
         for i in 0..run {
-            packed.extend(block.iter().map(|channel| channel.map_or(T::default(), |c| weights[c * run + i])));
+            packed.extend(block.iter().map(|channel| channel.map_or(0.0, |c| weights[c * run + i])));
+        }
+    }
+    packed
+}
+
+/// `i8` weights `[out][taps][in]` as `[group · block][taps][in / 4][lanes / 4][16]`, the sixteen as
+/// [`vector`](crate::vector) takes them. Input channels, too, are filled up.
+pub fn int8_weights(weights: &[i8], groups: usize, out: usize, taps: usize, lanes: usize) -> Vec<i8> {
+    let inputs = weights.len() / out / taps;
+    let mut packed = Vec::new();
+    for block in blocks(groups, out, lanes) {
+        for tap in 0..taps {
+            let weight = |channel: Option<usize>, input: usize| match channel {
+                Some(c) if input < inputs => weights[(c * taps + tap) * inputs + input],
+                _ => 0,
+            };
+            for step in (0..inputs).step_by(4) {
+                for four in block.chunks(4) {
+                    for pair in [step, step + 2] {
+                        packed.extend(four.iter().flat_map(|&c| [weight(c, pair), weight(c, pair + 1)]));
+                    }
+                }
+            }
         }
     }
     packed
