@@ -1,1 +1,126 @@
 //! The command line: one file per verb.
+//!
+//! Arguments become one plain struct without any effect, the struct goes into a call of the library, and what comes
+//! back is printed. Results go to standard output, everything else to standard error.
+//!
+//! Exit codes: 0 all is well, 1 a budget or tolerance is not met, 2 any error.
+
+mod compile;
+mod progress;
+mod targets;
+mod values;
+
+use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// A budget or tolerance is not met.
+const NOT_MET: u8 = 1;
+/// Something went wrong.
+const FAILED: u8 = 2;
+
+/// An ahead-of-time student compiler: from a trained network (ONNX) to a small, verified program for a board.
+#[derive(Debug, Parser)]
+#[command(name = "kdc", version, propagate_version = true, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 all is well, 1 a budget or tolerance is not met, 2 any error.")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Compile(Box<compile::Arguments>),
+    Targets(targets::Arguments),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => {
+            // Help and version come this way too. Where they cannot be printed, there is nobody to tell.
+            let _ = refusal.print();
+            return ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(FAILED));
+        }
+    };
+    let result = match cli.verb {
+        Verb::Compile(arguments) => compile::run(*arguments),
+        Verb::Targets(arguments) => targets::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        say(rendered(error.as_ref()).trim_end());
+        ExitCode::from(FAILED)
+    })
+}
+
+/// The error and what caused it, one line each:
+///
+/// ```text
+/// error: models/x.onnx: not an ONNX file
+///   caused by: field 7 ends after the file
+/// ```
+fn rendered(error: &dyn Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut said = error.to_string();
+    let causes = std::iter::successors(error.source(), |e| (*e).source());
+    for cause in causes {
+        let line = cause.to_string();
+        // A transparent error says what its source says; a message that ends in its source has said it.
+        if !said.ends_with(&line) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  caused by: {line}");
+            said = line;
+        }
+    }
+    text
+}
+
+/// Writes to standard output. A reader that has gone away (`kdc targets | head`) is no error.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Writes a line to standard error. Where that is closed, there is nobody to tell.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{what}")]
+    struct Link {
+        what: String,
+        source: Option<Box<Link>>,
+    }
+
+    fn link(what: &str, source: Option<Link>) -> Link {
+        Link { what: what.into(), source: source.map(Box::new) }
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_holds_together() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once_each() {
+        let error = link("a.onnx: cannot be read", Some(link("disk failed", Some(link("no power", None)))));
+        assert_eq!(
+            rendered(&error),
+            "error: a.onnx: cannot be read\n  caused by: disk failed\n  caused by: no power\n"
+        );
+        let repeats = link("a.onnx: no power", Some(link("no power", None)));
+        assert_eq!(rendered(&repeats), "error: a.onnx: no power\n");
+    }
+}

@@ -63,6 +63,8 @@ pub enum Error {
     #[error(transparent)]
     Exec(#[from] crate::exec::Error),
     #[error(transparent)]
+    Pass(#[from] crate::pass::Error),
+    #[error(transparent)]
     Quant(#[from] crate::quant::Error),
     #[error(transparent)]
     Lower(#[from] crate::program::LowerError),
@@ -105,7 +107,7 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let mut clock = Clock { progress, stages: vec![] };
     let job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
     let fingerprint = fingerprint?;
-    let teacher = stages::prepare_teacher(&job);
+    let teacher = stages::prepare_teacher(&job)?;
     let student = clock.stage("derive", || Ok((stages::derive(&job, &teacher)?, false)))?;
     let mut output = output::Output::open(&job.out)?;
     output.put("plan.toml", report::plan_toml(&job, &teacher, &student).as_bytes())?;

@@ -107,8 +107,7 @@ pub enum Artefact {
 
 impl Artefact {
     /// All of them, in the order they are made.
-    pub const ALL: [Artefact; 5] =
-        [Artefact::Onnx, Artefact::Qdq, Artefact::Nnef, Artefact::Crate, Artefact::Elf];
+    pub const ALL: [Artefact; 5] = [Artefact::Onnx, Artefact::Qdq, Artefact::Nnef, Artefact::Crate, Artefact::Elf];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -215,7 +214,11 @@ mod tests {
         let elsewhere = Options { out: Some("x".into()), force: true, verbose: true, ..plain.clone() };
         assert_eq!(plain.deciding(), elsewhere.deciding());
         let explicit = Training { epochs: Some(distill::Config::default().epochs), ..Training::default() };
-        assert_eq!(plain.deciding(), Options { training: explicit, ..plain.clone() }.deciding(), "a default said aloud");
+        assert_eq!(
+            plain.deciding(),
+            Options { training: explicit, ..plain.clone() }.deciding(),
+            "a default said aloud"
+        );
         let longer = Training { epochs: Some(77), ..Training::default() };
         assert_ne!(plain.deciding(), Options { training: longer, ..plain.clone() }.deciding());
         assert_ne!(plain.deciding(), Options { seed: 1, ..plain.clone() }.deciding());

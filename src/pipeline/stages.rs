@@ -5,7 +5,7 @@ use super::{Artefact, Error, Job, Progress};
 use crate::distill::{self, Event, Method, TeacherLogits, TrainingSet};
 use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network, Value};
-use crate::graph::{self, Cost, Graph};
+use crate::graph::{self, Cost, Graph, Op};
 use crate::pass::TrailingSoftmax;
 use crate::program::{self, LowerError, Plan, Precision, Program};
 use crate::quant::{CalibratedModel, Observer, QuantizedModel, watched};
@@ -30,12 +30,18 @@ pub struct Prepared {
 }
 
 /// Takes off what a student is not trained with.
-pub fn prepare_teacher(job: &Job) -> Prepared {
+///
+/// # Errors
+/// When a pass breaks the graph.
+pub fn prepare_teacher(job: &Job) -> Result<Prepared, Error> {
     let mut graph = job.teacher.clone();
+    // A student has weights of its own: how the teacher's were stored does not matter.
+    graph.values.iter_mut().for_each(|v| v.quant = None);
+    pass::normalize(&mut graph)?;
     let softmax = pass::strip_softmax(&mut graph);
     pass::fold_batch_norm(&mut graph);
     let (cost, _) = graph::cost(&graph);
-    Prepared { graph, cost, softmax }
+    Ok(Prepared { graph, cost, softmax })
 }
 
 /// Finds the widest student inside the budgets.
@@ -83,8 +89,7 @@ impl TeacherLogits for LogitCache {
 /// Asks the teacher about every training sample and view, or finds what it said before.
 pub fn label(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
     // A trailing softmax hides the logits: they are its operand.
-    let softmax = prepare_teacher(job).softmax.is_some();
-    let value = softmax.then(|| logits_name(job)).flatten();
+    let value = logits_name(job);
     let teacher = teacher::open(&job.options.model, value.as_slice(), job.options.engine)?;
     if let Some(note) = teacher.note() {
         progress.note(&format!("the teacher runs on {}: {note}", teacher.engine()));
@@ -116,6 +121,9 @@ pub fn label(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error>
 fn logits_name(job: &Job) -> Option<String> {
     let out = *job.teacher.outputs.first()?;
     let last = job.teacher.nodes.iter().find(|n| n.outputs.contains(&out))?;
+    if !matches!(last.op, Op::Softmax { .. } | Op::LogSoftmax { .. }) {
+        return None;
+    }
     Some(job.teacher.value(last.input(0)?).name.clone())
 }
 

@@ -39,16 +39,18 @@ const LISTED_MULTIPLIER: usize = 8;
 /// Weights and biases of a kernel, and the bytes of the tables it reads. Single numbers are part of the code.
 fn constants(kernel: &Kernel) -> (u64, u64) {
     let (params, bytes) = match kernel {
-        Kernel::Conv2d { linear, .. } | Kernel::DepthwiseConv2d { linear, .. } | Kernel::FullyConnected { linear, .. } => {
-            match linear {
-                Linear::Int8 { weights, bias, requant, .. } => {
-                    let tables = 4 * bias.len() + CHANNEL_MULTIPLIER * requant.len();
-                    (weights.len() + bias.len(), weights.len() + tables)
-                }
-                Linear::F32 { weights, bias, .. } => (weights.len() + bias.len(), 4 * (weights.len() + bias.len())),
+        Kernel::Conv2d { linear, .. }
+        | Kernel::DepthwiseConv2d { linear, .. }
+        | Kernel::FullyConnected { linear, .. } => match linear {
+            Linear::Int8 { weights, bias, requant, .. } => {
+                let tables = 4 * bias.len() + CHANNEL_MULTIPLIER * requant.len();
+                (weights.len() + bias.len(), weights.len() + tables)
             }
+            Linear::F32 { weights, bias, .. } => (weights.len() + bias.len(), 4 * (weights.len() + bias.len())),
+        },
+        Kernel::AveragePool { params: AverageParams::Int8 { requant, .. }, .. } => {
+            (0, LISTED_MULTIPLIER * requant.len())
         }
-        Kernel::AveragePool { params: AverageParams::Int8 { requant, .. }, .. } => (0, LISTED_MULTIPLIER * requant.len()),
         Kernel::Lookup { table } => (0, table.len()),
         Kernel::Softmax { exp: Some(exp), .. } => (0, 4 * exp.len()),
         Kernel::AveragePool { params: AverageParams::F32, .. }

@@ -15,11 +15,13 @@ mod table;
 pub mod text;
 mod verdict;
 
+pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
 pub use model::{
     Accuracy, AccuracyRow, Arena, Change, Equality, Extent, FileEntry, Header, Layer, Linked, Measurement, Memory,
     Network, Plan, Port, Quantization, Report, SCHEMA, Size, Skipped, Stage, Storage,
 };
+pub use table::{Align, list, table};
 pub use verdict::{Quantity, Source, Verdict};
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use super::Verdict;
 use crate::bench::{Figure, Origin};
 use crate::graph::{self, Cost, Dim};
 use crate::program::Precision;
-use crate::target::{FlashBytes, RamBytes};
 use crate::target::elf::Sections;
+use crate::target::{FlashBytes, RamBytes};
 use serde::{Deserialize, Serialize};
 
 /// Version of the form. It grows when a field changes its meaning or goes; new fields do not count.

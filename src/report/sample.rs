@@ -72,7 +72,10 @@ pub fn sample() -> Report {
             equality: Some(Equality { samples: 256, values: 2560, differing: 0 }),
         }),
         memory: Some(memory),
-        layers: vec![layer(0, "conv2d", "/stem/Conv", vec![28, 28, 8], 80), layer(1, "add", "/block/Add", vec![28, 28, 8], 0)],
+        layers: vec![
+            layer(0, "conv2d", "/stem/Conv", vec![28, 28, 8], 80),
+            layer(1, "add", "/block/Add", vec![28, 28, 8], 0),
+        ],
         arena: Some(Arena {
             planned: RamBytes(14_848),
             lower_bound: RamBytes(14_112),
@@ -91,9 +94,21 @@ pub fn sample() -> Report {
         }),
         storage: Some(Storage::new(&memory, FlashBytes(16_000_000_000), RamBytes(1_073_741_824), Some(&sections))),
         measurements: vec![
-            measurement("student.latency.median", "this host", Figure::measured("latency, median of 200 runs", 0.00125, Unit::Seconds)),
-            measurement("student.instructions", "qemu-aarch64 -cpu cortex-a72", Figure::simulated("instructions per inference", 2.31e6, Unit::Instructions)),
-            measurement("student.latency.estimated", "cost model of raspberry-pi-4", Figure::estimated("latency", 0.0021, Unit::Seconds)),
+            measurement(
+                "student.latency.median",
+                "this host",
+                Figure::measured("latency, median of 200 runs", 0.00125, Unit::Seconds),
+            ),
+            measurement(
+                "student.instructions",
+                "qemu-aarch64 -cpu cortex-a72",
+                Figure::simulated("instructions per inference", 2.31e6, Unit::Instructions),
+            ),
+            measurement(
+                "student.latency.estimated",
+                "cost model of raspberry-pi-4",
+                Figure::estimated("latency", 0.0021, Unit::Seconds),
+            ),
         ],
         verdicts: vec![
             Verdict::new("--max-macs", Source::Default, Quantity::Macs, (5_600_000.0, 5_662_500.0), None),

@@ -98,7 +98,8 @@ fn size(report: &Report) -> String {
 }
 
 fn accuracy(accuracy: &Accuracy) -> String {
-    let head = [("network", Left), ("run by", Left), ("samples", Right), ("accuracy", Right), ("as the teacher", Right)];
+    let head =
+        [("network", Left), ("run by", Left), ("samples", Right), ("accuracy", Right), ("as the teacher", Right)];
     let rows = accuracy.rows.iter().map(|r| {
         let agreement = r.agreement.map_or("-".into(), percent);
         vec![r.network.to_string(), r.engine.clone(), count(r.samples as f64), percent(r.accuracy), agreement]
@@ -165,7 +166,13 @@ fn arena(arena: &Arena) -> String {
 
 fn linked(linked: &Linked) -> String {
     let s = &linked.sections;
-    let sections = [("text", linked.text), ("data", s.data), ("bss", s.bss), ("of text: code", s.code), ("of text: constants", s.rodata)];
+    let sections = [
+        ("text", linked.text),
+        ("data", s.data),
+        ("bss", s.bss),
+        ("of text: code", s.code),
+        ("of text: constants", s.rodata),
+    ];
     let mut rows = vec![
         ("program".to_owned(), format!("{} for {}", linked.path, linked.triple)),
         ("built by".to_owned(), linked.rustc.clone()),
@@ -210,7 +217,8 @@ fn measurements(report: &Report, origin: Origin) -> String {
 }
 
 fn verdicts(report: &Report) -> String {
-    let head = [("limit", Left), ("set by", Left), ("at most", Right), ("is", Right), ("origin", Left), ("verdict", Left)];
+    let head =
+        [("limit", Left), ("set by", Left), ("at most", Right), ("is", Right), ("origin", Left), ("verdict", Left)];
     let rows = report.verdicts.iter().map(|v| {
         let verdict = v.excess().map_or("met".into(), |excess| format!("BREACHED, {excess}"));
         let origin = v.origin.map_or("counted".into(), |o| o.to_string());

@@ -1,0 +1,313 @@
+//! `kdc compile`: from a teacher to a measured program.
+
+use super::progress::Terminal;
+use super::{NOT_MET, values};
+use crate::pipeline;
+use crate::pipeline::options::{Artefact, Device, Optimizer, Options, Training};
+use crate::program::Precision;
+use crate::quant::Calibration;
+use crate::report::Report;
+use crate::student::Budgets;
+use crate::teacher::EngineChoice;
+use clap::{Args, ValueEnum};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Derive, distill, quantize and build a student of MODEL for a target
+///
+/// Reads MODEL and, beside it, its sidecar (teacher.toml for teacher.onnx: data, preprocessing, labels), and writes
+/// ONNX, int8 ONNX, NNEF, a generated no_std crate, the linked program and a report into ./NAME-TARGET/.
+/// What was made before is not made again; an interrupted run goes on from its last checkpoint.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  kdc compile models/fashion/teacher.onnx --target raspberry-pi
+  kdc compile teacher.onnx --target host --data fashion-mnist --max-macs 5.6M --max-ram 64KiB
+  kdc compile teacher.onnx --target raspberry-pi --dry-run
+
+Exit codes: 0 all is well, 1 a budget or tolerance is not met, 2 any error.")]
+pub struct Arguments {
+    /// The teacher, an ONNX file
+    model: PathBuf,
+
+    /// The board to compile for; `kdc targets` lists them
+    #[arg(short, long, value_name = "NAME")]
+    target: String,
+
+    /// Folder with the samples [default: where the model's sidecar says]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Folder for the results [default: ./NAME-TARGET]
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Make everything again, whatever the cache holds
+    #[arg(long)]
+    force: bool,
+
+    /// Read, check and plan, and stop before training
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Decides everything random; the same seed gives the same bytes
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Print the report as JSON, and nothing else, on standard output
+    #[arg(long)]
+    json: bool,
+
+    /// Let the tools that kdc starts speak
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Write only these: onnx (f32), qdq (int8 ONNX), nnef, crate, elf (the linked program)
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', hide_possible_values = true)]
+    emit: Vec<ArtefactName>,
+
+    /// Stop at the generated crate: no toolchain is needed
+    #[arg(long)]
+    no_build: bool,
+
+    /// Folder with target profiles of your own, before those that come with kdc
+    #[arg(long, value_name = "DIR")]
+    targets: Vec<PathBuf>,
+
+    #[command(flatten)]
+    limits: Limits,
+
+    #[command(flatten)]
+    training: TrainingArguments,
+
+    #[command(flatten)]
+    quantization: Quantization,
+}
+
+/// Without any of --max-macs and --max-params, a student has at most 1/8 of its teacher's.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Budgets and tolerances (a breach exits 1)")]
+struct Limits {
+    /// Estimated time of an inference on the target, e.g. 5ms [default: the target's]
+    #[arg(long, value_name = "TIME", value_parser = values::seconds)]
+    max_latency: Option<f64>,
+
+    /// Working memory, e.g. 64KiB [default: the target's]
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
+    max_ram: Option<u64>,
+
+    /// Memory that stores weights and code, e.g. 256KiB [default: the target's]
+    #[arg(long, value_name = "SIZE", value_parser = values::bytes)]
+    max_flash: Option<u64>,
+
+    /// Multiply-accumulates of an inference, e.g. 5.6M [default: 1/8 of the teacher's]
+    #[arg(long, value_name = "COUNT", value_parser = values::count)]
+    max_macs: Option<u64>,
+
+    /// Parameters, e.g. 48k [default: 1/8 of the teacher's]
+    #[arg(long, value_name = "COUNT", value_parser = values::count)]
+    max_params: Option<u64>,
+
+    /// Points of accuracy the final program may lose against the teacher [default: not judged]
+    #[arg(long, value_name = "POINTS", value_parser = values::points)]
+    max_accuracy_drop: Option<f64>,
+
+    /// Points of accuracy the int8 student may lose against the f32 student
+    #[arg(long, value_name = "POINTS", value_parser = values::points, default_value = "0.3")]
+    max_quant_drop: f64,
+}
+
+/// How the student is trained.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Training")]
+struct TrainingArguments {
+    /// Passes over the training samples
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    epochs: Option<usize>,
+
+    /// Samples a step
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    batch_size: Option<usize>,
+
+    #[arg(long, value_enum, default_value = "sgd", help = "Optimizer: SGD with momentum, or AdamW")]
+    optimizer: OptimizerName,
+
+    /// Peak learning rate [default: the optimizer's]
+    #[arg(long, value_name = "RATE", value_parser = values::above_zero)]
+    lr: Option<f64>,
+
+    /// Temperature that softens the teacher's answers
+    #[arg(long, value_name = "T", value_parser = values::above_zero, conflicts_with = "labels_only")]
+    temperature: Option<f64>,
+
+    /// The teacher's share of the loss, 0 to 1; the labels have the rest
+    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "labels_only")]
+    alpha: Option<f64>,
+
+    /// Train on labels alone: the baseline to compare distillation with
+    #[arg(long)]
+    labels_only: bool,
+
+    /// Augmented views of each sample that the teacher labels
+    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    views: Option<usize>,
+
+    /// What runs the teacher; auto takes ONNX Runtime when its library is found
+    #[arg(long, value_enum, default_value = "auto")]
+    engine: EngineName,
+
+    /// What trains the student
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceName,
+}
+
+/// Numbers on the device.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quantization")]
+struct Quantization {
+    /// Numbers on the device; auto takes what the target's cost model says is faster
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: PrecisionName,
+
+    /// How ranges of activations are chosen
+    #[arg(long, value_enum, default_value = "minmax")]
+    calibration: CalibrationName,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ArtefactName {
+    Onnx,
+    Qdq,
+    Nnef,
+    Crate,
+    Elf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OptimizerName {
+    Sgd,
+    Adamw,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EngineName {
+    Auto,
+    Tract,
+    Onnxruntime,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DeviceName {
+    /// This machine's processor
+    Cpu,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PrecisionName {
+    Auto,
+    Int8,
+    F32,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CalibrationName {
+    /// The smallest and largest value seen
+    Minmax,
+    /// The range of all but the 0.01% outermost values
+    Percentile,
+}
+
+/// Percentage of the values that `--calibration percentile` keeps.
+const PERCENTILE: f64 = 99.99;
+
+impl Arguments {
+    /// The same, as the library has it.
+    fn options(self) -> Options {
+        let (limits, training, quantization) = (self.limits, self.training, self.quantization);
+        let defaults = Options::new(self.model, self.target);
+        let mut emit: Vec<Artefact> = self.emit.into_iter().map(Artefact::from).collect();
+        emit.sort_unstable();
+        emit.dedup();
+        Options {
+            target_folders: self.targets,
+            data: self.data,
+            out: self.out,
+            force: self.force,
+            dry_run: self.dry_run,
+            seed: self.seed,
+            verbose: self.verbose,
+            budgets: Budgets {
+                macs: limits.max_macs,
+                params: limits.max_params,
+                ram_bytes: limits.max_ram,
+                flash_bytes: limits.max_flash,
+                latency_s: limits.max_latency,
+            },
+            max_accuracy_drop: limits.max_accuracy_drop,
+            max_quant_drop: limits.max_quant_drop,
+            precision: match quantization.precision {
+                PrecisionName::Auto => None,
+                PrecisionName::Int8 => Some(Precision::Int8),
+                PrecisionName::F32 => Some(Precision::F32),
+            },
+            emit: if emit.is_empty() { defaults.emit } else { emit },
+            build: !self.no_build,
+            calibration: match quantization.calibration {
+                CalibrationName::Minmax => Calibration::MinMax,
+                CalibrationName::Percentile => Calibration::Percentile(PERCENTILE),
+            },
+            engine: match training.engine {
+                EngineName::Auto => EngineChoice::Auto,
+                EngineName::Tract => EngineChoice::Tract,
+                EngineName::Onnxruntime => EngineChoice::OnnxRuntime,
+            },
+            device: match training.device {
+                DeviceName::Cpu => Device::Cpu,
+            },
+            training: Training {
+                epochs: training.epochs,
+                batch_size: training.batch_size,
+                optimizer: match training.optimizer {
+                    OptimizerName::Sgd => Optimizer::Sgd,
+                    OptimizerName::Adamw => Optimizer::AdamW,
+                },
+                lr: training.lr,
+                temperature: training.temperature,
+                alpha: training.alpha,
+                labels_only: training.labels_only,
+                views: training.views,
+            },
+            ..defaults
+        }
+    }
+}
+
+impl From<ArtefactName> for Artefact {
+    fn from(name: ArtefactName) -> Artefact {
+        match name {
+            ArtefactName::Onnx => Artefact::Onnx,
+            ArtefactName::Qdq => Artefact::Qdq,
+            ArtefactName::Nnef => Artefact::Nnef,
+            ArtefactName::Crate => Artefact::Crate,
+            ArtefactName::Elf => Artefact::Elf,
+        }
+    }
+}
+
+/// Compiles, and prints the report.
+pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let json = arguments.json;
+    let progress = Terminal::new();
+    let report = pipeline::compile(arguments.options(), &progress)?;
+    drop(progress);
+    super::print(&if json { report.to_json()? } else { report.to_text() })?;
+    Ok(verdict(&report))
+}
+
+/// The exit code, and on standard error what is not met.
+fn verdict(report: &Report) -> ExitCode {
+    for breach in report.breaches() {
+        super::say(&format!("not met: {breach}"));
+    }
+    if report.is_met() { ExitCode::SUCCESS } else { ExitCode::from(NOT_MET) }
+}
