@@ -13,7 +13,7 @@ mod symbolic;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
 use super::{Error, proto};
-use crate::graph::{DType, Dim, Graph, Node, Op, OpaqueNode, Shape, Value, ValueId, elements, infer_node, verify};
+use crate::graph::{DType, Dim, Graph, Node, Op, OpaqueNode, Shape, Value, ValueId, infer_node, verify};
 use call::{Call, Fault};
 use operators::Plan;
 use prost::Message;
@@ -46,6 +46,8 @@ struct Importer<'m> {
     file: &'m GraphProto,
     /// The version of each domain's operators.
     opsets: HashMap<&'m str, i64>,
+    /// Operators that the model defines itself, by domain and name.
+    functions: HashSet<(&'m str, &'m str)>,
     external: External<'m>,
     /// Whether a first extent of 1 stands for the batch.
     rebatch: bool,
@@ -98,6 +100,7 @@ impl<'m> Importer<'m> {
         Ok(Importer {
             file,
             opsets,
+            functions: model.functions.iter().map(|f| (f.domain.as_str(), f.name.as_str())).collect(),
             external: External::new(folder),
             rebatch,
             graph: Graph { name: file.name.clone(), ..Graph::default() },
@@ -318,7 +321,8 @@ impl<'m> Importer<'m> {
             outputs.push(id);
         }
         let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain.clone() };
-        let opset = self.opsets.get(domain.as_str()).copied().unwrap_or(0);
+        let own = self.functions.contains(&(proto.domain.as_str(), proto.op_type.as_str()));
+        let opset = self.opsets.get(domain.as_str()).copied().filter(|_| !own).unwrap_or(0);
         let kept = OpaqueNode { domain, opset, op_type: proto.op_type.clone(), proto: proto.encode_to_vec(), why };
         self.graph.nodes.push(Node { name: name.to_string(), op: Op::Opaque(kept), inputs, outputs });
         Ok(())
@@ -424,7 +428,6 @@ fn stated_type(info: &ValueInfoProto) -> Option<(DType, Shape)> {
     };
     let shape: Shape = dims.iter().enumerate().map(extent).collect::<Option<_>>()?;
     check_size(&shape).ok()?;
-    debug_assert!(elements(&shape) < usize::MAX);
     Some((tensor::graph_dtype(stated.elem_type)?, shape))
 }
 
