@@ -8,6 +8,7 @@ mod call;
 mod operators;
 mod quant;
 mod rebatch;
+mod subgraph;
 mod symbolic;
 
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
@@ -19,6 +20,7 @@ use operators::Plan;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use subgraph::captures;
 use symbolic::Symbolic;
 
 /// The opsets whose operators [`operators`] knows.
@@ -429,29 +431,4 @@ fn stated_type(info: &ValueInfoProto) -> Option<(DType, Shape)> {
     let shape: Shape = dims.iter().enumerate().map(extent).collect::<Option<_>>()?;
     check_size(&shape).ok()?;
     Some((tensor::graph_dtype(stated.elem_type)?, shape))
-}
-
-/// Names that the subgraphs of a node read and do not define, in order. Depth is bounded by the decoder's limit.
-pub(super) fn captures(node: &NodeProto) -> Vec<&str> {
-    let mut names = vec![];
-    for attribute in &node.attribute {
-        for graph in attribute.g.iter().chain(&attribute.graphs) {
-            let mut defined: HashSet<&str> = graph.input.iter().map(|v| v.name.as_str()).collect();
-            defined.extend(graph.initializer.iter().map(|t| t.name.as_str()));
-            for inner in &graph.node {
-                for name in inner.input.iter().map(String::as_str).chain(captures(inner)) {
-                    if !name.is_empty() && !defined.contains(name) && !names.contains(&name) {
-                        names.push(name);
-                    }
-                }
-                defined.extend(inner.output.iter().map(String::as_str));
-            }
-            for output in graph.output.iter().map(|v| v.name.as_str()) {
-                if !defined.contains(output) && !names.contains(&output) {
-                    names.push(output);
-                }
-            }
-        }
-    }
-    names
 }
