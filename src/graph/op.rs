@@ -52,7 +52,7 @@ pub enum PadMode {
 pub struct OpaqueNode {
     /// ONNX domain; empty for the standard one.
     pub domain: String,
-    /// The version of the domain's operators that the node was written for; 0 if the file does not say.
+    /// The version of the domain's operators that the node was written for; 0 for a function of the model itself.
     pub opset: i64,
     /// ONNX operator name.
     pub op_type: String,

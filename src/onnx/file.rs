@@ -12,7 +12,7 @@ use std::path::Path;
 /// # Errors
 /// When the file cannot be opened or mapped.
 pub fn map(path: &Path) -> Result<Bytes, Error> {
-    let failed = |source| Error::Io { path: path.to_path_buf(), source };
+    let failed = |error| Error::Io { path: path.to_path_buf(), error };
     let file = std::fs::File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
@@ -37,6 +37,10 @@ pub fn decode(bytes: Bytes) -> Result<ModelProto, Error> {
     }
     let model = match ModelProto::decode(bytes.clone()) {
         Ok(model) => model,
+        // Every writer starts with the format version.
+        Err(_) if bytes.first() != Some(&0x08) => {
+            return Err(Error::NotOnnx("it does not start as a model does".into()));
+        }
         Err(e) => return Err(overrun(bytes).map_or_else(|| Error::Damaged(e.to_string()), Error::Truncated)),
     };
     if model.graph.is_none() || model.opset_import.is_empty() {

@@ -26,11 +26,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file could not be opened or mapped.
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: std::io::Error },
     /// Something in the named file.
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: Box<Error> },
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: Box<Error> },
     /// Another kind of file.
     #[error("not an ONNX model ({0})")]
     NotOnnx(String),
@@ -62,7 +62,7 @@ pub enum Error {
 /// # Errors
 /// When the file cannot be read, is no ONNX model, is damaged, or contradicts itself; the message names the file.
 pub fn load(path: &Path) -> Result<Graph, Error> {
-    let in_file = |source| Error::File { path: path.to_path_buf(), source: Box::new(source) };
+    let in_file = |error| Error::File { path: path.to_path_buf(), error: Box::new(error) };
     let bytes = file::map(path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     import(bytes, Some(folder)).map_err(in_file)

@@ -9,6 +9,8 @@ pub(crate) mod elements;
 mod fold;
 mod identity;
 mod softmax;
+#[cfg(test)]
+mod tests;
 
 pub use batch_norm::{fold_batch_norm, insert_batch_norm};
 pub use dead::{drop_dead_code, drop_unused_values};

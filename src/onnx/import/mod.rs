@@ -8,17 +8,19 @@ mod call;
 mod operators;
 mod quant;
 mod rebatch;
+mod subgraph;
 mod symbolic;
 
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
 use super::{Error, proto};
-use crate::graph::{DType, Dim, Graph, Node, Op, OpaqueNode, Shape, Value, ValueId, elements, infer_node, verify};
+use crate::graph::{DType, Dim, Graph, Node, Op, OpaqueNode, Shape, Value, ValueId, infer_node, verify};
 use call::{Call, Fault};
 use operators::Plan;
 use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use subgraph::captures;
 use symbolic::Symbolic;
 
 /// The opsets whose operators [`operators`] knows.
@@ -46,6 +48,8 @@ struct Importer<'m> {
     file: &'m GraphProto,
     /// The version of each domain's operators.
     opsets: HashMap<&'m str, i64>,
+    /// Operators that the model defines itself, by domain and name.
+    functions: HashSet<(&'m str, &'m str)>,
     external: External<'m>,
     /// Whether a first extent of 1 stands for the batch.
     rebatch: bool,
@@ -98,6 +102,7 @@ impl<'m> Importer<'m> {
         Ok(Importer {
             file,
             opsets,
+            functions: model.functions.iter().map(|f| (f.domain.as_str(), f.name.as_str())).collect(),
             external: External::new(folder),
             rebatch,
             graph: Graph { name: file.name.clone(), ..Graph::default() },
@@ -318,7 +323,8 @@ impl<'m> Importer<'m> {
             outputs.push(id);
         }
         let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain.clone() };
-        let opset = self.opsets.get(domain.as_str()).copied().unwrap_or(0);
+        let own = self.functions.contains(&(proto.domain.as_str(), proto.op_type.as_str()));
+        let opset = self.opsets.get(domain.as_str()).copied().filter(|_| !own).unwrap_or(0);
         let kept = OpaqueNode { domain, opset, op_type: proto.op_type.clone(), proto: proto.encode_to_vec(), why };
         self.graph.nodes.push(Node { name: name.to_string(), op: Op::Opaque(kept), inputs, outputs });
         Ok(())
@@ -424,31 +430,5 @@ fn stated_type(info: &ValueInfoProto) -> Option<(DType, Shape)> {
     };
     let shape: Shape = dims.iter().enumerate().map(extent).collect::<Option<_>>()?;
     check_size(&shape).ok()?;
-    debug_assert!(elements(&shape) < usize::MAX);
     Some((tensor::graph_dtype(stated.elem_type)?, shape))
-}
-
-/// Names that the subgraphs of a node read and do not define, in order. Depth is bounded by the decoder's limit.
-pub(super) fn captures(node: &NodeProto) -> Vec<&str> {
-    let mut names = vec![];
-    for attribute in &node.attribute {
-        for graph in attribute.g.iter().chain(&attribute.graphs) {
-            let mut defined: HashSet<&str> = graph.input.iter().map(|v| v.name.as_str()).collect();
-            defined.extend(graph.initializer.iter().map(|t| t.name.as_str()));
-            for inner in &graph.node {
-                for name in inner.input.iter().map(String::as_str).chain(captures(inner)) {
-                    if !name.is_empty() && !defined.contains(name) && !names.contains(&name) {
-                        names.push(name);
-                    }
-                }
-                defined.extend(inner.output.iter().map(String::as_str));
-            }
-            for output in graph.output.iter().map(|v| v.name.as_str()) {
-                if !defined.contains(output) && !names.contains(&output) {
-                    names.push(output);
-                }
-            }
-        }
-    }
-    names
 }

@@ -5,7 +5,7 @@
 
 use super::call::{Call, Fault};
 use super::symbolic::Element;
-use crate::graph::{AutoPad, Conv, DType, Dim, Op, PadMode, Pool, elements};
+use crate::graph::{AutoPad, Conv, DType, Dim, Op, PadMode, Pool, elements, shape_text};
 
 /// What a node becomes: operators in a row, the first of which reads these operands of the node.
 pub struct Plan {
@@ -130,7 +130,7 @@ fn conv(call: &Call) -> Result<Conv, Fault> {
     let strides = call.sizes("strides", n, 1, 1)?;
     let dilations = call.sizes("dilations", n, 1, 1)?;
     let group = match usize::try_from(call.int("group", 1)) {
-        Ok(group) if group > 0 => group,
+        Ok(group) if (1..=1 << 24).contains(&group) => group,
         _ => return wrong(format!("group {}", call.int("group", 1))),
     };
     if call.operand(2).is_some() && call.shape(2)? != weights[..1] {
@@ -194,6 +194,19 @@ fn gemm(call: &Call) -> Result<Plan, Fault> {
         trans_a: call.flag("transA"),
         trans_b: call.flag("transB"),
     };
+    if call.operand(2).is_some() {
+        let side = |i: usize, axis: usize| Ok::<_, Fault>(call.shape(i)?.get(axis).copied());
+        let rows = side(0, call.flag("transA").into())?;
+        let columns = side(1, (!call.flag("transB")).into())?;
+        let added = call.shape(2)?;
+        let fits = |from_end: usize, extent: Option<Dim>| {
+            let dim = added.len().checked_sub(from_end).map_or(Dim::Fixed(1), |d| added[d]);
+            dim == Dim::Fixed(1) || Some(dim) == extent
+        };
+        if added.len() > 2 || !fits(1, columns) || !fits(2, rows) {
+            return wrong(format!("operand 2 is {}, which does not broadcast to the product", shape_text(&added)));
+        }
+    }
     Plan::new(0..3, op)
 }
 
@@ -271,7 +284,7 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
     let Some(count) = super::tensor::element_count(&dims) else { return wrong(format!("impossible target {dims:?}")) };
     if let Some(i) = open {
         let rest = elements(&from).checked_div(count).filter(|q| q * count == elements(&from));
-        let Some(rest) = rest else { return wrong(format!("{from:?} does not reshape to {target:?}")) };
+        let Some(rest) = rest else { return wrong(format!("{} does not reshape to {target:?}", shape_text(&from))) };
         shape[i] = match batches(&from).checked_sub(batches(&shape)) {
             Some(0) => Dim::Fixed(rest),
             Some(1) if rest == 1 => Dim::Batch,

@@ -13,8 +13,8 @@ fn foreign<T>(why: &str) -> Result<T, Fault> {
     Err(Fault::Foreign(why.into()))
 }
 
-/// The parameters of a QuantizeLinear or DequantizeLinear, and the type as the file stores it.
-fn params(call: &Call) -> Result<(QuantParams, DType), Fault> {
+/// The parameters of a QuantizeLinear or DequantizeLinear.
+fn params(call: &Call) -> Result<QuantParams, Fault> {
     let shape = call.shape(0)?;
     let Some(scales) = call.tensor(1) else { return foreign("its scale is computed while the network runs") };
     let scale = scales.to_f32().into_owned();
@@ -40,9 +40,12 @@ fn params(call: &Call) -> Result<(QuantParams, DType), Fault> {
     };
     let axis = match scales.shape.len() {
         0 => None,
-        // One scale written as a vector, and older files that give an axis to a scalar.
-        1 if scale.len() == 1 && !shape.contains(&Dim::Fixed(1)) => None,
-        _ => Some(Call::resolve_axis(call.int("axis", 1), shape.len())?),
+        _ => match Call::resolve_axis(call.int("axis", 1), shape.len()) {
+            Ok(axis) if scale.len() > 1 || shape[axis] == Dim::Fixed(1) => Some(axis),
+            // One scale written as a vector; the axis has no meaning then.
+            _ if scale.len() == 1 => None,
+            other => Some(other?),
+        },
     };
     let expected = match axis.map(|a| shape[a]) {
         None => 1,
@@ -56,14 +59,14 @@ fn params(call: &Call) -> Result<(QuantParams, DType), Fault> {
         return foreign("has a scale that is not positive");
     }
     let zero_point = zeros.iter().map(|z| z - shift).collect();
-    Ok((QuantParams { scale, zero_point, axis, dtype }, stored))
+    Ok(QuantParams { scale, zero_point, axis, dtype })
 }
 
 impl<'m> Importer<'m> {
     /// A QuantizeLinear is absorbed when nothing but dequantizers with the same parameters read its result.
     pub(super) fn quantize(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
         let call = self.call(proto)?;
-        let (quant, _) = params(&call)?;
+        let quant = params(&call)?;
         if call.dtype(0)? != DType::F32 || quant.dtype != DType::I8 {
             return foreign("quantizes to a type kdc does not use");
         }
@@ -72,7 +75,10 @@ impl<'m> Importer<'m> {
         let mut names = vec![];
         for reader in readers {
             let reader = &self.file.node[reader];
-            let paired = reader.op_type == "DequantizeLinear" && reader.input.first().is_some_and(|n| n == quantized);
+            let standard = matches!(reader.domain.as_str(), "" | "ai.onnx");
+            let paired = standard
+                && reader.op_type == "DequantizeLinear"
+                && reader.input.first().is_some_and(|n| n == quantized);
             if !paired || reader.output.first().is_none_or(String::is_empty) || !self.same_params(proto, reader)? {
                 return foreign("its result is used quantized");
             }
@@ -151,7 +157,7 @@ impl<'m> Importer<'m> {
             return Ok(());
         }
         let call = self.call(proto)?;
-        let (quant, _) = params(&call)?;
+        let quant = params(&call)?;
         let Some(stored) = call.tensor(0) else { return foreign("its operand is quantized elsewhere") };
         let shift = if stored.dtype() == DType::U8 { 128 } else { 0 };
         let numbers: Vec<i64> = match &stored.data {

@@ -108,8 +108,10 @@ pub fn shape_operator(call: &Call) -> Result<Option<Symbolic>, Fault> {
             }
             _ => None,
         }),
-        "Mod" => zip(call, DType::I64, |a, b| {
-            Some(Element::Known(a.known()?.checked_rem_euclid(b.known()?)?)).filter(|_| a.known() >= Some(0))
+        // Where both are positive, both kinds of remainder agree.
+        "Mod" => zip(call, DType::I64, |a, b| match (a.known()?, b.known()?) {
+            (a, b) if a >= 0 && b > 0 => Some(Element::Known(a % b)),
+            _ => None,
         }),
         "Where" => chosen(call),
         _ => None,
@@ -129,12 +131,13 @@ fn filled(call: &Call) -> Option<Symbolic> {
 fn range(call: &Call) -> Option<Symbolic> {
     let number = |i| call.symbolic(i)?.elements.first()?.known();
     let (start, limit, step) = (number(0)?, number(1)?, number(2)?);
-    let count = usize::try_from(limit.checked_sub(start)?.checked_div(step)?.max(0)).ok()?;
-    if count > MAX_ELEMENTS {
+    let span = limit.checked_sub(start)?.checked_mul(step.signum())?.max(0).unsigned_abs();
+    let count = span.div_ceil(step.unsigned_abs().max(1));
+    if step == 0 || count > MAX_ELEMENTS as u64 {
         return None;
     }
-    let numbers = (0..).map(|i| start + i * step).take_while(|&n| if step > 0 { n < limit } else { n > limit });
-    Some(Symbolic::vector(numbers.take(MAX_ELEMENTS).map(Element::Known).collect()))
+    // Within the limit, so nothing overflows.
+    Some(Symbolic::vector((0..count as i64).map(|i| Element::Known(start + i * step)).collect()))
 }
 
 fn chosen(call: &Call) -> Option<Symbolic> {
