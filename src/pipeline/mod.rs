@@ -11,9 +11,9 @@
 mod cache;
 mod job;
 mod measure;
-mod options;
+pub mod options;
 mod output;
-mod progress;
+pub mod progress;
 mod report;
 mod stages;
 
