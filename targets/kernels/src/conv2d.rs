@@ -16,7 +16,7 @@ pub struct Shape {
 #[inline(always)]
 pub fn conv2d<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     output: &mut [L::Element],
 ) {
@@ -57,7 +57,7 @@ pub fn conv2d<const G: usize, const P: usize, L: Linear<G>>(
 #[inline(always)]
 fn interior<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     weights: &[L::Weights],
     at: [usize; 2],
@@ -85,7 +85,7 @@ fn interior<const G: usize, const P: usize, L: Linear<G>>(
 #[inline(always)]
 fn border<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     weights: &[L::Weights],
     at: [usize; 2],

@@ -14,7 +14,7 @@ pub struct Shape {
 #[inline(always)]
 pub fn fully_connected<const G: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     output: &mut [L::Element],
 ) {

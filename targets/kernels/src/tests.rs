@@ -110,7 +110,7 @@ fn int8_case<const G: usize, const P: usize>(r: &mut Random, shape: Shape, full_
         full_range,
     };
     let mut output = vec![0; expected.len()];
-    conv2d::<G, P, _>(shape, linear, &input, &mut output);
+    conv2d::<G, P, _>(shape, &linear, &input, &mut output);
     assert_eq!(output, expected, "{shape:?}, G {G}, P {P}");
 }
 
@@ -129,7 +129,7 @@ fn float_case<const G: usize, const P: usize>(r: &mut Random, shape: Shape) {
     let linear =
         Float::<G> { weights: packed.as_chunks().0.as_chunks().0, bias: bias.as_chunks().0.as_chunks().0, min: -2.0, max: f32::INFINITY };
     let mut output = vec![0.0; expected.len()];
-    conv2d::<G, P, _>(shape, linear, &input, &mut output);
+    conv2d::<G, P, _>(shape, &linear, &input, &mut output);
     assert_eq!(bits(&output), bits(&expected), "{shape:?}, G {G}, P {P}");
 }
 
@@ -189,7 +189,7 @@ fn depthwise_convolutions_equal_plain_loops() {
             max: 127,
         };
         let mut output = vec![0; expected.len()];
-        depthwise(window, channels, filter, &input, &mut output);
+        depthwise(window, channels, &filter, &input, &mut output);
         assert_eq!(output, expected, "{shape:?}");
     }
 }
