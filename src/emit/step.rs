@@ -218,7 +218,8 @@ impl Writer<'_> {
                 let mantissa: Vec<i32> = requant.iter().map(|r| r.mantissa).collect();
                 let shift: Vec<u8> = requant.iter().map(|r| r.shift).collect();
                 let full_range = weights.contains(&i8::MIN);
-                let weights = self.push("WEIGHTS", &pack::int8_weights(weights, groups, out, taps, lanes), &[lanes / 4, 16]);
+                let weights =
+                    self.push("WEIGHTS", &pack::int8_weights(weights, groups, out, taps, lanes), &[lanes / 4, 16]);
                 let bias = self.push("BIAS", &pack::channels(&folded, groups, lanes, 0), &[lanes / 4, 4]);
                 let mantissa = self.push("MANTISSA", &pack::channels(&mantissa, groups, lanes, 0), &[lanes / 4, 4]);
                 let shift = self.push("SHIFT", &pack::channels(&shift, groups, lanes, 1), &[lanes / 4, 4]);
@@ -321,7 +322,9 @@ impl Writer<'_> {
 
     fn check<const N: usize>(&self, lengths: [(usize, usize); N]) -> Result<(), Error> {
         match lengths.iter().find(|(found, expected)| found != expected) {
-            Some((found, expected)) => Err(self.malformed(&format!("{found} weights or biases where {expected} belong"))),
+            Some((found, expected)) => {
+                Err(self.malformed(&format!("{found} weights or biases where {expected} belong")))
+            }
             None => Ok(()),
         }
     }
@@ -363,6 +366,8 @@ fn function_text(function: &Function) -> String {
         Function::HardSigmoid { alpha, beta } => {
             format!("Function::HardSigmoid{}", fields(&[("alpha", alpha), ("beta", beta)]))
         }
-        Function::Affine { gain, offset } => format!("Function::Affine{}", fields(&[("gain", gain), ("offset", offset)])),
+        Function::Affine { gain, offset } => {
+            format!("Function::Affine{}", fields(&[("gain", gain), ("offset", offset)]))
+        }
     }
 }

@@ -24,7 +24,12 @@ impl Maker {
                 precision,
                 buffers: vec![],
                 steps: vec![],
-                input: Port { name: "image".into(), shape: vec![1, c, h, w], buffer: BufferId(0), perm: Some(vec![1, 2, 0]) },
+                input: Port {
+                    name: "image".into(),
+                    shape: vec![1, c, h, w],
+                    buffer: BufferId(0),
+                    perm: Some(vec![1, 2, 0]),
+                },
                 output: Port { name: "out".into(), shape: vec![], buffer: BufferId(0), perm: None },
                 raw_input: None,
             },
@@ -44,7 +49,11 @@ impl Maker {
 
     fn buffer(&mut self, shape: &[usize]) -> BufferId {
         let quant = self.int8.then_some(Quant { scale: 0.02, zero_point: -11 });
-        self.program.buffers.push(Buffer { name: format!("value {}", self.program.buffers.len()), shape: shape.into(), quant });
+        self.program.buffers.push(Buffer {
+            name: format!("value {}", self.program.buffers.len()),
+            shape: shape.into(),
+            quant,
+        });
         BufferId(self.program.buffers.len() as u32 - 1)
     }
 
@@ -85,7 +94,15 @@ impl Maker {
     }
 
     /// A square convolution, same padding as `pad` says.
-    pub fn conv(&mut self, from: BufferId, out: usize, kernel: usize, stride: usize, pad: usize, groups: usize) -> BufferId {
+    pub fn conv(
+        &mut self,
+        from: BufferId,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+        groups: usize,
+    ) -> BufferId {
         let [h, w, c] = self.image(from);
         let window = window([h, w], kernel, stride, pad, 1);
         let linear = self.linear(out, kernel * kernel * c / groups);

@@ -65,7 +65,8 @@ fn interior<const G: usize, const P: usize, L: Linear<G>>(
 ) -> [[L::Sums; G]; P] {
     let Shape { window, in_channels, groups, .. } = shape;
     let dense = groups == 1 && window.dilations[1] == 1 && in_channels % L::STEP == 0;
-    let (columns, run) = if dense { (1, window.kernel[1] * in_channels) } else { (window.kernel[1], in_channels / groups) };
+    let (columns, run) =
+        if dense { (1, window.kernel[1] * in_channels) } else { (window.kernel[1], in_channels / groups) };
     let top = at[0] * window.strides[0] - window.pads[0];
     let left = at[1] * window.strides[1] - window.pads[1];
     for ky in 0..window.kernel[0] {

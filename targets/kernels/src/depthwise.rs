@@ -89,7 +89,13 @@ impl Depthwise for Float<'_> {
 
 /// A depthwise convolution.
 #[inline(always)]
-pub fn depthwise<D: Depthwise>(window: Window, channels: usize, filter: &D, input: &[D::Element], output: &mut [D::Element]) {
+pub fn depthwise<D: Depthwise>(
+    window: Window,
+    channels: usize,
+    filter: &D,
+    input: &[D::Element],
+    output: &mut [D::Element],
+) {
     let (rows, columns) = (window.interior(0), window.interior(1));
     for y in 0..window.output[0] {
         let inside = y >= rows.0 && y < rows.1;
