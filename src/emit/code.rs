@@ -193,12 +193,18 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
     text += &format!(
         "\n/// Puts the network's own input into the arena.\n\
          pub fn load_f32(arena: &mut Arena, input: &[f32; INPUT_LEN]) {{\n    let buffer = &mut arena.0[{input:?}];\n{}}}\n",
-        each(&program.input, |real, at| format!("buffer[{at}] = {};", stored.replace("{}", &format!("input[{real}]"))))?,
+        each(&program.input, |real, at| format!(
+            "buffer[{at}] = {};",
+            stored.replace("{}", &format!("input[{real}]"))
+        ))?,
     );
     text += &format!(
         "\n/// Takes the network's own output from the arena.\n\
          pub fn store_f32(arena: &Arena, output: &mut [f32; OUTPUT_LEN]) {{\n    let buffer = &arena.0[{output:?}];\n{}}}\n",
-        each(&program.output, |at, from| format!("output[{at}] = {};", real.replace("{}", &format!("buffer[{from}]"))))?,
+        each(&program.output, |at, from| format!(
+            "output[{at}] = {};",
+            real.replace("{}", &format!("buffer[{from}]"))
+        ))?,
     );
     text += &format!(
         "\n/// Puts a stored input into the arena.\n\
@@ -252,5 +258,8 @@ fn each(port: &Port, body: impl Fn(&str, &str) -> String) -> Result<String, Erro
     if axes.len() != shape.len() || !axes.iter().copied().eq(0..shape.len()) {
         return Err(malformed(port, "its axes are not a permutation of the network's"));
     }
-    Ok(format!("    permute({shape:?}, {perm:?}, |caller, stored| {});\n", body("caller", "stored").trim_end_matches(';')))
+    Ok(format!(
+        "    permute({shape:?}, {perm:?}, |caller, stored| {});\n",
+        body("caller", "stored").trim_end_matches(';')
+    ))
 }

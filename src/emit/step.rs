@@ -97,8 +97,9 @@ impl Writer<'_> {
                 let lanes = pack::lanes(*out_features, &[32, 16, 8]);
                 let linear = self.linear(linear, 1, *out_features, [1, *in_features], lanes)?;
                 format!(
-                    "fully_connected::<{}, _>(\n        fully_connected::Shape {{ rows: {rows}, in_features: {in_features}, \
-                     out_features: {out_features} }},\n        {linear},\n        a,\n        output,\n    );",
+                    "const SHAPE: fully_connected::Shape =\n        fully_connected::Shape {{ rows: {rows}, \
+                     in_features: {in_features}, out_features: {out_features} }};\n    {linear}\n    \
+                     fully_connected::<{}, _>(SHAPE, &LINEAR, a, output);",
                     lanes / 4
                 )
             }
@@ -189,10 +190,11 @@ impl Writer<'_> {
         let inputs = in_channels / groups.max(1);
         let linear = self.linear(linear, groups, out_channels, [taps, inputs], lanes)?;
         Ok(format!(
-            "conv2d::<{}, {pixels}, _>(\n        conv2d::Shape {{ window: {}, in_channels: {in_channels}, \
-             out_channels: {out_channels}, groups: {groups} }},\n        {linear},\n        a,\n        output,\n    );",
+            "const SHAPE: conv2d::Shape = conv2d::Shape {{\n        window: {},\n        in_channels: {in_channels},\n        \
+             out_channels: {out_channels},\n        groups: {groups},\n    }};\n    {linear}\n    \
+             conv2d::<{}, {pixels}, _>(SHAPE, &LINEAR, a, output);",
+            window_text(window),
             lanes / 4,
-            window_text(window)
         ))
     }
 
@@ -216,23 +218,35 @@ impl Writer<'_> {
                 let mantissa: Vec<i32> = requant.iter().map(|r| r.mantissa).collect();
                 let shift: Vec<u8> = requant.iter().map(|r| r.shift).collect();
                 let full_range = weights.contains(&i8::MIN);
-                let weights = self.push("WEIGHTS", &pack::int8_weights(weights, groups, out, taps, lanes), &[lanes / 4, 16]);
+                let weights =
+                    self.push("WEIGHTS", &pack::int8_weights(weights, groups, out, taps, lanes), &[lanes / 4, 16]);
                 let bias = self.push("BIAS", &pack::channels(&folded, groups, lanes, 0), &[lanes / 4, 4]);
                 let mantissa = self.push("MANTISSA", &pack::channels(&mantissa, groups, lanes, 0), &[lanes / 4, 4]);
                 let shift = self.push("SHIFT", &pack::channels(&shift, groups, lanes, 1), &[lanes / 4, 4]);
-                Ok(format!(
-                    "linear::Int8 {{ weights: {weights}, bias: {bias}, mantissa: {mantissa}, shift: {shift}, padding: \
-                     &[{input_zero}; {inputs}], output_zero: {output_zero}, min: {min}, max: {max}, full_range: {full_range} }}"
+                Ok(constant(
+                    "LINEAR",
+                    &format!("linear::Int8<'_, {}>", lanes / 4),
+                    &[
+                        ("weights", weights),
+                        ("bias", bias),
+                        ("mantissa", mantissa),
+                        ("shift", shift),
+                        ("padding", format!("&[{input_zero}; {inputs}]")),
+                        ("output_zero", output_zero.to_string()),
+                        ("min", min.to_string()),
+                        ("max", max.to_string()),
+                        ("full_range", full_range.to_string()),
+                    ],
                 ))
             }
             Linear::F32 { weights, bias, min, max } => {
                 self.check([(weights.len(), out * run), (bias.len(), out)])?;
                 let weights = self.push("WEIGHTS", &pack::float_weights(weights, groups, out, lanes), &[lanes / 4, 4]);
                 let bias = self.push("BIAS", &pack::channels(bias, groups, lanes, 0.0), &[lanes / 4, 4]);
-                Ok(format!(
-                    "linear::Float {{ weights: {weights}, bias: {bias}, min: {}, max: {} }}",
-                    float(*min),
-                    float(*max)
+                Ok(constant(
+                    "LINEAR",
+                    &format!("linear::Float<'_, {}>", lanes / 4),
+                    &[("weights", weights), ("bias", bias), ("min", float(*min)), ("max", float(*max))],
                 ))
             }
         }
@@ -245,32 +259,35 @@ impl Writer<'_> {
                 self.check([(weights.len(), all), (bias.len(), channels), (requant.len(), channels)])?;
                 let mantissa: Vec<i32> = requant.iter().map(|r| r.mantissa).collect();
                 let shift: Vec<u8> = requant.iter().map(|r| r.shift).collect();
-                format!(
-                    "depthwise::Int8 {{ weights: {}, bias: {}, mantissa: {}, shift: {}, input_zero: {input_zero}, \
-                     output_zero: {output_zero}, min: {min}, max: {max} }}",
-                    self.push("WEIGHTS", weights, &[]),
-                    self.push("BIAS", bias, &[]),
-                    self.push("MANTISSA", &mantissa, &[]),
-                    self.push("SHIFT", &shift, &[]),
-                )
+                let fields = [
+                    ("weights", self.push("WEIGHTS", weights, &[])),
+                    ("bias", self.push("BIAS", bias, &[])),
+                    ("mantissa", self.push("MANTISSA", &mantissa, &[])),
+                    ("shift", self.push("SHIFT", &shift, &[])),
+                    ("input_zero", input_zero.to_string()),
+                    ("output_zero", output_zero.to_string()),
+                    ("min", min.to_string()),
+                    ("max", max.to_string()),
+                ];
+                constant("FILTER", "depthwise::Int8<'_>", &fields)
             }
             Linear::F32 { weights, bias, min, max } => {
                 self.check([(weights.len(), all), (bias.len(), channels)])?;
-                format!(
-                    "depthwise::Float {{ weights: {}, bias: {}, min: {}, max: {} }}",
-                    self.push("WEIGHTS", weights, &[]),
-                    self.push("BIAS", bias, &[]),
-                    float(*min),
-                    float(*max)
-                )
+                let fields = [
+                    ("weights", self.push("WEIGHTS", weights, &[])),
+                    ("bias", self.push("BIAS", bias, &[])),
+                    ("min", float(*min)),
+                    ("max", float(*max)),
+                ];
+                constant("FILTER", "depthwise::Float<'_>", &fields)
             }
         };
         let window = window_text(window);
-        Ok(format!("depthwise(\n        {window},\n        {channels},\n        {filter},\n        a,\n        output,\n    );"))
+        Ok(format!("{filter}\n    depthwise({window}, {channels}, &FILTER, a, output);"))
     }
 
     fn pool(&self, window: &Window, channels: usize, kind: &str) -> String {
-        format!("pool(\n        {},\n        {channels},\n        {kind},\n        a,\n        output,\n    );", window_text(window))
+        format!("pool({}, {channels}, {kind}, a, output);", window_text(window))
     }
 
     /// `f` of `x`, for each element.
@@ -305,7 +322,9 @@ impl Writer<'_> {
 
     fn check<const N: usize>(&self, lengths: [(usize, usize); N]) -> Result<(), Error> {
         match lengths.iter().find(|(found, expected)| found != expected) {
-            Some((found, expected)) => Err(self.malformed(&format!("{found} weights or biases where {expected} belong"))),
+            Some((found, expected)) => {
+                Err(self.malformed(&format!("{found} weights or biases where {expected} belong")))
+            }
             None => Ok(()),
         }
     }
@@ -313,6 +332,13 @@ impl Writer<'_> {
     fn malformed(&self, what: &str) -> Error {
         Error::Malformed { step: self.step.name.clone(), what: what.into() }
     }
+}
+
+/// `const NAME: Kind = Kind { … };`. A reference to a constant is one that the compiler looks through.
+fn constant(name: &str, kind: &str, fields: &[(&str, String)]) -> String {
+    let fields: String = fields.iter().map(|(field, value)| format!("        {field}: {value},\n")).collect();
+    let path = kind.split('<').next().unwrap_or(kind);
+    format!("const {name}: {kind} = {path} {{\n{fields}    }};")
 }
 
 fn window_text(w: &Window) -> String {
@@ -340,6 +366,8 @@ fn function_text(function: &Function) -> String {
         Function::HardSigmoid { alpha, beta } => {
             format!("Function::HardSigmoid{}", fields(&[("alpha", alpha), ("beta", beta)]))
         }
-        Function::Affine { gain, offset } => format!("Function::Affine{}", fields(&[("gain", gain), ("offset", offset)])),
+        Function::Affine { gain, offset } => {
+            format!("Function::Affine{}", fields(&[("gain", gain), ("offset", offset)]))
+        }
     }
 }

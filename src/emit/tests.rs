@@ -26,6 +26,104 @@ fn build(program: &Program, plan: &Plan, root: &Path, arguments: &[&str]) -> Pat
     dir.join("target/release/student")
 }
 
+/// Builds a crate for aarch64; how to run it here.
+fn build_aarch64(dir: &Path) -> Option<Command> {
+    const TARGET: &str = "aarch64-unknown-linux-gnu";
+    let (rustc, root) = ("/usr/bin/rustc", "/usr/aarch64-linux-gnu");
+    let tools = ["/usr/bin/qemu-aarch64", "/usr/bin/aarch64-linux-gnu-gcc", root, rustc];
+    let missing = tools.iter().find(|tool| !Path::new(tool).exists());
+    if let Some(missing) = missing {
+        eprintln!("skipped: aarch64, for want of {missing}");
+        return None;
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(dir).env("CARGO_TARGET_DIR", dir.join("target")).env("RUSTC", rustc).env_remove("RUSTFLAGS");
+    cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    output(cargo.args(["build", "--release", "--offline", "--target", TARGET, "-p", "student"]));
+    let mut student = Command::new("/usr/bin/qemu-aarch64");
+    student.args(["-cpu", "cortex-a72", "-L", root]).arg(dir.join("target").join(TARGET).join("release/student"));
+    Some(student)
+}
+
+#[test]
+fn a_c_program_links_the_static_library() {
+    if Command::new("cc").arg("--version").output().is_err() {
+        return eprintln!("skipped: no C compiler");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let program = corpus::every_kernel(Precision::Int8).swap_remove(1);
+    let plan = corpus::stacked(&program);
+    let dir = root.path().join("crate");
+    write_crate(&program, &plan, &dir, &CrateOptions::default()).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(&dir).env("CARGO_TARGET_DIR", dir.join("target")).env_remove("RUSTFLAGS");
+    let library = ["--profile", "staticlib", "--features", "staticlib", "--crate-type", "staticlib"];
+    output(cargo.args(["rustc", "--offline", "-p", "student_model"]).args(library));
+    let main = r#"
+        #include <stdio.h>
+        #include "student.h"
+        static kdc_student_arena_t arena;
+        int main(void) {
+            uint8_t input[KDC_STUDENT_INPUT_LEN];
+            float output[KDC_STUDENT_OUTPUT_LEN];
+            if (fread(input, 1, sizeof input, stdin) != sizeof input) return 1;
+            kdc_student_infer_u8(&arena, input, output);
+            return fwrite(output, 1, sizeof output, stdout) != sizeof output;
+        }"#;
+    std::fs::write(dir.join("main.c"), main).unwrap();
+    let mut cc = Command::new("cc");
+    cc.current_dir(&dir).args([
+        "-std=c11",
+        "-Wall",
+        "-Werror",
+        "-Iinclude",
+        "main.c",
+        "target/staticlib/libstudent_model.a",
+    ]);
+    output(cc.args(["-o", "main"]));
+    let student = build(&program, &plan, root.path(), &[]);
+    let [raw, _] = samples(&program, 1, root.path());
+    let by_c = Command::new(dir.join("main")).stdin(std::fs::File::open(&raw).unwrap()).output().unwrap();
+    assert!(by_c.status.success());
+    assert_eq!(by_c.stdout, answers(Command::new(student), &["--input", "u8"], &raw));
+}
+
+#[test]
+fn crates_are_deterministic_and_replace_only_crates() {
+    let root = tempfile::tempdir().unwrap();
+    let program = corpus::residual_network(Precision::Int8);
+    let plan = corpus::stacked(&program);
+    let options = CrateOptions { source: Some("teacher.onnx".into()) };
+    assert_eq!(files(&program, &plan, &options).unwrap(), files(&program, &plan, &options).unwrap());
+    let dir = root.path().join("crate");
+    write_crate(&program, &plan, &dir, &options).unwrap();
+    std::fs::write(dir.join("left"), "over").unwrap();
+    write_crate(&program, &plan, &dir, &options).unwrap();
+    assert!(!dir.join("left").exists() && dir.join("src/lib.rs").exists());
+    let entries = std::fs::read_dir(root.path()).unwrap().count();
+    assert_eq!(entries, 1, "nothing is left beside the crate");
+    let other = root.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("thesis.txt"), "precious").unwrap();
+    assert!(matches!(write_crate(&program, &plan, &other, &options), Err(Error::Occupied { .. })));
+    assert!(other.join("thesis.txt").exists());
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused() {
+    let program = corpus::residual_network(Precision::F32);
+    let good = corpus::stacked(&program);
+    let refuse = |change: fn(&mut Plan)| {
+        let mut plan = good.clone();
+        change(&mut plan);
+        files(&program, &plan, &CrateOptions::default()).expect_err("a bad plan")
+    };
+    assert!(matches!(refuse(|plan| plan.offsets[1] = 64), Error::Overlap { .. }));
+    assert!(matches!(refuse(|plan| plan.offsets[2] += 2), Error::Misplaced { .. }));
+    assert!(matches!(refuse(|plan| plan.arena_bytes -= 4), Error::Misplaced { .. }));
+    assert!(matches!(refuse(|plan| plan.offsets.truncate(3)), Error::Misplaced { .. }));
+}
+
 #[test]
 #[ignore = "prints a measurement"]
 fn time_of_a_residual_network() {
@@ -78,8 +176,13 @@ fn every_kernel_runs_and_uses_the_planned_arena() {
         let [raw, own] = samples(&program, 5, root.path());
         let from_raw = answers(Command::new(&student), &["--input", "u8"], &raw);
         assert_eq!(from_raw, answers(Command::new(&student), &["--input", "f32"], &own), "{}", program.name);
+        let sample = 4 * program.buffer(program.output.buffer).len();
+        assert_eq!(from_raw.len(), 5 * sample);
+        assert_ne!(from_raw[..sample], from_raw[sample..2 * sample], "samples differ and so do their results");
         let student = build(&program, &corpus::in_place(&program), root.path(), &[]);
         assert_eq!(from_raw, answers(Command::new(&student), &["--input", "u8"], &raw), "{} in place", program.name);
-        assert_eq!(from_raw.len(), 5 * 4 * program.buffer(program.output.buffer).len());
+        if let Some(student) = build_aarch64(&root.path().join(&program.name)) {
+            assert_eq!(from_raw, answers(student, &["--input", "u8"], &raw), "{} on aarch64", program.name);
+        }
     }
 }

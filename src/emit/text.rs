@@ -121,7 +121,13 @@ pub fn float(x: f32) -> String {
     if x.is_finite() {
         format!("{x:?}")
     } else {
-        let name = if x.is_nan() { "NAN" } else if x > 0.0 { "INFINITY" } else { "NEG_INFINITY" };
+        let name = if x.is_nan() {
+            "NAN"
+        } else if x > 0.0 {
+            "INFINITY"
+        } else {
+            "NEG_INFINITY"
+        };
         format!("f32::{name}")
     }
 }

@@ -70,6 +70,8 @@ const HEAD: &str = "\
 //! The network's numbers: parts of `weights.bin`, in read-only memory.
 // SAFETY of every `transmute` below: it checks the size, and each bit pattern is an integer or a float.
 
+#![allow(clippy::missing_transmute_annotations, reason = \"the types stand to the left\")]
+
 use core::mem::transmute;
 
 #[cfg(target_endian = \"big\")]

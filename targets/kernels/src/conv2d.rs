@@ -16,7 +16,7 @@ pub struct Shape {
 #[inline(always)]
 pub fn conv2d<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     output: &mut [L::Element],
 ) {
@@ -57,7 +57,7 @@ pub fn conv2d<const G: usize, const P: usize, L: Linear<G>>(
 #[inline(always)]
 fn interior<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     weights: &[L::Weights],
     at: [usize; 2],
@@ -65,7 +65,8 @@ fn interior<const G: usize, const P: usize, L: Linear<G>>(
 ) -> [[L::Sums; G]; P] {
     let Shape { window, in_channels, groups, .. } = shape;
     let dense = groups == 1 && window.dilations[1] == 1 && in_channels % L::STEP == 0;
-    let (columns, run) = if dense { (1, window.kernel[1] * in_channels) } else { (window.kernel[1], in_channels / groups) };
+    let (columns, run) =
+        if dense { (1, window.kernel[1] * in_channels) } else { (window.kernel[1], in_channels / groups) };
     let top = at[0] * window.strides[0] - window.pads[0];
     let left = at[1] * window.strides[1] - window.pads[1];
     for ky in 0..window.kernel[0] {
@@ -85,7 +86,7 @@ fn interior<const G: usize, const P: usize, L: Linear<G>>(
 #[inline(always)]
 fn border<const G: usize, const P: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     weights: &[L::Weights],
     at: [usize; 2],

@@ -25,7 +25,7 @@ pub struct Float<'a> {
 }
 
 /// What one channel does.
-pub trait Depthwise: Copy {
+pub trait Depthwise {
     type Element: Copy;
     type Sum: Copy;
 
@@ -89,7 +89,13 @@ impl Depthwise for Float<'_> {
 
 /// A depthwise convolution.
 #[inline(always)]
-pub fn depthwise<D: Depthwise>(window: Window, channels: usize, filter: D, input: &[D::Element], output: &mut [D::Element]) {
+pub fn depthwise<D: Depthwise>(
+    window: Window,
+    channels: usize,
+    filter: &D,
+    input: &[D::Element],
+    output: &mut [D::Element],
+) {
     let (rows, columns) = (window.interior(0), window.interior(1));
     for y in 0..window.output[0] {
         let inside = y >= rows.0 && y < rows.1;
@@ -111,7 +117,7 @@ pub fn depthwise<D: Depthwise>(window: Window, channels: usize, filter: D, input
 fn all_channels<D: Depthwise>(
     window: Window,
     channels: usize,
-    filter: D,
+    filter: &D,
     input: &[D::Element],
     pixel: &mut [D::Element],
     at: [usize; 2],
@@ -137,7 +143,7 @@ fn all_channels<D: Depthwise>(
 fn block<const B: usize, D: Depthwise>(
     window: Window,
     channels: usize,
-    filter: D,
+    filter: &D,
     input: &[D::Element],
     pixel: &mut [D::Element],
     at: [usize; 2],

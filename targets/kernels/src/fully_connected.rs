@@ -14,7 +14,7 @@ pub struct Shape {
 #[inline(always)]
 pub fn fully_connected<const G: usize, L: Linear<G>>(
     shape: Shape,
-    linear: L,
+    linear: &L,
     input: &[L::Element],
     output: &mut [L::Element],
 ) {
@@ -28,7 +28,8 @@ pub fn fully_connected<const G: usize, L: Linear<G>>(
             let mut sums = [linear.start(block)];
             linear.dot(&mut sums, [&input[row * in_features..][..in_features]], weights);
             let elements = linear.finish(block, sums[0]);
-            output[row * out_features + block * block_features..][..lanes].copy_from_slice(&elements.as_flattened()[..lanes]);
+            output[row * out_features + block * block_features..][..lanes]
+                .copy_from_slice(&elements.as_flattened()[..lanes]);
         }
     }
 }

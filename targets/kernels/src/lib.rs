@@ -1,7 +1,7 @@
 //! Operators for one sample on a device: no allocation, no dependency, no unsafe code but vector instructions.
 //!
-//! Generated students call these functions with constant shapes. Every function is inlined at its call, so that the
-//! compiler specialises the loops to the layer: [`linear`] holds the inner loops of convolutions and matrix products,
+//! Generated students call these functions with constant shapes and with references to constants. Every function is
+//! inlined at its call, so that the compiler specialises the loops to the layer: [`linear`] holds the inner loops of convolutions and matrix products,
 //! one file per family of operators the rest.
 //!
 //! # Arithmetic

@@ -7,7 +7,7 @@
 use crate::{Multiplier, math, store, vector};
 
 /// One linear operator's numbers and how sums of products are formed from them.
-pub trait Linear<const G: usize>: Copy {
+pub trait Linear<const G: usize> {
     type Element: Copy;
     /// The weights of a block for [`STEP`](Linear::STEP) consecutive input channels.
     type Weights: Copy;

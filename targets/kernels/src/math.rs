@@ -62,10 +62,10 @@ pub const fn tanh(x: f32) -> f32 {
         // Cephes' approximation for small arguments: x + x · x² · P(x²).
         let z = x * x;
         let p = -5.704_988e-3;
-        let p = p * z + 2.063_908_9e-2;
+        let p = p * z + 2.063_909e-2;
         let p = p * z - 5.373_971_5e-2;
         let p = p * z + 1.333_144_2e-1;
-        let p = p * z - 3.333_328_2e-1;
+        let p = p * z - 3.333_328e-1;
         return p * z * x + x;
     }
     let y = 1.0 - 2.0 / (exp(2.0 * a) + 1.0);

@@ -61,7 +61,8 @@ fn padded(channels: usize, lanes: usize) -> usize {
 fn blocks(groups: usize, out: usize, lanes: usize) -> Vec<Vec<Option<usize>>> {
     let group_out = out / groups;
     let block = |group: usize, block: usize| {
-        let channel = |lane: usize| Some(block * lanes + lane).filter(|&c| c < group_out).map(|c| group * group_out + c);
+        let channel =
+            |lane: usize| Some(block * lanes + lane).filter(|&c| c < group_out).map(|c| group * group_out + c);
         (0..lanes).map(channel).collect()
     };
     (0..groups).flat_map(|g| (0..group_out.div_ceil(lanes)).map(move |b| (g, b))).map(|(g, b)| block(g, b)).collect()

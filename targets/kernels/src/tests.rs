@@ -2,9 +2,12 @@
 
 use crate::conv2d::{Shape, conv2d};
 use crate::depthwise::{self, depthwise};
+use crate::elementwise::{AddInt8, MulInt8, lookup};
 use crate::linear::{Float, Int8};
+use crate::pool::{AverageFloat, AverageInt8, MaxInt8, pool};
+use crate::softmax::{softmax_f32, softmax_i8};
 use crate::vector::{self, plain};
-use crate::{Multiplier, Window, math, pack, port, store};
+use crate::{Multiplier, Window, layout, math, pack, port, store};
 
 /// xorshift64*, so that the shapes are the same everywhere.
 struct Random(u64);
@@ -110,7 +113,7 @@ fn int8_case<const G: usize, const P: usize>(r: &mut Random, shape: Shape, full_
         full_range,
     };
     let mut output = vec![0; expected.len()];
-    conv2d::<G, P, _>(shape, linear, &input, &mut output);
+    conv2d::<G, P, _>(shape, &linear, &input, &mut output);
     assert_eq!(output, expected, "{shape:?}, G {G}, P {P}");
 }
 
@@ -126,10 +129,14 @@ fn float_case<const G: usize, const P: usize>(r: &mut Random, shape: Shape) {
     });
     let packed = pack::float_weights(&weights, groups, out_channels, 4 * G);
     let bias = pack::channels(&bias, groups, 4 * G, 0.0);
-    let linear =
-        Float::<G> { weights: packed.as_chunks().0.as_chunks().0, bias: bias.as_chunks().0.as_chunks().0, min: -2.0, max: f32::INFINITY };
+    let linear = Float::<G> {
+        weights: packed.as_chunks().0.as_chunks().0,
+        bias: bias.as_chunks().0.as_chunks().0,
+        min: -2.0,
+        max: f32::INFINITY,
+    };
     let mut output = vec![0.0; expected.len()];
-    conv2d::<G, P, _>(shape, linear, &input, &mut output);
+    conv2d::<G, P, _>(shape, &linear, &input, &mut output);
     assert_eq!(bits(&output), bits(&expected), "{shape:?}, G {G}, P {P}");
 }
 
@@ -143,12 +150,8 @@ fn convolutions_equal_plain_loops() {
     for case in 0..200 {
         let window = r.window();
         let groups = [1, 1, 2, 3][r.within(0, 3)];
-        let shape = Shape {
-            window,
-            in_channels: groups * r.within(1, 9),
-            out_channels: groups * r.within(1, 20),
-            groups,
-        };
+        let shape =
+            Shape { window, in_channels: groups * r.within(1, 9), out_channels: groups * r.within(1, 20), groups };
         if window.output[1] >= 4 {
             int8_case::<2, 4>(&mut r, shape, case % 5 == 0);
             float_case::<2, 4>(&mut r, shape);
@@ -189,7 +192,7 @@ fn depthwise_convolutions_equal_plain_loops() {
             max: 127,
         };
         let mut output = vec![0; expected.len()];
-        depthwise(window, channels, filter, &input, &mut output);
+        depthwise(window, channels, &filter, &input, &mut output);
         assert_eq!(output, expected, "{shape:?}");
     }
 }
@@ -230,7 +233,7 @@ fn vector_instructions_equal_the_plain_loop() {
     let mut r = Random(13);
     for case in 0..1000 {
         let full_range = case % 2 == 0;
-        let mut extreme = || if r.next() % 3 == 0 { -128 } else { r.next() as i8 };
+        let mut extreme = || if r.next().is_multiple_of(3) { -128 } else { r.next() as i8 };
         let x: [i8; 4] = core::array::from_fn(|_| extreme());
         let w: [i8; 16] = core::array::from_fn(|_| extreme().max(if full_range { -128 } else { -127 }));
         let start = [1, -2, i32::MAX - 9, 4];
@@ -238,4 +241,96 @@ fn vector_instructions_equal_the_plain_loop() {
         let vector = vector::Sums::new(start).add(vector::Operand::new(x), vector::Weights::new(&w), full_range);
         assert_eq!(vector.to_array(), plain.to_array());
     }
+}
+
+#[test]
+fn pooling_equals_plain_loops() {
+    let mut r = Random(17);
+    for _ in 0..100 {
+        let (w, channels, zero) = (r.window(), r.within(1, 20), r.next() as i8);
+        let shape = Shape { window: w, in_channels: channels, out_channels: channels, groups: channels };
+        let input = r.bytes(w.input[0] * w.input[1] * channels);
+        let real: Vec<f32> = input.iter().map(|&x| f32::from(x)).collect();
+        let outputs = w.output[0] * w.output[1] * channels;
+        let all = w.kernel[0] * w.kernel[1];
+        // 1/n, rounded as it comes.
+        let requant: Vec<_> =
+            (1..=all as u64).map(|n| Multiplier { mantissa: ((1 << 30) / n) as i32, shift: 30 }).collect();
+        let mut expected = [vec![0; outputs], vec![0; outputs], vec![0; outputs]];
+        let mut means = vec![0.0; outputs];
+        taps(shape, |position, _, taps| {
+            let under = || taps.iter().map(|&(i, _)| input[i]);
+            let sum: i32 = under().map(|x| x as i32 - zero as i32).sum();
+            expected[0][position] = under().max().unwrap_or(i8::MIN);
+            let average = |n: usize| if n == 0 { 4 } else { store(requant[n - 1].apply(sum), 4, -128, 127) };
+            expected[1][position] = average(taps.len());
+            expected[2][position] = average(all);
+            let real = under().fold(0.0, |sum, x| sum + f32::from(x));
+            means[position] = if taps.is_empty() { 0.0 } else { real / taps.len() as f32 };
+        });
+        let mut output = vec![0; outputs];
+        pool(w, channels, MaxInt8, &input, &mut output);
+        assert_eq!(output, expected[0], "largest, {w:?}");
+        for (count, expected) in [(None, &expected[1]), (Some(all), &expected[2])] {
+            let kind = AverageInt8 { input_zero: zero, output_zero: 4, requant: &requant, count };
+            pool(w, channels, kind, &input, &mut output);
+            assert_eq!(output, *expected, "average, {w:?}, {count:?}");
+        }
+        let mut output = vec![0.0; outputs];
+        pool(w, channels, AverageFloat { count: None }, &real, &mut output);
+        assert_eq!(bits(&output), bits(&means), "{w:?}");
+    }
+}
+
+#[test]
+fn layouts_move_every_element_to_its_place() {
+    let numbers: Vec<i8> = (0..24).collect();
+    let mut output = [0; 24];
+    layout::transpose([2, 3, 4], [2, 0, 1], &numbers, &mut output);
+    for (to, &element) in output.iter().enumerate() {
+        let (k, i, j) = (to / 6, to / 3 % 2, to % 3);
+        assert_eq!(element as usize, (i * 3 + j) * 4 + k);
+    }
+    let mut output = [9; 40];
+    layout::pad([2, 2, 2], [1, 0, 1, 3], 7, &numbers[1..9], &mut output);
+    assert_eq!(output[..10], [7; 10]);
+    assert_eq!(output[10..20], [1, 2, 3, 4, 7, 7, 7, 7, 7, 7]);
+    assert_eq!(output[20..30], [5, 6, 7, 8, 7, 7, 7, 7, 7, 7]);
+    assert_eq!(output[30..], [7; 10]);
+    let mut output = [0; 10];
+    layout::concat([2, 1, 2], [&numbers[..4], &numbers[4..6], &numbers[6..10]], &mut output);
+    assert_eq!(output, [0, 1, 4, 6, 7, 2, 3, 5, 8, 9]);
+}
+
+#[test]
+fn sums_and_products_round_half_up_and_saturate() {
+    let add = AddInt8 { a_zero: 1, b_zero: -2, a_gain: 3, b_gain: 1, shift: 1, output_zero: 5, min: -50, max: 100 };
+    // (2·3 + 3 + 1) >> 1 = 5; (−1·3 + 0 + 1) >> 1 = −1
+    assert_eq!([add.apply(3, 1), add.apply(0, -2), add.apply(127, 0), add.apply(-128, 0)], [10, 4, 100, -50]);
+    let requant = Multiplier { mantissa: 1 << 30, shift: 32 };
+    let mul = MulInt8 { a_zero: 1, b_zero: -2, output_zero: -3, requant, min: -10, max: 9 };
+    // 6/4 = 1.5 → 2; −2/4 = −0.5 → 0
+    assert_eq!([mul.apply(3, 1), mul.apply(0, 0), mul.apply(127, 127), mul.apply(-128, 127)], [-1, -3, 9, -10]);
+    let table = core::array::from_fn(|i| 127 - i as u8 as i8);
+    assert_eq!([lookup(&table, -128), lookup(&table, 127)], [127, -128]);
+}
+
+#[test]
+fn softmax_shares_out_one() {
+    let x = [1.0, 2.0, -3.0, 0.5, 0.5, 0.5];
+    let mut output = [0.0; 6];
+    softmax_f32(3, &x, &mut output);
+    let sum: f64 = x[..3].iter().map(|&x| f64::from(x).exp()).sum();
+    for (&x, &y) in x[..3].iter().zip(&output) {
+        assert!((f64::from(y) - f64::from(x).exp() / sum).abs() < 1e-6);
+    }
+    assert_eq!(output[3..], [1.0 / 3.0; 3]);
+    let table = core::array::from_fn(|d| ((-(d as f64) * 0.05).exp() * f64::from(1 << 23)).round() as u32);
+    let mut output = [0; 5];
+    softmax_i8(5, &table, &[10, -5, 10, 0, -128], &mut output);
+    let sum: f64 = [0.0, -0.75, 0.0, -0.5, -6.9f64].iter().map(|x| x.exp()).sum();
+    let exact = [0.0, -0.75, 0.0, -0.5, -6.9f64].map(|x| (256.0 * x.exp() / sum).round() as i32 - 128);
+    assert_eq!(output.map(i32::from), exact);
+    softmax_i8(1, &table, &[3], &mut output[..1]);
+    assert_eq!(output[0], 127, "one saturates");
 }

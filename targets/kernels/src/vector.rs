@@ -175,9 +175,7 @@ pub mod plain {
         #[inline(always)]
         pub fn add(self, x: Operand, w: Weights, _full_range: bool) -> Sums {
             let product = |channel: usize, k: usize| w.0[k / 2 * 8 + channel * 2 + k % 2] as i32 * x.0[k];
-            Sums(core::array::from_fn(|c| {
-                (0..4).fold(self.0[c], |sum: i32, k| sum.wrapping_add(product(c, k)))
-            }))
+            Sums(core::array::from_fn(|c| (0..4).fold(self.0[c], |sum: i32, k| sum.wrapping_add(product(c, k)))))
         }
     }
 
