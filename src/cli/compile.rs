@@ -84,7 +84,7 @@ pub struct Arguments {
     quantization: Quantization,
 }
 
-/// Without any of --max-macs and --max-params, a student has at most 1/8 of its teacher's.
+/// What the student may cost, and what accuracy it may lose.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Budgets and tolerances (a breach exits 1)")]
 struct Limits {

@@ -1,6 +1,6 @@
 //! Shows how a compilation goes, on standard error: bars on a terminal, one line per stage and note elsewhere.
 
-use crate::pipeline::progress::{Outcome, Progress};
+use crate::pipeline::{Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};

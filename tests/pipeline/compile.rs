@@ -1,0 +1,125 @@
+//! What a compilation makes.
+
+use crate::workshop::{SIDE, Workshop, report, said, succeed};
+use kdc::report::{Network, SCHEMA};
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_teacher_becomes_a_program_that_runs_here() {
+    let workshop = Workshop::new();
+    let first = succeed(workshop.compile("host", &["--json"]));
+    let made = report(&first);
+    let out = workshop.path("teacher-host");
+    for file in ["student.onnx", "student.nnef.tgz", "report.txt", "report.json", "plan.toml", "manifest.json", "bin/student"] {
+        assert!(fs::metadata(out.join(file)).is_ok_and(|m| m.len() > 0), "{file} is missing\n{}", said(&first));
+    }
+    for folder in ["crate", "train"] {
+        assert!(out.join(folder).is_dir(), "{folder}/ is missing");
+    }
+    assert_eq!(made.schema, SCHEMA);
+    let saved = fs::read_to_string(out.join("report.json")).unwrap();
+    assert_eq!(saved, String::from_utf8(first.stdout).unwrap(), "printed and saved reports differ");
+
+    // The defaults of the contract: at most 1/8 of the teacher's size, and every limit met.
+    assert!(made.size.student.macs * 8 <= made.size.teacher.macs, "{:?}", made.size);
+    assert!(made.size.student.params * 8 <= made.size.teacher.params, "{:?}", made.size);
+    assert!(made.is_met() && !made.verdicts.is_empty());
+
+    // It has learned: chance is 0.25.
+    let accuracy = made.accuracy.unwrap();
+    assert!(accuracy.row(Network::Teacher).unwrap().accuracy > 0.95, "{accuracy:?}");
+    assert!(accuracy.row(Network::StudentF32).unwrap().accuracy > 0.6, "{accuracy:?}");
+    assert!(accuracy.row(Network::Program).unwrap().accuracy > 0.6, "{accuracy:?}");
+    let equality = accuracy.equality.unwrap();
+    assert!(equality.values > 0 && equality.differing == 0, "{equality:?}");
+    let arena = made.arena.unwrap();
+    assert_eq!(arena.used, Some(arena.planned), "the planner's arena is what the program uses");
+
+    // Names and types are the teacher's.
+    assert_eq!((made.inputs[0].name.as_str(), made.outputs[0].name.as_str()), ("image", "logits"));
+
+    // The program answers about a raw image.
+    let sample = workshop.path("sample");
+    let rows: Vec<u8> = (0..SIDE * SIDE).map(|i| if (i / SIDE) % 2 == 0 { 215 } else { 40 }).collect();
+    fs::write(&sample, rows).unwrap();
+    let mut program = Command::new(out.join("bin/student"));
+    program.arg("classify").arg(&sample);
+    let answer = said(&succeed(program));
+    assert!(answer.contains("class"), "{answer}");
+}
+
+#[test]
+fn a_second_run_does_nothing_and_force_does_it_all() {
+    let workshop = Workshop::new();
+    let arguments = ["--no-build", "--json"];
+    succeed(workshop.compile("raspberry-pi", &arguments));
+    let out = workshop.path("teacher-raspberry-pi-4");
+    let modified = |name: &str| fs::metadata(out.join(name)).unwrap().modified().unwrap();
+    let (onnx, manifest) = (modified("student.onnx"), modified("manifest.json"));
+
+    let start = Instant::now();
+    let again = succeed(workshop.compile("raspberry-pi", &arguments));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(report(&again).stages.iter().all(|s| s.cached), "{}", said(&again));
+    assert_eq!((modified("student.onnx"), modified("manifest.json")), (onnx, manifest), "files were touched");
+
+    // A damaged file is noticed and made again, without training.
+    let whole = fs::read(out.join("student.onnx")).unwrap();
+    fs::write(out.join("student.onnx"), "damaged").unwrap();
+    let repaired = report(&succeed(workshop.compile("raspberry-pi", &arguments)));
+    assert_eq!(fs::read(out.join("student.onnx")).unwrap(), whole);
+    assert!(repaired.stages.iter().any(|s| s.name == "distill" && s.cached), "{:?}", repaired.stages);
+
+    let forced = report(&succeed(workshop.compile("raspberry-pi", &["--no-build", "--json", "--force"])));
+    assert!(forced.stages.iter().all(|s| !s.cached), "{:?}", forced.stages);
+    assert_eq!(fs::read(out.join("student.onnx")).unwrap(), whole, "the same inputs give the same bytes");
+}
+
+#[test]
+fn without_a_build_there_is_a_crate_and_no_program() {
+    let workshop = Workshop::new();
+    let made = report(&succeed(workshop.compile("raspberry-pi", &["--no-build", "--json", "--out", "here"])));
+    assert!(workshop.path("here/crate/Cargo.toml").is_file());
+    assert!(!workshop.path("here/bin").exists());
+    assert!(made.program.is_none());
+    assert!(made.layers.len() >= 4, "{:?}", made.layers);
+    assert!(made.skipped.iter().any(|s| s.why.contains("--no-build")), "{:?}", made.skipped);
+}
+
+#[test]
+fn only_what_is_asked_for_is_written() {
+    let workshop = Workshop::new();
+    succeed(workshop.compile("host", &["--emit", "onnx", "--out", "here"]));
+    assert!(workshop.path("here/student.onnx").is_file());
+    for name in ["student.int8.onnx", "student.nnef.tgz", "crate", "bin"] {
+        assert!(!workshop.path("here").join(name).exists(), "{name} was written");
+    }
+}
+
+#[test]
+fn a_dry_run_plans_and_trains_nothing() {
+    let workshop = Workshop::new();
+    let planned = succeed(workshop.compile("raspberry-pi", &["--dry-run", "--json", "--out", "here"]));
+    let plan = report(&planned);
+    assert!(plan.header.dry_run && plan.accuracy.is_none());
+    assert!(plan.size.student.macs * 8 <= plan.size.teacher.macs, "{:?}", plan.size);
+    assert!(workshop.path("here/plan.toml").is_file());
+    for name in ["student.onnx", "crate", "manifest.json", "report.json"] {
+        assert!(!workshop.path("here").join(name).exists(), "{name} was written");
+    }
+}
+
+#[test]
+fn a_breached_tolerance_exits_1_and_says_by_how_much() {
+    let workshop = Workshop::new();
+    // One step on labels leaves the student far behind its teacher.
+    let more = ["--epochs", "1", "--batch-size", "400", "--lr", "0.000001", "--labels-only", "--max-accuracy-drop", "0.1", "--no-build"];
+    let mut command = workshop.kdc(&["compile", "teacher.onnx", "--target", "host", "--engine", "tract"]);
+    let output = command.args(more).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("--max-accuracy-drop") && error.contains("over by"), "{error}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("NOT MET"), "{}", said(&output));
+}
