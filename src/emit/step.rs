@@ -208,7 +208,7 @@ impl Writer<'_> {
         lanes: usize,
     ) -> Result<String, Error> {
         let run = taps * inputs;
-        if groups == 0 || out == 0 || out % groups != 0 {
+        if groups == 0 || out == 0 || !out.is_multiple_of(groups) {
             return Err(self.malformed("its output channels are no multiple of its groups"));
         }
         match linear {

@@ -148,8 +148,8 @@ fn samples(program: &Program, count: usize, root: &Path) -> [PathBuf; 2] {
     let tables = corpus::preprocessing(c);
     let mut own = Vec::new();
     for sample in raw.chunks(h * w * c) {
-        for channel in 0..c {
-            own.extend(sample.iter().skip(channel).step_by(c).flat_map(|&b| tables[channel][b as usize].to_le_bytes()));
+        for (channel, table) in tables.iter().enumerate() {
+            own.extend(sample.iter().skip(channel).step_by(c).flat_map(|&b| table[b as usize].to_le_bytes()));
         }
     }
     let paths = [root.join(format!("{}.u8", program.name)), root.join(format!("{}.f32", program.name))];

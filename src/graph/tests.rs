@@ -45,8 +45,8 @@ fn windows_follow_the_onnx_formulas() {
     assert_eq!(conv(2, [0, 0, 1, 1], 1, 4), Ok(batched(&[8, 3, 3])));
     assert_eq!(conv(1, [0; 4], 3, 1), Ok(batched(&[8, 1, 1])));
     assert!(conv(1, [0; 4], 4, 1).unwrap_err().contains("'n'"), "a kernel larger than the image is an error");
-    assert_eq!(shape_of(Op::MaxPool(pool(2, 2, [0; 4], false)), &[x.clone()]), Ok(batched(&[4, 3, 3])));
-    assert_eq!(shape_of(Op::MaxPool(pool(2, 2, [0; 4], true)), &[x.clone()]), Ok(batched(&[4, 4, 4])));
+    assert_eq!(shape_of(Op::MaxPool(pool(2, 2, [0; 4], false)), std::slice::from_ref(&x)), Ok(batched(&[4, 3, 3])));
+    assert_eq!(shape_of(Op::MaxPool(pool(2, 2, [0; 4], true)), std::slice::from_ref(&x)), Ok(batched(&[4, 4, 4])));
     // The last window would start in the padding: dropped.
     assert_eq!(shape_of(Op::MaxPool(pool(1, 2, [0, 0, 1, 1], true)), &[x]), Ok(batched(&[4, 4, 4])));
 }

@@ -104,8 +104,6 @@ fn quant_fault(q: &super::QuantParams, shape: &[super::Dim]) -> Option<String> {
     if q.scale.len() != expected || q.zero_point.len() != expected {
         return Some(format!("{} scales and {} zero points, expected {expected}", q.scale.len(), q.zero_point.len()));
     }
-    match q.scale.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
-        Some(s) => Some(format!("scale {s} is not positive and finite")),
-        None => None,
-    }
+    let wrong = q.scale.iter().find(|s| !(s.is_finite() && **s > 0.0));
+    wrong.map(|s| format!("scale {s} is not positive and finite"))
 }

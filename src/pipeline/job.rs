@@ -75,12 +75,28 @@ impl Job {
         let teacher_hash = teacher::content_hash(&options.model)?;
         let (sidecar, data_dir) = locate(&options)?;
         let data = data::load(&data_dir, sidecar.classes.as_deref())?;
-        data::fits(&sidecar.preprocess, &teacher, &data)
-            .map_err(|source| Error::Fit { model: options.model.clone(), data: data_dir.clone(), source })?;
+        data::fits(&sidecar.preprocess, &teacher, &data).map_err(|source| Error::Fit {
+            model: options.model.clone(),
+            data: data_dir.clone(),
+            source,
+        })?;
         let data_hash = files::hash(format!("{}{}", data.train.hash(), data.test.hash()).as_bytes());
         let cache = Cache::open(options.force)?;
         let (preprocess, augment) = (sidecar.preprocess, sidecar.augment);
-        Ok(Job { options, profile, cache, out, teacher, teacher_hash, data, data_dir, data_hash, preprocess, augment, training })
+        Ok(Job {
+            options,
+            profile,
+            cache,
+            out,
+            teacher,
+            teacher_hash,
+            data,
+            data_dir,
+            data_hash,
+            preprocess,
+            augment,
+            training,
+        })
     }
 
     /// The budgets that were asked for; where none was, the default share of the teacher. The profile's limits always hold.

@@ -20,7 +20,7 @@ use std::path::Path;
 /// Samples on which the built program and the reference interpreter are compared bit for bit.
 const COMPARED: usize = 256;
 /// Samples on which the NNEF file is compared.
-const NNEF_SAMPLES: usize = 64;
+const NNEF_SAMPLES: usize = 256;
 /// Inferences counted under the emulator.
 const COUNTED: usize = 3;
 
@@ -30,14 +30,22 @@ pub struct Measured {
     pub rows: Vec<AccuracyRow>,
     /// The target's program against the reference interpreter; this machine's, where the target's cannot run here.
     pub equality: Option<Equality>,
-    /// The largest difference of the NNEF file's outputs, relative to their own scale.
-    pub nnef_difference: Option<f64>,
+    pub nnef: Option<NnefCheck>,
     /// Bytes of the arena that the program was seen to use.
     pub arena_used: Option<u64>,
     pub measurements: Vec<Measurement>,
     pub elf: Option<elf::ElfInfo>,
     pub findings: Vec<String>,
     pub skipped: Vec<Skipped>,
+}
+
+/// The student's outputs by burn and by tract from the NNEF file.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct NnefCheck {
+    /// The largest difference, relative to the outputs' own scale.
+    pub difference: f64,
+    /// Samples that tract puts into another class.
+    pub other_class: usize,
 }
 
 /// Measures, or finds what was measured of the same things before.
@@ -231,11 +239,22 @@ fn compare_nnef(job: &Job, compiled: &Compiled, exports: &Exports, measured: &mu
     let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     let largest = ours.iter().zip(theirs.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     let complete = ours.len() == theirs.len();
-    measured.nnef_difference = Some(if complete { f64::from(largest / scale) } else { f64::INFINITY });
+    let count = job.data.class_names.len();
+    let same = share(&classes(&ours, count), &classes(&theirs, count));
+    measured.nnef = Some(NnefCheck {
+        difference: if complete { f64::from(largest / scale) } else { f64::INFINITY },
+        other_class: ((1.0 - same) * few.len() as f64).round() as usize,
+    });
     Ok(())
 }
 
-fn times(job: &Job, compiled: &Compiled, exports: &Exports, built: &Built, measured: &mut Measured) -> Result<(), Error> {
+fn times(
+    job: &Job,
+    compiled: &Compiled,
+    exports: &Exports,
+    built: &Built,
+    measured: &mut Measured,
+) -> Result<(), Error> {
     let mut add = |key: &str, on: &str, figure| measured.measurements.push(Measurement::new(key, on, figure));
     if let Some(host) = &built.host {
         let tract = tract::Tract::open(&exports.onnx)?;

@@ -119,7 +119,10 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained)?, false)))?;
     let exports = clock.stage("export", || Ok((stages::export(&job, &compiled)?, false)))?;
     let generated = clock.stage("emit", || stages::emit(&job, &compiled))?;
-    let built = clock.stage("build", || stages::build(&job, &generated))?;
+    let built = match job.options.build {
+        true => clock.stage("build", || stages::build(&job, &generated))?,
+        false => stages::Built::default(),
+    };
     let measured = clock.stage("measure", || measure::measure(&job, &asked, &compiled, &exports, &built, progress))?;
     let made = report::Made { teacher, student, asked, trained, compiled, exports, generated, built, measured };
     report::finish(&job, made, output, fingerprint, clock.stages)

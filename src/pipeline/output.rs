@@ -58,11 +58,6 @@ impl Output {
         Ok(output)
     }
 
-    /// The folder's path.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Puts a file there that is part of the manifest.
     ///
     /// # Errors
@@ -198,6 +193,6 @@ mod tests {
         output.put_folder("crate", &a).unwrap();
         assert_eq!(output.files.keys().collect::<Vec<_>>(), ["crate/src/lib.rs"]);
         output.put_folder("crate", &b).unwrap();
-        assert!(output.folder().join("crate/new").is_file() && !output.folder().join("crate/src").exists());
+        assert!(output.folder.join("crate/new").is_file() && !output.folder.join("crate/src").exists());
     }
 }

@@ -178,6 +178,10 @@ pub fn finish(
     report.measurements.clone_from(&measured.measurements);
     report.skipped.clone_from(&measured.skipped);
     report.verdicts = verdicts(job, &teacher, &compiled, &memory, &measured);
+    if !job.options.build {
+        let (what, enable) = ("building, and all that is measured with the program".into(), "run without --no-build");
+        report.skipped.push(Skipped { what, why: "--no-build".into(), enable: Some(enable.into()) });
+    }
     let rustc = linked.map(|(_, toolchain)| toolchain.version.clone());
     if let Some(Err(missing)) = &built.target {
         let (why, enable) = (format!("no {}", missing.what.join(", no ")), Some(missing.command.clone()));
@@ -236,8 +240,8 @@ fn write(
         output.put_program("bin/student", &bytes)?;
         entry("bin/student", bytes.len(), "the program for the board");
     }
-    output.put("train/log.json", &trained.log_json)?;
-    entry("train/log.json", trained.log_json.len(), "loss and validation accuracy by epoch");
+    output.put("train/log.json", &trained.log)?;
+    entry("train/log.json", trained.log.len(), "loss and validation accuracy by epoch");
     Ok(files)
 }
 
@@ -274,7 +278,8 @@ fn verdicts(job: &Job, teacher: &Prepared, compiled: &Compiled, memory: &Memory,
     let mut verdicts = budget_verdicts(job, teacher, (total.macs, total.params), bytes);
     let accuracy = |name| measured.rows.iter().find(|r| r.network == name).map(|r| r.accuracy);
     use crate::report::Network::{StudentF32, StudentInt8, Teacher};
-    let points = |from: Option<f64>, to: Option<f64>| Some(100.0 * (from? - to?));
+    // Rounded, so that a drop of exactly the limit is not a breach by what binary fractions cannot say.
+    let points = |from: Option<f64>, to: Option<f64>| Some((1e11 * (from? - to?)).round() / 1e9);
     let mut judge = |name: &str, source, quantity, value: Option<f64>, limit, origin| {
         verdicts.extend(value.map(|v| Verdict::new(name, source, quantity, (v, limit), origin)));
     };
@@ -294,8 +299,17 @@ fn verdicts(job: &Job, teacher: &Prepared, compiled: &Compiled, memory: &Memory,
     let planned = compiled.plan.arena_bytes as f64;
     let off = measured.arena_used.map(|used| (used as f64 - planned).abs());
     judge("arena used against planned", Source::Default, Quantity::Bytes, off, 0.0, exact);
-    let parts = measured.nnef_difference.map(|d| (d / NNEF_TOLERANCE).ceil());
+    let parts = measured.nnef.map(|n| (n.difference / NNEF_TOLERANCE).ceil());
     judge("NNEF outputs, in ten-thousandths of their scale", Source::Default, Quantity::Count, parts, 1.0, exact);
+    let other_class = measured.nnef.map(|n| n.other_class as f64);
+    judge(
+        "samples that tract classifies otherwise from NNEF",
+        Source::Default,
+        Quantity::Count,
+        other_class,
+        0.0,
+        exact,
+    );
     let findings = measured.elf.as_ref().map(|_| measured.findings.len() as f64);
     judge("what does not suit the target", Source::Target, Quantity::Count, findings, 0.0, None);
     verdicts
@@ -315,10 +329,38 @@ fn budget_verdicts(
     let (default, target) = (Source::Default, Source::Target);
     let all = [
         ("--max-macs", source(asked.macs.is_some(), default), Quantity::Macs, macs as f64, count(budgets.macs), None),
-        ("--max-params", source(asked.params.is_some(), default), Quantity::Parameters, params as f64, count(budgets.params), None),
-        ("--max-ram", source(asked.ram_bytes.is_some(), target), Quantity::Bytes, ram as f64, count(budgets.ram_bytes), None),
-        ("--max-flash", source(asked.flash_bytes.is_some(), target), Quantity::Bytes, flash as f64, count(budgets.flash_bytes), None),
-        ("--max-latency", source(asked.latency_s.is_some(), target), Quantity::Seconds, latency, budgets.latency_s, estimated),
+        (
+            "--max-params",
+            source(asked.params.is_some(), default),
+            Quantity::Parameters,
+            params as f64,
+            count(budgets.params),
+            None,
+        ),
+        (
+            "--max-ram",
+            source(asked.ram_bytes.is_some(), target),
+            Quantity::Bytes,
+            ram as f64,
+            count(budgets.ram_bytes),
+            None,
+        ),
+        (
+            "--max-flash",
+            source(asked.flash_bytes.is_some(), target),
+            Quantity::Bytes,
+            flash as f64,
+            count(budgets.flash_bytes),
+            None,
+        ),
+        (
+            "--max-latency",
+            source(asked.latency_s.is_some(), target),
+            Quantity::Seconds,
+            latency,
+            budgets.latency_s,
+            estimated,
+        ),
     ];
     let verdict = |(name, source, quantity, value, limit, origin): (&str, _, _, _, Option<f64>, _)| {
         Some(Verdict::new(name, source, quantity, (value, limit?), origin))

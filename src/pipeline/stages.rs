@@ -131,9 +131,8 @@ fn logits_name(job: &Job) -> Option<String> {
 pub struct Trained {
     /// With batch norm, logits out.
     pub graph: Graph,
-    pub log: TrainingLog,
-    /// The log as it lies in the output folder.
-    pub log_json: Vec<u8>,
+    /// The [`TrainingLog`] as it lies in the output folder.
+    pub log: Vec<u8>,
 }
 
 /// What training came to, epoch by epoch.
@@ -162,9 +161,8 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
         train(job, student, asked.logits.as_ref(), folder, progress)
     })?;
     let (model, log) = (stage.folder.join("student.onnx"), stage.folder.join("log.json"));
-    let log_json = std::fs::read(&log).map_err(|e| Error::read(&log, e))?;
-    let parsed = serde_json::from_slice(&log_json).map_err(|e| Error::read(&log, e.into()))?;
-    Ok((Trained { graph: onnx::load(&model)?, log: parsed, log_json }, stage.cached))
+    let log = std::fs::read(&log).map_err(|e| Error::read(&log, e))?;
+    Ok((Trained { graph: onnx::load(&model)?, log }, stage.cached))
 }
 
 fn train(
@@ -307,14 +305,16 @@ pub fn emit(job: &Job, compiled: &Compiled) -> Result<(Generated, bool), Error> 
     let source = job.options.model.file_name().map(|n| n.to_string_lossy().into_owned());
     let program = compiled.program();
     let hash = files::hash(format!("{program:?} {:?} {source:?}", compiled.plan).as_bytes());
-    let stage = job.cache.stage::<Error>("emit", super::CODE_VERSION, &[&hash, env!("CARGO_PKG_VERSION")], |folder| {
-        let options = CrateOptions { source: source.clone() };
-        Ok(emit::write_crate(program, &compiled.plan, &folder.join("crate"), &options)?)
-    })?;
+    let stage =
+        job.cache.stage::<Error>("emit", super::CODE_VERSION, &[&hash, env!("CARGO_PKG_VERSION")], |folder| {
+            let options = CrateOptions { source: source.clone() };
+            Ok(emit::write_crate(program, &compiled.plan, &folder.join("crate"), &options)?)
+        })?;
     Ok((Generated { folder: stage.folder.join("crate"), key: stage.key }, stage.cached))
 }
 
 /// The linked programs.
+#[derive(Default)]
 pub struct Built {
     /// For the target, with the compiler's version; or what is missing; `None` when none was asked for.
     pub target: Option<Result<(PathBuf, Toolchain), Missing>>,
@@ -344,9 +344,6 @@ pub fn build(job: &Job, generated: &Generated) -> Result<(Built, bool), Error> {
     };
     let target = if job.options.emits(Artefact::Elf) { Some(one(&job.profile)?) } else { None };
     // The host's program is for measuring; where it cannot be built, the report says what is missing.
-    let host = match job.options.build {
-        true => one(&target::find("host", &[])?)?.ok().map(|(path, _)| path),
-        false => None,
-    };
+    let host = one(&target::find("host", &[])?)?.ok().map(|(path, _)| path);
     Ok((Built { target, host }, cached))
 }

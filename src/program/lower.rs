@@ -165,7 +165,13 @@ impl<'a> Lowering<'a> {
                 }
                 self.global(node, x, out)?
             }
-            Op::Relu | Op::Clip { .. } | Op::LeakyRelu { .. } | Op::Sigmoid | Op::Tanh | Op::HardSwish | Op::HardSigmoid { .. } => {
+            Op::Relu
+            | Op::Clip { .. }
+            | Op::LeakyRelu { .. }
+            | Op::Sigmoid
+            | Op::Tanh
+            | Op::HardSwish
+            | Op::HardSigmoid { .. } => {
                 let function = function(&node.op).ok_or_else(|| fail("it is no function of one variable".into()))?;
                 self.numbers.map(x, out, function)
             }
@@ -225,7 +231,8 @@ impl<'a> Lowering<'a> {
             // [out][in / groups][taps] to [out][taps][in / groups]
             false => (vec![out_channels, in_channels / conv.group, taps], vec![0, 2, 1]),
         };
-        let linear = self.numbers.linear(node, x, out, 0, 1.0, 1.0, bounds, &|w| transpose(&shape, &perm, w)).map_err(fail)?;
+        let linear =
+            self.numbers.linear(node, x, out, 0, 1.0, 1.0, bounds, &|w| transpose(&shape, &perm, w)).map_err(fail)?;
         Ok(match depthwise {
             true => Kernel::DepthwiseConv2d { window, channels: in_channels, linear },
             false => Kernel::Conv2d { window, in_channels, out_channels, groups: conv.group, linear },
@@ -253,7 +260,8 @@ impl<'a> Lowering<'a> {
             }
         };
         let axis = usize::from(!trans_b);
-        let linear = self.numbers.linear(node, x, out, axis, alpha, beta, bounds, &arrange).map_err(|why| fail(&why))?;
+        let linear =
+            self.numbers.linear(node, x, out, axis, alpha, beta, bounds, &arrange).map_err(|why| fail(&why))?;
         let rows = crate::graph::elements(&self.graph.value(x).shape) / in_features.max(1);
         Ok(Kernel::FullyConnected { rows, in_features, out_features, linear })
     }
@@ -293,7 +301,9 @@ impl<'a> Lowering<'a> {
 
     fn arithmetic(&mut self, node: &Node, out: ValueId, bounds: Bounds) -> Result1<()> {
         let fail = |why: String| LowerError { node: node.name.clone(), op: node.op.name().into(), why };
-        let (Some(a), Some(b)) = (node.input(0), node.input(1)) else { return Err(fail("an operand is missing".into())) };
+        let (Some(a), Some(b)) = (node.input(0), node.input(1)) else {
+            return Err(fail("an operand is missing".into()));
+        };
         let scalar = |id: ValueId| self.graph.constant(id).filter(|t| t.len() == 1).map(|t| t.to_f32()[0]);
         let affine = match (&node.op, scalar(a), scalar(b)) {
             (Op::Add, Some(c), None) => Some((b, 1.0, c)),
@@ -320,9 +330,13 @@ impl<'a> Lowering<'a> {
             return Err(fail("its operands lie in different orders".into()));
         }
         let channels = |s: &[usize]| s.last().copied().unwrap_or(1);
-        let gate = |gated: &[usize], gate: &[usize]| channels(gated) == channels(gate) && gate.iter().product::<usize>() == channels(gate);
+        let gate = |gated: &[usize], gate: &[usize]| {
+            channels(gated) == channels(gate) && gate.iter().product::<usize>() == channels(gate)
+        };
         let (kernel, inputs) = match &node.op {
-            Op::Add if sa == sb => (Kernel::Add(self.numbers.add(a, b, out, bounds).map_err(fail)?), vec![first, second]),
+            Op::Add if sa == sb => {
+                (Kernel::Add(self.numbers.add(a, b, out, bounds).map_err(fail)?), vec![first, second])
+            }
             Op::Mul if sa == sb => {
                 let params = self.numbers.mul(a, b, out, bounds).map_err(fail)?;
                 (Kernel::Mul { params, broadcast: false }, vec![first, second])
@@ -370,7 +384,8 @@ impl<'a> Lowering<'a> {
         if node.inputs.iter().flatten().any(|id| self.unordered.contains_key(id)) {
             return Err(fail("an operand is a flattened image"));
         }
-        let inner: Vec<usize> = inputs.iter().map(|&b| self.program.buffer(b).shape.last().copied().unwrap_or(1)).collect();
+        let inner: Vec<usize> =
+            inputs.iter().map(|&b| self.program.buffer(b).shape.last().copied().unwrap_or(1)).collect();
         let output = self.buffer(node.output());
         let outer = self.program.buffer(output).len() / inner.iter().sum::<usize>().max(1);
         self.step(node, Kernel::Concat { outer, inner }, inputs, output);
@@ -407,7 +422,14 @@ impl<'a> Lowering<'a> {
     }
 
     /// A transposition, and the result under its new extents.
-    fn moved(&mut self, node: &Node, input: BufferId, out: ValueId, shape: Vec<usize>, perm: Vec<usize>) -> Result1<()> {
+    fn moved(
+        &mut self,
+        node: &Node,
+        input: BufferId,
+        out: ValueId,
+        shape: Vec<usize>,
+        perm: Vec<usize>,
+    ) -> Result1<()> {
         let output = self.buffer(out);
         self.step(node, Kernel::Transpose { shape, perm }, vec![input], output);
         Ok(())

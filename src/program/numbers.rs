@@ -71,7 +71,8 @@ impl Numbers<'_> {
         let bias = match node.input(2) {
             None => vec![0.0; channels],
             Some(b) => {
-                let bias = self.graph.constant(b).ok_or("its bias is computed by the network itself")?.to_f32().into_owned();
+                let bias =
+                    self.graph.constant(b).ok_or("its bias is computed by the network itself")?.to_f32().into_owned();
                 match bias.len() {
                     n if n == channels => bias,
                     1 => vec![bias[0]; channels],
@@ -116,7 +117,8 @@ impl Numbers<'_> {
             return Ok(AverageParams::F32);
         }
         let ((input, input_zero), (output, output_zero)) = (self.scale(x), self.scale(out));
-        let multiplier = |n: usize| Multiplier::from_real(input / output / n as f64).ok_or("its scales are too far apart");
+        let multiplier =
+            |n: usize| Multiplier::from_real(input / output / n as f64).ok_or("its scales are too far apart");
         let requant = (1..=largest).map(multiplier).collect::<Result<_, _>>()?;
         Ok(AverageParams::Int8 { input_zero, output_zero, requant })
     }

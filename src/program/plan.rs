@@ -90,7 +90,7 @@ fn blocks(program: &Program) -> Vec<Block> {
         let dies = |b: usize| last[b] <= step + 1;
         let free = dies(operand.index()) && (0..count).filter(|&b| others(b)).all(dies);
         let twice = s.inputs.iter().filter(|&&i| home[i.index()] == root).count() > 1;
-        if free && !(twice && !alias) {
+        if free && (alias || !twice) {
             home[s.output.index()] = root;
         } else if alias {
             // Elements that are only read later may be read under both names.
@@ -182,7 +182,11 @@ pub fn check(program: &Program, plan: &Plan) -> Result<(), String> {
     for step in &program.steps {
         for &input in &step.inputs {
             if !intact(input, &owner, &renamed) {
-                return Err(format!("step '{}' reads '{}' after it was overwritten", step.name, program.buffer(input).name));
+                return Err(format!(
+                    "step '{}' reads '{}' after it was overwritten",
+                    step.name,
+                    program.buffer(input).name
+                ));
             }
         }
         let (output, overlaps) = (span(step.output), |b: BufferId| {
@@ -192,7 +196,11 @@ pub fn check(program: &Program, plan: &Plan) -> Result<(), String> {
         for &input in &step.inputs {
             let exact = span(input) == output && (step.kernel.in_place() || step.kernel == Kernel::Reshape);
             if overlaps(input) && !exact {
-                return Err(format!("step '{}' overwrites '{}' while reading it", step.name, program.buffer(input).name));
+                return Err(format!(
+                    "step '{}' overwrites '{}' while reading it",
+                    step.name,
+                    program.buffer(input).name
+                ));
             }
         }
         if step.kernel == Kernel::Reshape && span(step.inputs[0]) == output {

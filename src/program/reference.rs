@@ -6,7 +6,8 @@
 
 use super::multiplier::round_shift;
 use super::{
-    AddParams, AverageParams, Buffer, BufferId, Function, Kernel, Linear, MulParams, Port, Program, RawInput, Step, Window,
+    AddParams, AverageParams, Buffer, BufferId, Function, Kernel, Linear, MulParams, Port, Program, RawInput, Step,
+    Window,
 };
 use crate::quant::{dequantize, quantize};
 use kdc_kernels::math;
@@ -70,7 +71,9 @@ pub fn run(program: &Program, input: &Input) -> Result<Run, Error> {
     for step in &program.steps {
         let operands: Vec<&Activation> = step.inputs.iter().map(|id| &buffers[id.index()]).collect();
         let result = match &operands[..] {
-            [Activation::I8(_), ..] => Activation::I8(step_i8(program, step, &operands.iter().map(|a| a.i8()).collect::<Vec<_>>())),
+            [Activation::I8(_), ..] => {
+                Activation::I8(step_i8(program, step, &operands.iter().map(|a| a.i8()).collect::<Vec<_>>()))
+            }
             _ => Activation::F32(step_f32(program, step, &operands.iter().map(|a| a.f32()).collect::<Vec<_>>())),
         };
         buffers[step.output.index()] = result;
@@ -277,7 +280,9 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
                 let max = row.iter().copied().max().unwrap_or(i8::MIN);
                 let power = |v: i8| u64::from(exp[usize::from(max.abs_diff(v))]);
                 let sum: u64 = row.iter().map(|&v| power(v)).sum();
-                out.extend(row.iter().map(|&v| ((power(v) * 256 + sum / 2) / sum) as i64 - 128).map(|v| v.min(127) as i8));
+                out.extend(
+                    row.iter().map(|&v| ((power(v) * 256 + sum / 2) / sum) as i64 - 128).map(|v| v.min(127) as i8),
+                );
             }
         }
         Kernel::Pad { input, pads, stored, .. } => pad(*input, *pads, *stored, a, &mut out),
@@ -290,8 +295,11 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
     out
 }
 
+/// Shows every tap of a window to a function: the index of the weight, and the element it is multiplied by.
+type Taps<'a, T> = &'a dyn Fn(&mut dyn FnMut(usize, T));
+
 /// `bias + Σ (x − zero) · w`, requantized and clamped.
-fn linear_i8(linear: &Linear, channel: usize, taps: &dyn Fn(&mut dyn FnMut(usize, i32))) -> i8 {
+fn linear_i8(linear: &Linear, channel: usize, taps: Taps<i32>) -> i8 {
     let Linear::Int8 { weights, bias, requant, input_zero, output_zero, min, max } = linear else { return 0 };
     let mut sum = bias[channel];
     taps(&mut |weight, x| sum = sum.wrapping_add((x - i32::from(*input_zero)) * i32::from(weights[weight])));
@@ -381,7 +389,7 @@ fn step_f32(program: &Program, step: &Step, x: &[&[f32]]) -> Vec<f32> {
     out
 }
 
-fn linear_f32(linear: &Linear, channel: usize, taps: &dyn Fn(&mut dyn FnMut(usize, f32))) -> f32 {
+fn linear_f32(linear: &Linear, channel: usize, taps: Taps<f32>) -> f32 {
     let Linear::F32 { weights, bias, min, max } = linear else { return 0.0 };
     let mut sum = bias[channel];
     taps(&mut |weight, x| sum += x * weights[weight]);
@@ -392,7 +400,13 @@ fn linear_f32(linear: &Linear, channel: usize, taps: &dyn Fn(&mut dyn FnMut(usiz
 pub fn apply(function: Function, x: f32) -> f32 {
     match function {
         Function::Clip { min, max } => math::clamp(x, min, max),
-        Function::LeakyRelu { alpha } => if x < 0.0 { x * alpha } else { x },
+        Function::LeakyRelu { alpha } => {
+            if x < 0.0 {
+                x * alpha
+            } else {
+                x
+            }
+        }
         Function::Sigmoid => math::sigmoid(x),
         Function::Tanh => math::tanh(x),
         Function::HardSwish => x * math::clamp(x * (1.0 / 6.0) + 0.5, 0.0, 1.0),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::exec::{Mode, Network, Value};
 use crate::graph::{Builder, Dim, Graph, Op, PadMode, Pool, Tensor, ValueId};
-use crate::quant::{Calibration, CalibratedModel, Observer, QuantizedModel, watched};
+use crate::quant::{CalibratedModel, Calibration, Observer, QuantizedModel, watched};
 use burn::tensor::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -23,7 +23,13 @@ impl Net {
         (Net { b, rng: ChaCha8Rng::seed_from_u64(1) }, x)
     }
 
-    fn conv(&mut self, name: &str, x: ValueId, shape: [usize; 4], (stride, pad, group): (usize, usize, usize)) -> ValueId {
+    fn conv(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        shape: [usize; 4],
+        (stride, pad, group): (usize, usize, usize),
+    ) -> ValueId {
         let weights = Tensor::f32(shape, noise(&mut self.rng, shape.iter().product()));
         let bias = noise(&mut self.rng, shape[0]);
         self.b.conv2d(name, x, weights, bias, (stride, pad, group)).unwrap()

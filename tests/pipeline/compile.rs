@@ -12,7 +12,9 @@ fn a_teacher_becomes_a_program_that_runs_here() {
     let first = succeed(workshop.compile("host", &["--json"]));
     let made = report(&first);
     let out = workshop.path("teacher-host");
-    for file in ["student.onnx", "student.nnef.tgz", "report.txt", "report.json", "plan.toml", "manifest.json", "bin/student"] {
+    for file in
+        ["student.onnx", "student.nnef.tgz", "report.txt", "report.json", "plan.toml", "manifest.json", "bin/student"]
+    {
         assert!(fs::metadata(out.join(file)).is_ok_and(|m| m.len() > 0), "{file} is missing\n{}", said(&first));
     }
     for folder in ["crate", "train"] {
@@ -115,7 +117,18 @@ fn a_dry_run_plans_and_trains_nothing() {
 fn a_breached_tolerance_exits_1_and_says_by_how_much() {
     let workshop = Workshop::new();
     // One step on labels leaves the student far behind its teacher.
-    let more = ["--epochs", "1", "--batch-size", "400", "--lr", "0.000001", "--labels-only", "--max-accuracy-drop", "0.1", "--no-build"];
+    let more = [
+        "--epochs",
+        "1",
+        "--batch-size",
+        "400",
+        "--lr",
+        "0.000001",
+        "--labels-only",
+        "--max-accuracy-drop",
+        "0.1",
+        "--no-build",
+    ];
     let mut command = workshop.kdc(&["compile", "teacher.onnx", "--target", "host", "--engine", "tract"]);
     let output = command.args(more).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

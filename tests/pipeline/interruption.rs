@@ -35,6 +35,7 @@ fn a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
 
     let (whole, resumed) = (reproducible(&workshop.path("whole")), reproducible(&workshop.path("resumed")));
     assert_eq!(whole.keys().collect::<Vec<_>>(), resumed.keys().collect::<Vec<_>>());
-    let differing: Vec<_> = whole.iter().filter(|(path, bytes)| resumed.get(*path) != Some(bytes)).map(|(p, _)| p).collect();
+    let differing: Vec<_> =
+        whole.iter().filter(|(path, bytes)| resumed.get(*path) != Some(bytes)).map(|(p, _)| p).collect();
     assert!(differing.is_empty(), "{differing:?} differ from an uninterrupted run's");
 }

@@ -6,7 +6,8 @@ use crate::workshop::{Workshop, said};
 fn without_a_toolchain_everything_up_to_the_crate_is_made_and_one_command_is_named() {
     let workshop = Workshop::new();
     // Nothing at all is found: no cargo, no compiler, no linker.
-    let output = workshop.compile("raspberry-pi", &["--out", "here"]).env("PATH", workshop.path("empty")).output().unwrap();
+    let output =
+        workshop.compile("raspberry-pi", &["--out", "here"]).env("PATH", workshop.path("empty")).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("install it with"), "{error}");

@@ -40,7 +40,9 @@ impl Workshop {
     /// Says what the teacher's input means, and where the data is.
     pub fn write_sidecar(&self, data: Option<&str>) {
         let data = data.map_or(String::new(), |path| {
-            format!("[data]\npath = \"{path}\"\nformat = \"idx\"\nclasses = [\"rows\", \"columns\", \"checks\", \"grey\"]\n")
+            format!(
+                "[data]\npath = \"{path}\"\nformat = \"idx\"\nclasses = [\"rows\", \"columns\", \"checks\", \"grey\"]\n"
+            )
         });
         let input = "[input]\nlayout = \"nchw\"\nscale = \"1/255\"\nmean = [0.5]\nstd = [0.5]\n";
         fs::write(self.path("teacher.toml"), format!("{data}{input}[augment]\nshift = 1\nflip = true\n")).unwrap();
@@ -112,7 +114,9 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// What must be the same from run to run: everything but measured figures and the training's log.
 pub fn reproducible(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = contents(folder);
-    files.retain(|path, _| !path.starts_with("report.txt") && !path.starts_with("report.json") && !path.starts_with("train"));
+    files.retain(|path, _| {
+        !path.starts_with("report.txt") && !path.starts_with("report.json") && !path.starts_with("train")
+    });
     files
 }
 
