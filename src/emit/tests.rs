@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::*;
-use crate::program::Precision;
+use crate::program::{self, Precision};
 
 /// Runs a command that must succeed; what it prints.
 fn output(command: &mut Command) -> String {
@@ -165,8 +165,17 @@ fn answers(mut student: Command, arguments: &[&str], input: &Path) -> Vec<u8> {
     std::fs::read(&out).unwrap()
 }
 
+/// What the reference interpreter answers, byte for byte.
+fn by_reference(program: &Program, own: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(own).unwrap();
+    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let sample = program.buffer(program.input.buffer).len();
+    let run = |x: &[f32]| program::reference::run(program, &program::reference::Input::F32(x)).unwrap();
+    values.chunks(sample).flat_map(|x| run(x).output_f32()).flat_map(f32::to_le_bytes).collect()
+}
+
 #[test]
-fn every_kernel_runs_and_uses_the_planned_arena() {
+fn every_kernel_equals_the_reference_and_uses_the_planned_arena() {
     let root = tempfile::tempdir().unwrap();
     for program in [Precision::Int8, Precision::F32].into_iter().flat_map(corpus::every_kernel) {
         let plan = corpus::stacked(&program);
@@ -179,7 +188,8 @@ fn every_kernel_runs_and_uses_the_planned_arena() {
         let sample = 4 * program.buffer(program.output.buffer).len();
         assert_eq!(from_raw.len(), 5 * sample);
         assert_ne!(from_raw[..sample], from_raw[sample..2 * sample], "samples differ and so do their results");
-        let student = build(&program, &corpus::in_place(&program), root.path(), &[]);
+        assert_eq!(from_raw, by_reference(&program, &own), "{} and the reference", program.name);
+        let student = build(&program, &program::plan(&program), root.path(), &[]);
         assert_eq!(from_raw, answers(Command::new(&student), &["--input", "u8"], &raw), "{} in place", program.name);
         if let Some(student) = build_aarch64(&root.path().join(&program.name)) {
             assert_eq!(from_raw, answers(student, &["--input", "u8"], &raw), "{} on aarch64", program.name);

@@ -318,7 +318,7 @@ impl Pass<'_> {
             .map(|d| (usize::try_from(pads[d]).unwrap_or(0), usize::try_from(pads[d + rank]).unwrap_or(0)))
             .collect();
         let mode = match mode {
-            PadMode::Constant(value) => BurnPad::Constant(value.into()),
+            PadMode::Constant(value) => BurnPad::Constant(value),
             PadMode::Reflect => BurnPad::Reflect,
             PadMode::Edge => BurnPad::Edge,
         };
@@ -389,7 +389,7 @@ fn softmax(x: Value, axis: usize, log: bool) -> Value {
 fn padded(x: Value, begin: [usize; 2], end: [usize; 2], value: f32) -> Value {
     let x = Tensor::<4>::from_dispatch(x.into_dispatch());
     let grow = [(0, 0), (0, 0), (begin[0], end[0]), (begin[1], end[1])];
-    Value::from_tensor(x.pad(grow, BurnPad::Constant(value.into())))
+    Value::from_tensor(x.pad(grow, BurnPad::Constant(value)))
 }
 
 fn pad_any(x: Value, grow: &[(usize, usize)], mode: BurnPad) -> Option<Value> {

@@ -326,19 +326,3 @@ pub fn stacked(program: &Program) -> Plan {
     }
     Plan { offsets, arena_bytes, lower_bound: 0, alignment: 16 }
 }
-
-/// A plan that reuses the place of an operand wherever that is allowed and the operand is not read again.
-pub fn in_place(program: &Program) -> Plan {
-    let Plan { mut offsets, arena_bytes, lower_bound, alignment } = stacked(program);
-    for (index, step) in program.steps.iter().enumerate() {
-        let read_later = |id: &BufferId| program.steps[index + 1..].iter().any(|s| s.inputs.contains(id));
-        let same_size = |id: &BufferId| program.buffer(*id).len() == program.buffer(step.output).len();
-        let operand = step.inputs.iter().rev().find(|id| same_size(id) && !read_later(id));
-        match operand {
-            Some(operand) if step.kernel.in_place() => offsets[step.output.index()] = offsets[operand.index()],
-            _ if step.kernel == Kernel::Reshape => offsets[step.output.index()] = offsets[step.inputs[0].index()],
-            _ => {}
-        }
-    }
-    Plan { offsets, arena_bytes, lower_bound, alignment }
-}

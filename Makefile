@@ -1,0 +1,45 @@
+# Everything a newcomer needs, on a Debian machine with rustup. Each target does its own set-up.
+#
+#   make demo      compile the sample teacher for a Raspberry Pi and show the report
+#   make test      build everything and run the tests
+#   make test-all  the same, and the checks that want ONNX Runtime and the ARM toolchain
+#   make setup     install the cross toolchain and the emulator (Debian packages, about 2 minutes)
+#   make lint      formatting and lints, as in CI
+
+SHELL := /bin/bash
+CARGO ?= cargo
+VENV  ?= target/venv
+
+.PHONY: demo test test-all setup lint compiler venv
+
+demo: setup
+	$(CARGO) run --release --quiet --bin kdc -- compile models/fashion/teacher.onnx --target raspberry-pi
+
+test: compiler
+	$(CARGO) test --release --workspace
+
+# What the plain tests skip for want of ONNX Runtime, a cross toolchain or the emulator runs here.
+test-all: setup venv
+	export ORT_DYLIB_PATH="$$(ls $(VENV)/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
+	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
+	$(CARGO) test --release --workspace && \
+	$(CARGO) bench --bench kernels -- --test
+
+setup: compiler
+	bash targets/setup.sh
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+# Dependencies are built from source; a few of them want a linker.
+compiler:
+	@command -v cc >/dev/null || { sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq gcc libc6-dev; }
+
+venv: $(VENV)/ready
+$(VENV)/ready: benches/requirements.txt
+	python3 -m venv $(VENV) || { sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv && python3 -m venv $(VENV); }
+	$(VENV)/bin/pip install --quiet --requirement benches/requirements.txt
+	touch $@
