@@ -1,0 +1,182 @@
+//! The two vector loops under every convolution, for whatever vectors the machine has.
+
+use super::geometry::OVERRUN;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Output channels that are computed together, at most: as many as registers allow.
+pub fn most_rows() -> usize {
+    struct Registers;
+    impl WithSimd for Registers {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::REGISTER_COUNT
+        }
+    }
+    if Arch::new().dispatch(Registers) >= 32 { 8 } else { 4 }
+}
+
+/// Channels that are computed together.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// The first one.
+    pub first: usize,
+    /// How many there are.
+    pub used: usize,
+    /// How many the kernel computes: 1, 2, 4 or 8; weights of those that are not there are zero.
+    pub computed: usize,
+}
+
+/// Cuts `count` channels into such blocks.
+pub fn rows(count: usize) -> impl Iterator<Item = Rows> {
+    let most = most_rows();
+    (0..count).step_by(most).map(move |first| {
+        let used = most.min(count - first);
+        Rows { first, used, computed: used.next_power_of_two() }
+    })
+}
+
+/// `out[j][q] = Σ over channels c, taps t: weights[c][t][j] · source[c · pitch + offsets[t] + q]` for `q < len`.
+/// Beyond `len`, up to [`OVERRUN`] elements are read, and written with anything.
+pub struct Convolve<'a> {
+    pub source: &'a [f32],
+    pub pitch: usize,
+    pub offsets: &'a [usize],
+    /// `[channels][taps][rows]`
+    pub weights: &'a [f32],
+    /// `[rows]` at `out_pitch`
+    pub out: &'a mut [f32],
+    pub out_pitch: usize,
+    pub len: usize,
+    pub rows: usize,
+}
+
+impl Convolve<'_> {
+    pub fn run(self) {
+        Arch::new().dispatch(self);
+    }
+
+    /// Register blocks of `ROWS` output channels by `WIDTH` vectors.
+    #[inline(always)]
+    fn blocks<S: Simd, const ROWS: usize, const WIDTH: usize>(self, simd: S) {
+        let step = WIDTH * S::F32_LANES;
+        debug_assert!(step <= OVERRUN && self.rows == ROWS);
+        for q in (0..self.len).step_by(step) {
+            let mut sums = [[simd.splat_f32s(0.0); WIDTH]; ROWS];
+            for (channel, taps) in self.weights.chunks_exact(self.offsets.len() * ROWS).enumerate() {
+                let base = channel * self.pitch + q;
+                for (&offset, weights) in self.offsets.iter().zip(taps.chunks_exact(ROWS)) {
+                    let (source, _) = S::as_simd_f32s(&self.source[base + offset..][..step]);
+                    for j in 0..ROWS {
+                        let weight = simd.splat_f32s(weights[j]);
+                        for k in 0..WIDTH {
+                            sums[j][k] = simd.mul_add_e_f32s(weight, source[k], sums[j][k]);
+                        }
+                    }
+                }
+            }
+            for (j, sums) in sums.iter().enumerate() {
+                let (out, _) = S::as_mut_simd_f32s(&mut self.out[j * self.out_pitch + q..][..step]);
+                out.copy_from_slice(sums);
+            }
+        }
+    }
+}
+
+impl WithSimd for Convolve<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match (self.rows, S::REGISTER_COUNT >= 32) {
+            (8, _) => self.blocks::<S, 8, 3>(simd),
+            (4, true) => self.blocks::<S, 4, 6>(simd),
+            (4, false) => self.blocks::<S, 4, 3>(simd),
+            (2, true) => self.blocks::<S, 2, 8>(simd),
+            (2, false) => self.blocks::<S, 2, 4>(simd),
+            _ => self.blocks::<S, 1, 8>(simd),
+        }
+    }
+}
+
+/// `sums[j][t] += Σ over q < len: gradient[j · pitch + q] · source[offsets[t] + q]`.
+/// The gradient must be zero from `len` to the next multiple of the vector length.
+pub struct Correlate<'a> {
+    pub gradient: &'a [f32],
+    pub pitch: usize,
+    pub source: &'a [f32],
+    pub offsets: &'a [usize],
+    pub len: usize,
+    pub rows: usize,
+    /// `[rows][taps]`
+    pub sums: &'a mut [f32],
+}
+
+impl Correlate<'_> {
+    pub fn run(self) {
+        Arch::new().dispatch(self);
+    }
+
+    #[inline(always)]
+    fn some_taps<S: Simd, const ROWS: usize, const TAPS: usize>(&mut self, simd: S, first: usize) {
+        let mut sums = [[simd.splat_f32s(0.0); TAPS]; ROWS];
+        for q in (0..self.len).step_by(S::F32_LANES) {
+            let mut source = [simd.splat_f32s(0.0); TAPS];
+            for t in 0..TAPS {
+                source[t] = vector(simd, &self.source[self.offsets[first + t] + q..]);
+            }
+            for j in 0..ROWS {
+                let gradient = vector(simd, &self.gradient[j * self.pitch + q..]);
+                for t in 0..TAPS {
+                    sums[j][t] = simd.mul_add_e_f32s(gradient, source[t], sums[j][t]);
+                }
+            }
+        }
+        let taps = self.offsets.len();
+        for (j, sums) in sums.iter().enumerate() {
+            for (t, &sum) in sums.iter().enumerate() {
+                self.sums[j * taps + first + t] += simd.reduce_sum_f32s(sum);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn all_taps<S: Simd, const ROWS: usize>(mut self, simd: S) {
+        let mut first = 0;
+        while first < self.offsets.len() {
+            let left = self.offsets.len() - first;
+            first += match left {
+                9.. if ROWS == 1 => {
+                    self.some_taps::<S, ROWS, 9>(simd, first);
+                    9
+                }
+                3.. => {
+                    self.some_taps::<S, ROWS, 3>(simd, first);
+                    3
+                }
+                _ => {
+                    self.some_taps::<S, ROWS, 1>(simd, first);
+                    1
+                }
+            };
+        }
+    }
+}
+
+impl WithSimd for Correlate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.rows {
+            8 => self.all_taps::<S, 8>(simd),
+            4 => self.all_taps::<S, 4>(simd),
+            2 => self.all_taps::<S, 2>(simd),
+            _ => self.all_taps::<S, 1>(simd),
+        }
+    }
+}
+
+#[inline(always)]
+fn vector<S: Simd>(_: S, from: &[f32]) -> S::f32s {
+    S::as_simd_f32s(&from[..S::F32_LANES]).0[0]
+}
