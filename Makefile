@@ -23,7 +23,7 @@ test-all: setup venv
 	export ORT_DYLIB_PATH="$$(ls $(VENV)/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
 	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
 	$(CARGO) test --release --workspace && \
-	$(CARGO) bench --bench kernels -- --test
+	$(CARGO) bench --bench training -- --test
 
 setup: compiler
 	bash targets/setup.sh

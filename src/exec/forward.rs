@@ -198,9 +198,10 @@ impl Pass<'_> {
         let pair = |v: &[usize], fill: usize| if flat { [fill, v[0]] } else { [v[0], v[1]] };
         let n = conv.kernel.len();
         let (begin, end) = (pair(&conv.pads[..n], 0), pair(&conv.pads[n..], 0));
-        let (x, begin) = if begin == end { (lift(x), begin) } else { (padded(lift(x), begin, end, 0.0), [0, 0]) };
-        let options = ConvOptions::new(pair(&conv.strides, 1), begin, pair(&conv.dilations, 1), conv.group);
-        let y = ops::conv2d(x.into_tensor()?, lift(weights).into_tensor()?, options);
+        let pads = [0, 1].map(|d| (begin[d], end[d]));
+        let (stride, dilation) = (pair(&conv.strides, 1), pair(&conv.dilations, 1));
+        let options = ConvOptions::new_with_padding(stride, pads, dilation, conv.group);
+        let y = ops::conv2d(lift(x).into_tensor()?, lift(weights).into_tensor()?, options);
         let y = Value::from_tensor(y).reshape(&out);
         let Some(bias) = bias else { return Ok(y) };
         let mut shape = vec![1; out.len()];

@@ -1,26 +1,22 @@
 //! How good the student is on samples that nothing was fitted to, and what its program takes.
 
+use super::answers::{COMPARED, Expected, classes, interpret, share};
+use super::exports::{NnefCheck, QdqCheck};
 use super::stages::{Asked, Built, Compiled, Exports};
 use super::{Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
 use crate::data::Samples;
 use crate::distill;
-use crate::emit::nnef;
 use crate::exec::Network;
 use crate::files;
-use crate::program::{Precision, Program, reference};
+use crate::program::{Precision, Program};
 use crate::report::{AccuracyRow, Equality, Measurement, Network as Name, Skipped};
 use crate::target::{Profile, cost, elf};
 use crate::teacher;
 use burn::tensor::Device;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Samples on which the built program and the reference interpreter are compared bit for bit.
-const COMPARED: usize = 256;
-/// Samples on which the NNEF file is compared.
-const NNEF_SAMPLES: usize = 256;
 /// Inferences counted under the emulator.
 const COUNTED: usize = 3;
 
@@ -31,21 +27,13 @@ pub struct Measured {
     /// The target's program against the reference interpreter; this machine's, where the target's cannot run here.
     pub equality: Option<Equality>,
     pub nnef: Option<NnefCheck>,
+    pub qdq: Option<QdqCheck>,
     /// Bytes of the arena that the program was seen to use.
     pub arena_used: Option<u64>,
     pub measurements: Vec<Measurement>,
     pub elf: Option<elf::ElfInfo>,
     pub findings: Vec<String>,
     pub skipped: Vec<Skipped>,
-}
-
-/// The student's outputs by burn and by tract from the NNEF file.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct NnefCheck {
-    /// The largest difference, relative to the outputs' own scale.
-    pub difference: f64,
-    /// Samples that tract puts into another class.
-    pub other_class: usize,
 }
 
 /// Measures, or finds what was measured of the same things before.
@@ -73,7 +61,13 @@ pub fn measure(
     let stage = job.cache.stage::<Error>("measure", super::CODE_VERSION, &inputs, |folder| {
         let mut measured = Measured::default();
         accuracy(job, asked, compiled, built, &mut measured, progress)?;
-        compare_nnef(job, compiled, exports, &mut measured)?;
+        measured.nnef = super::exports::nnef(job, compiled, exports)?;
+        if let Some(int8) = measured.rows.iter().find(|r| r.network == Name::StudentInt8) {
+            match super::exports::qdq(job, compiled, exports, int8.accuracy)? {
+                Ok(check) => measured.qdq = Some(check),
+                Err(skipped) => measured.skipped.push(skipped),
+            }
+        }
         times(job, compiled, exports, built, &mut measured)?;
         let path = folder.join("measured.json");
         let json = serde_json::to_vec(&measured).map_err(|e| Error::read(&path, e.into()))?;
@@ -83,19 +77,6 @@ pub fn measure(
     let json = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
     let measured = serde_json::from_slice(&json).map_err(|e| Error::read(&path, e.into()))?;
     Ok((measured, stage.cached))
-}
-
-/// What a network says about each sample: the class with the highest logit, the first of equals.
-fn classes(logits: &[f32], classes: usize) -> Vec<u16> {
-    let best = |row: &[f32]| {
-        let better = |best: (usize, f32), (i, &v): (usize, &f32)| if v > best.1 { (i, v) } else { best };
-        row.iter().enumerate().fold((0, f32::NEG_INFINITY), better).0 as u16
-    };
-    logits.chunks(classes.max(1)).map(best).collect()
-}
-
-fn share(a: &[u16], b: &[u16]) -> f64 {
-    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().min(b.len()).max(1) as f64
 }
 
 fn accuracy(
@@ -189,34 +170,6 @@ fn emulator_name(profile: &Profile) -> String {
     emulator.map_or_else(String::new, |e| format!("{} {}", e.program, e.arguments.join(" ")))
 }
 
-/// What the reference interpreter says, sample by sample.
-struct Expected {
-    runs: Vec<reference::Run>,
-}
-
-impl Expected {
-    fn concat_f32(&self) -> Vec<f32> {
-        self.runs.iter().flat_map(reference::Run::output_f32).collect()
-    }
-
-    /// The stored outputs as bytes.
-    fn stored(&self) -> Vec<u8> {
-        let bytes = |run: &reference::Run| match run.stored_output() {
-            reference::Activation::I8(v) => v.iter().map(|&x| x as u8).collect::<Vec<u8>>(),
-            reference::Activation::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        };
-        self.runs.iter().flat_map(bytes).collect()
-    }
-}
-
-fn interpret(program: &Program, samples: &Samples, indices: &[usize], job: &Job) -> Result<Expected, Error> {
-    let one = |&i: &usize| {
-        let input = job.preprocess.batch(samples, &[i], None);
-        reference::run(program, &reference::Input::F32(&input.to_f32()))
-    };
-    Ok(Expected { runs: indices.par_iter().map(one).collect::<Result<_, _>>()? })
-}
-
 /// Runs a program on raw bytes and compares what it stores with what the interpreter stored for the same samples as
 /// real numbers: arithmetic and preprocessing at once.
 fn equality(student: &Student, program: &Program, samples: Samples, expected: &Expected) -> Result<Equality, Error> {
@@ -226,26 +179,6 @@ fn equality(student: &Student, program: &Program, samples: Samples, expected: &E
     let missing = stored.len().abs_diff(expected.len()) / size;
     let differing = pairs.filter(|(a, b)| a != b).count() + missing;
     Ok(Equality { samples: samples.len(), values: expected.len() / size, differing })
-}
-
-/// Reads the NNEF file with tract's NNEF loader alone, and compares its outputs with the network's.
-fn compare_nnef(job: &Job, compiled: &Compiled, exports: &Exports, measured: &mut Measured) -> Result<(), Error> {
-    let Some(nnef) = &exports.nnef else { return Ok(()) };
-    let few: Vec<usize> = (0..NNEF_SAMPLES.min(job.data.test.len())).collect();
-    let theirs = nnef::reload_and_run(nnef, &job.preprocess.batch(&job.data.test, &few, None))?;
-    let network = Network::new(&compiled.float, &Device::flex())?;
-    let (_, ours) = distill::evaluate(&network, &job.data.test, &few, &job.preprocess, &Device::flex())?;
-    let theirs = theirs.to_f32();
-    let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
-    let largest = ours.iter().zip(theirs.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    let complete = ours.len() == theirs.len();
-    let count = job.data.class_names.len();
-    let same = share(&classes(&ours, count), &classes(&theirs, count));
-    measured.nnef = Some(NnefCheck {
-        difference: if complete { f64::from(largest / scale) } else { f64::INFINITY },
-        other_class: ((1.0 - same) * few.len() as f64).round() as usize,
-    });
-    Ok(())
 }
 
 fn times(

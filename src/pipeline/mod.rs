@@ -8,7 +8,9 @@
 //! decides them, and an interrupted training goes on where it stopped. A second compilation of the same thing finds its
 //! output folder whole and does nothing.
 
+mod answers;
 mod cache;
+mod exports;
 mod job;
 mod measure;
 pub mod options;

@@ -310,6 +310,12 @@ fn verdicts(job: &Job, teacher: &Prepared, compiled: &Compiled, memory: &Memory,
         0.0,
         exact,
     );
+    let beyond = measured.qdq.map(|q| 100.0 * q.beyond_one_step);
+    judge("values of the QDQ file over one step off", Source::Default, Quantity::Percent, beyond, 0.1, exact);
+    let largest = measured.qdq.map(|q| f64::from(q.largest));
+    judge("steps that the QDQ file is off at most", Source::Default, Quantity::Count, largest, 2.0, exact);
+    let points = measured.qdq.map(|q| (1e11 * (q.accuracy_difference)).round() / 1e9);
+    judge("accuracy by the QDQ file, difference", Source::Default, Quantity::Points, points, 0.2, exact);
     let findings = measured.elf.as_ref().map(|_| measured.findings.len() as f64);
     judge("what does not suit the target", Source::Target, Quantity::Count, findings, 0.0, None);
     verdicts

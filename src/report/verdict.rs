@@ -14,6 +14,8 @@ pub enum Quantity {
     Seconds,
     /// Percentage points of accuracy.
     Points,
+    /// A share, in percent.
+    Percent,
     /// Things counted, e.g. values that differ.
     Count,
 }
@@ -22,6 +24,7 @@ impl Quantity {
     /// A number of this kind, for people.
     pub fn show(self, value: f64) -> String {
         match self {
+            Quantity::Percent => format!("{value:.2}%"),
             Quantity::Macs => format!("{} MACs", count(value)),
             Quantity::Parameters => format!("{} parameters", count(value)),
             Quantity::Bytes => bytes(value),
