@@ -90,6 +90,18 @@ fn without_a_build_there_is_a_crate_and_no_program() {
     assert!(made.skipped.iter().any(|s| s.why.contains("--no-build")), "{:?}", made.skipped);
 }
 
+/// Set by `make test-all`, which installs the library.
+#[test]
+fn onnx_runtime_agrees_with_the_int8_export() {
+    if std::env::var_os("ORT_DYLIB_PATH").is_none() {
+        return eprintln!("skipped: ORT_DYLIB_PATH names no library of ONNX Runtime; make test-all installs one");
+    }
+    let workshop = Workshop::new();
+    let made = report(&succeed(workshop.compile("raspberry-pi", &["--no-build", "--json"])));
+    let judged: Vec<_> = made.verdicts.iter().filter(|v| v.name.contains("QDQ")).collect();
+    assert!(judged.len() == 3 && judged.iter().all(|v| v.met), "{judged:?}");
+}
+
 #[test]
 fn only_what_is_asked_for_is_written() {
     let workshop = Workshop::new();
