@@ -176,10 +176,11 @@ pub fn finish(
         });
     }
     let sections = measured.elf.as_ref().map(|e| &e.sections);
-    report.storage = Some(Storage::new(&memory, job.profile.flash(), job.profile.ram(), sections));
+    let storage = Storage::new(&memory, job.profile.flash(), job.profile.ram(), sections);
+    report.storage = Some(storage);
     report.measurements.clone_from(&measured.measurements);
     report.skipped.clone_from(&measured.skipped);
-    report.verdicts = verdicts(job, &teacher, &compiled, &memory, &measured);
+    report.verdicts = verdicts(job, &teacher, &compiled, &storage, &measured);
     if !job.options.build {
         let (what, enable) = ("building, and all that is measured with the program".into(), "run without --no-build");
         report.skipped.push(Skipped { what, why: "--no-build".into(), enable: Some(enable.into()) });
@@ -273,10 +274,11 @@ fn memory(compiled: &Compiled) -> Memory {
     }
 }
 
-fn verdicts(job: &Job, teacher: &Prepared, compiled: &Compiled, memory: &Memory, measured: &Measured) -> Vec<Verdict> {
+fn verdicts(job: &Job, teacher: &Prepared, compiled: &Compiled, storage: &Storage, measured: &Measured) -> Vec<Verdict> {
     let (total, _) = crate::graph::cost(&compiled.float);
     let latency = cost::estimate(compiled.program(), &job.profile).latency_s;
-    let bytes = (memory.activations.bytes.0, memory.weights.bytes.0, latency);
+    // Of a linked program all that it takes, code included; else what is known.
+    let bytes = (storage.ram_used().0, storage.flash_used().0, latency);
     let mut verdicts = budget_verdicts(job, teacher, (total.macs, total.params), bytes);
     let accuracy = |name| measured.rows.iter().find(|r| r.network == name).map(|r| r.accuracy);
     use crate::report::Network::{StudentF32, StudentInt8, Teacher};
