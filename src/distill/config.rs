@@ -23,6 +23,17 @@ pub enum OptimizerConfig {
     AdamW { weight_decay: f64 },
 }
 
+impl std::fmt::Display for OptimizerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OptimizerConfig::Sgd { momentum, weight_decay } => {
+                write!(f, "SGD (Nesterov momentum {momentum}, weight decay {weight_decay})")
+            }
+            OptimizerConfig::AdamW { weight_decay } => write!(f, "AdamW (weight decay {weight_decay})"),
+        }
+    }
+}
+
 /// Everything that decides what comes out of training, besides the student, the data and the teacher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {

@@ -219,7 +219,10 @@ impl Pass<'_> {
             // y = x · a + b with a = γ / √(σ² + ε), b = β − μ · a
             let column = |v: Vec<f32>, like: &Value| {
                 let device = like.clone().into_tensor::<1>().map(|t| t.device())?;
-                Ok::<_, Error>(Value::from_tensor(Tensor::<1>::from_data(TensorData::new(v.clone(), [v.len()]), &device)))
+                Ok::<_, Error>(Value::from_tensor(Tensor::<1>::from_data(
+                    TensorData::new(v.clone(), [v.len()]),
+                    &device,
+                )))
             };
             let inverse = running.variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
             let inverse = column(inverse, &scale)?;
@@ -259,7 +262,13 @@ impl Pass<'_> {
     fn max_pool(&mut self, pool: &Pool, x: Value) -> Result<Value, Error> {
         let (x, window) = self.window(pool, x, f32::NEG_INFINITY)?;
         let [kernel, strides, dilations] = window;
-        let options = MaxPoolOptions { kernel_size: kernel, stride: strides, padding: [(0, 0); 2], dilation: dilations, ceil_mode: false };
+        let options = MaxPoolOptions {
+            kernel_size: kernel,
+            stride: strides,
+            padding: [(0, 0); 2],
+            dilation: dilations,
+            ceil_mode: false,
+        };
         let out = self.output_shape();
         Ok(Value::from_tensor(max_pool2d(x.into_tensor()?, options)).reshape(&out))
     }
@@ -270,7 +279,13 @@ impl Pass<'_> {
         if dilations != [1, 1] {
             return Err(self.unsupported("dilated average pooling is not there yet"));
         }
-        let options = AvgPoolOptions { kernel_size: kernel, stride: strides, padding: [(0, 0); 2], ceil_mode: false, count_include_pad: true };
+        let options = AvgPoolOptions {
+            kernel_size: kernel,
+            stride: strides,
+            padding: [(0, 0); 2],
+            ceil_mode: false,
+            count_include_pad: true,
+        };
         let out = self.output_shape();
         let device = padded.clone().into_tensor::<4>()?.device();
         let sums = Value::from_tensor(avg_pool2d(padded.into_tensor()?, options)).reshape(&out);
@@ -282,7 +297,8 @@ impl Pass<'_> {
         let mut wide = vec![1; out.len()];
         wide[2..].copy_from_slice(&out[2..]);
         let count = factors.len();
-        let factors = Value::from_tensor(Tensor::<1>::from_data(TensorData::new(factors, [count]), &device)).reshape(&wide);
+        let factors =
+            Value::from_tensor(Tensor::<1>::from_data(TensorData::new(factors, [count]), &device)).reshape(&wide);
         Ok(zip(sums, factors, Dispatch::float_mul))
     }
 
@@ -434,7 +450,8 @@ fn counts(pool: &Pool, input: &[usize], output: &[usize]) -> Vec<f32> {
             .collect()
     };
     let axes: Vec<Vec<f64>> = (0..n).map(along).collect();
-    axes.into_iter().fold(vec![1.0], |acc, axis| acc.iter().flat_map(|a| axis.iter().map(move |b| a * b)).collect::<Vec<f64>>())
+    axes.into_iter()
+        .fold(vec![1.0], |acc, axis| acc.iter().flat_map(|a| axis.iter().map(move |b| a * b)).collect::<Vec<f64>>())
         .into_iter()
         .map(|f| f as f32)
         .collect()

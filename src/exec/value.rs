@@ -32,7 +32,8 @@ impl Value {
     /// When the device fails.
     pub fn to_host(&self) -> Result<graph::Tensor, Error> {
         let shape = self.shape();
-        let data = Tensor::<1>::from_dispatch(self.0.clone()).try_into_data().map_err(|e| Error::Device(e.to_string()))?;
+        let data =
+            Tensor::<1>::from_dispatch(self.0.clone()).try_into_data().map_err(|e| Error::Device(e.to_string()))?;
         Ok(graph::Tensor::f32(shape, data.iter::<f32>().collect()))
     }
 

@@ -44,12 +44,7 @@ impl Expected {
 }
 
 /// Runs the reference interpreter on some samples.
-pub(super) fn interpret(
-    program: &Program,
-    samples: &Samples,
-    indices: &[usize],
-    job: &Job,
-) -> Result<Expected, Error> {
+pub(super) fn interpret(program: &Program, samples: &Samples, indices: &[usize], job: &Job) -> Result<Expected, Error> {
     let one = |&i: &usize| {
         let input = job.preprocess.batch(samples, &[i], None);
         reference::run(program, &reference::Input::F32(&input.to_f32()))

@@ -43,7 +43,7 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Candidate) -> String {
          kdc = \"{}\"\ntarget = \"{}\"\nseed = {}\nteacher = \"{}\"\ndata = \"{}\"\n\n\
          [budgets]\nmacs = \"{}\"\nparams = \"{}\"\nram_bytes = \"{}\"\nflash_bytes = \"{}\"\nlatency_s = \"{}\"\n\n\
          [student]\nwidths = {:?}\nmacs = {}\nparams = {}\n\n\
-         [quantization]\ncalibration = \"{:?}\"\nsamples = {CALIBRATION_SAMPLES}\n\n\
+         [quantization]\ncalibration = \"{}\"\nsamples = {CALIBRATION_SAMPLES}\n\n\
          [training]\n{}",
         env!("CARGO_PKG_VERSION"),
         job.profile.id,
@@ -101,7 +101,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Preci
                 ),
                 student: format!("the teacher's graph, narrowed; channels per group {:?}", student.widths),
                 training: format!(
-                    "{}, {:?}, lr {}, {} epochs of {} steps of {}",
+                    "{}, {}, lr {}, {} epochs of {} steps of {}",
                     training.objective().describe(),
                     training.optimizer,
                     training.lr,
@@ -110,7 +110,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Preci
                     training.batch_size
                 ),
                 quantization: (precision == Precision::Int8)
-                    .then(|| format!("{:?} over {CALIBRATION_SAMPLES} training samples", job.options.calibration)),
+                    .then(|| format!("{} over {CALIBRATION_SAMPLES} training samples", job.options.calibration)),
             },
         },
         inputs: job.teacher.inputs.iter().map(value).collect(),
@@ -274,7 +274,13 @@ fn memory(compiled: &Compiled) -> Memory {
     }
 }
 
-fn verdicts(job: &Job, teacher: &Prepared, compiled: &Compiled, storage: &Storage, measured: &Measured) -> Vec<Verdict> {
+fn verdicts(
+    job: &Job,
+    teacher: &Prepared,
+    compiled: &Compiled,
+    storage: &Storage,
+    measured: &Measured,
+) -> Vec<Verdict> {
     let (total, _) = crate::graph::cost(&compiled.float);
     let latency = cost::estimate(compiled.program(), &job.profile).latency_s;
     // Of a linked program all that it takes, code included; else what is known.

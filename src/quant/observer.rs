@@ -17,6 +17,15 @@ pub enum Calibration {
     Percentile(f64),
 }
 
+impl std::fmt::Display for Calibration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Calibration::MinMax => f.write_str("min-max"),
+            Calibration::Percentile(percent) => write!(f, "percentile {percent}"),
+        }
+    }
+}
+
 /// Bins of the histogram on each side of zero.
 const BINS: usize = 2048;
 

@@ -7,6 +7,8 @@
 //! Counts (multiply-accumulates, parameters, bytes of tensors, files and sections) are exact. Every other number says
 //! whether it is *measured*, *simulated* or *estimated*: it is a [`Figure`](crate::bench::Figure) or stands beside an
 //! [`Origin`](crate::bench::Origin).
+//!
+#![doc = include_str!("REPORT.md")]
 
 mod format;
 mod layers;

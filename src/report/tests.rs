@@ -75,3 +75,15 @@ fn without_a_linked_program_only_the_students_share_is_known() {
     assert_eq!((unlinked.flash_used(), unlinked.ram_used()), (memory.weights.bytes, memory.activations.bytes));
     assert_eq!(storage.flash_used(), report.program.unwrap().sections.flash(), "the parts add up to the whole");
 }
+
+#[test]
+fn every_field_and_every_figure_is_documented() {
+    let described = include_str!("REPORT.md");
+    let json: serde_json::Value = serde_json::from_str(&sample().to_json().unwrap()).unwrap();
+    for key in json.as_object().unwrap().keys() {
+        assert!(described.contains(&format!("`{key}`")), "{key} is not in REPORT.md");
+    }
+    for measurement in sample().measurements {
+        assert!(described.contains(&format!("`{}`", measurement.key)), "{} is not in REPORT.md", measurement.key);
+    }
+}

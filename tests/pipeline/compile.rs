@@ -44,7 +44,7 @@ fn a_teacher_becomes_a_program_that_runs_here() {
 
     // The program answers about a raw image.
     let sample = workshop.path("sample");
-    let rows: Vec<u8> = (0..SIDE * SIDE).map(|i| if (i / SIDE) % 2 == 0 { 215 } else { 40 }).collect();
+    let rows: Vec<u8> = (0..SIDE * SIDE).map(|i| if (i / SIDE).is_multiple_of(2) { 215 } else { 40 }).collect();
     fs::write(&sample, rows).unwrap();
     let mut program = Command::new(out.join("bin/student"));
     program.arg("classify").arg(&sample);

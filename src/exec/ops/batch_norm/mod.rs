@@ -120,8 +120,7 @@ impl NormalisationKernels for Flex {
         let [x, scale, bias, mean, variance, gradient] =
             [x, scale, bias, mean, variance, gradient].map(|t| t.to_contiguous());
         let shape: [usize; 4] = x.layout().shape().dims();
-        let channels =
-            channels_of(numbers(&scale), numbers(&bias), numbers(&mean), numbers(&variance), form);
+        let channels = channels_of(numbers(&scale), numbers(&bias), numbers(&mean), numbers(&variance), form);
         let (dx, dscale, dbias) = backward(numbers(&x), numbers(&gradient), shape, &channels, numbers(&variance), form);
         let vector = |values| CpuTensor::from_data(TensorData::new(values, [shape[1]]));
         [CpuTensor::from_data(TensorData::new(dx, shape)), vector(dscale), vector(dbias)]
@@ -160,18 +159,21 @@ impl<B: NormalisationKernels, C: CheckpointStrategy> Normalisation for Autodiff<
         let compute = |x: FloatTensor<Self>, scale: FloatTensor<Self>, bias: FloatTensor<Self>| {
             B::forward(x.into_primitive(), scale.into_primitive(), bias.into_primitive(), form)
         };
-        let (output, mean, variance) =
-            match NormalisationBackward.prepare::<C>([x.node(), scale.node(), bias.node()]).compute_bound().stateful() {
-                OpsKind::Tracked(mut tracked) => {
-                    let nodes = [tracked.checkpoint(&x), tracked.checkpoint(&scale), tracked.checkpoint(&bias)];
-                    let (output, mean, variance) = compute(x, scale, bias);
-                    (tracked.finish((nodes, mean.clone(), variance.clone(), form), output), mean, variance)
-                }
-                OpsKind::UnTracked(plain) => {
-                    let (output, mean, variance) = compute(x, scale, bias);
-                    (plain.finish(output), mean, variance)
-                }
-            };
+        let (output, mean, variance) = match NormalisationBackward
+            .prepare::<C>([x.node(), scale.node(), bias.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut tracked) => {
+                let nodes = [tracked.checkpoint(&x), tracked.checkpoint(&scale), tracked.checkpoint(&bias)];
+                let (output, mean, variance) = compute(x, scale, bias);
+                (tracked.finish((nodes, mean.clone(), variance.clone(), form), output), mean, variance)
+            }
+            OpsKind::UnTracked(plain) => {
+                let (output, mean, variance) = compute(x, scale, bias);
+                (plain.finish(output), mean, variance)
+            }
+        };
         (output, Self::from_inner(mean), Self::from_inner(variance))
     }
 }

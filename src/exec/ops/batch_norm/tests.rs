@@ -64,7 +64,8 @@ fn output_statistics_and_gradients_are_those_of_the_definition() {
         let (scales, biases) = (random(channels, 1.5, &mut rng), random(channels, 0.0, &mut rng));
         let dys = random(xs.len(), 0.0, &mut rng);
         let tensor = |v: &[f32]| Tensor::<4>::from_data(TensorData::new(v.to_vec(), shape), &device);
-        let vector = |v: &[f32]| Tensor::<1>::from_data(TensorData::new(v.to_vec(), [channels]), &device).require_grad();
+        let vector =
+            |v: &[f32]| Tensor::<1>::from_data(TensorData::new(v.to_vec(), [channels]), &device).require_grad();
         let (x, scale, bias) = (tensor(&xs).require_grad(), vector(&scales), vector(&biases));
         let made = batch_norm_train(x.clone(), scale.clone(), bias.clone(), 1e-3, relu);
         let gradients = (made.output.clone() * tensor(&dys)).sum().backward();

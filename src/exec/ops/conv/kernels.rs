@@ -121,13 +121,13 @@ impl Correlate<'_> {
         let mut sums = [[simd.splat_f32s(0.0); TAPS]; ROWS];
         for q in (0..self.len).step_by(S::F32_LANES) {
             let mut source = [simd.splat_f32s(0.0); TAPS];
-            for t in 0..TAPS {
-                source[t] = vector(simd, &self.source[self.offsets[first + t] + q..]);
+            for (source, offset) in source.iter_mut().zip(&self.offsets[first..first + TAPS]) {
+                *source = vector(simd, &self.source[offset + q..]);
             }
-            for j in 0..ROWS {
+            for (j, sums) in sums.iter_mut().enumerate() {
                 let gradient = vector(simd, &self.gradient[j * self.pitch + q..]);
-                for t in 0..TAPS {
-                    sums[j][t] = simd.mul_add_e_f32s(gradient, source[t], sums[j][t]);
+                for (sum, &source) in sums.iter_mut().zip(&source) {
+                    *sum = simd.mul_add_e_f32s(gradient, source, *sum);
                 }
             }
         }

@@ -6,11 +6,11 @@ mod kernels;
 mod tests;
 
 use super::{CpuTensor, f32_slice, on_cpu};
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::NodeId;
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorData, backend_extension};
@@ -49,8 +49,8 @@ pub trait ConvolutionKernels: Backend {
         options: ConvOptions<2>,
         wanted: [bool; 2],
     ) -> [Option<FloatTensor<Self>>; 2] {
-        let by_input = wanted[0]
-            .then(|| Self::conv2d_x_backward(x.clone(), weights.clone(), gradient.clone(), options.clone()));
+        let by_input =
+            wanted[0].then(|| Self::conv2d_x_backward(x.clone(), weights.clone(), gradient.clone(), options.clone()));
         let by_weights = wanted[1].then(|| Self::conv2d_weight_backward(x, weights, gradient, options));
         [by_input, by_weights]
     }

@@ -138,9 +138,8 @@ fn the_number_of_threads_changes_no_bit() {
     assert!(g.images > 3 * g.block, "the work is in several blocks");
     let [x, dy, w] = [64 * 16 * 14 * 14, 64 * 16 * 14 * 14, 16 * 16 * 9].map(|len| random(len, &mut rng));
     let all = || (forward(&x, &w, &g), input_gradient(&w, &dy, &g), weight_gradient(&x, &dy, &g));
-    let [one, three] = [1, 3].map(|threads| {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(all)
-    });
+    let [one, three] =
+        [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(all));
     assert!(one == three);
 }
 
@@ -171,7 +170,8 @@ fn kernels_agree_on_all_vectors() {
                 let (j, q) = (i / len, i % len);
                 let terms = (0..channels).flat_map(|c| (0..offsets.len()).map(move |t| (c, t)));
                 let product = |(c, t): (usize, usize)| {
-                    f64::from(weights[(c * offsets.len() + t) * rows + j]) * f64::from(source[c * pitch + offsets[t] + q])
+                    f64::from(weights[(c * offsets.len() + t) * rows + j])
+                        * f64::from(source[c * pitch + offsets[t] + q])
                 };
                 terms.map(product).sum()
             })
