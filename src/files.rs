@@ -1,7 +1,7 @@
 //! Files that are either whole or not there, and names for contents.
 
-use std::os::unix::fs::PermissionsExt;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Writes `bytes` beside `path`, then renames: nobody ever sees half a file under its final name.
@@ -17,7 +17,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::create_dir_all(folder).map_err(named)?;
     // The usual permissions of a new file (less the user's mask), not a temporary file's own.
     let permissions = std::fs::Permissions::from_mode(0o666);
-    let mut beside = tempfile::Builder::new().prefix(".kdc-").permissions(permissions).tempfile_in(folder).map_err(named)?;
+    let mut beside =
+        tempfile::Builder::new().prefix(".kdc-").permissions(permissions).tempfile_in(folder).map_err(named)?;
     beside.write_all(bytes).map_err(named)?;
     beside.as_file().sync_all().map_err(named)?;
     beside.persist(path).map_err(|e| named(e.error))?;
