@@ -151,7 +151,9 @@ impl Pass<'_> {
                 }
                 x.map(|t| Dispatch::float_slice(t, &slices))
             }
+            _ if !matches!(node.op, Op::Opaque(_)) => return Err(self.unsupported("it is not there yet")),
             Op::Opaque(opaque) => return Err(self.unsupported(opaque.why.clone())),
+            _ => unreachable!("handled above"),
         })
     }
 

@@ -255,7 +255,7 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
     let mut open = None;
     for (i, extent) in target.iter().enumerate() {
         shape.push(match *extent {
-            Element::Batch => Dim::Batch,
+            Element::Batch(times) => Dim::batches(usize::try_from(times).unwrap_or(usize::MAX)),
             Element::Known(0) if !call.flag("allowzero") => match from.get(i) {
                 Some(dim) => *dim,
                 None => {
@@ -272,7 +272,7 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
             },
         });
     }
-    let batches = |shape: &[Dim]| shape.iter().filter(|d| **d == Dim::Batch).count();
+    let batches = |shape: &[Dim]| shape.iter().filter(|d| d.is_batched()).count();
     if call.importer.rebatch
         && batches(&from) > batches(&shape)
         && open != Some(0)
@@ -287,7 +287,7 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
         let Some(rest) = rest else { return wrong(format!("{} does not reshape to {target:?}", shape_text(&from))) };
         shape[i] = match batches(&from).checked_sub(batches(&shape)) {
             Some(0) => Dim::Fixed(rest),
-            Some(1) if rest == 1 => Dim::Batch,
+            Some(1) => Dim::batches(rest),
             _ => return foreign("its target mixes the batch with other extents"),
         };
     }
