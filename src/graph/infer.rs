@@ -181,7 +181,8 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
         Op::ConvTranspose(conv) => transposed_shape(conv, xs, &operand(1)?.shape).map_err(fail)?,
         Op::Recurrent(recurrent) => {
             let shapes = recurrent_shapes(recurrent, xs).map_err(fail)?;
-            return Ok(shapes.into_iter().map(|shape| (dtype, shape)).collect());
+            let results = if recurrent.cell == super::Cell::Lstm { 3 } else { 2 };
+            return Ok(shapes.into_iter().take(results).map(|shape| (dtype, shape)).collect());
         }
         Op::OneHot { axis, depth } => {
             check_axis(*axis, rank + 1)?;

@@ -4,8 +4,9 @@
 //! number here is where the meaning or the place of an attribute changed.
 
 use super::call::{Call, Fault};
+use super::more;
 use super::symbolic::Element;
-use crate::graph::{AutoPad, Conv, DType, Dim, Op, PadMode, Pool, elements, shape_text};
+use crate::graph::{AutoPad, Conv, Dim, Op, PadMode, Pool, elements, shape_text};
 
 /// What a node becomes: operators in a row, the first of which reads these operands of the node.
 pub struct Plan {
@@ -14,16 +15,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn new(operands: std::ops::Range<usize>, op: Op) -> Result<Plan, Fault> {
+    pub fn new(operands: std::ops::Range<usize>, op: Op) -> Result<Plan, Fault> {
         Ok(Plan { operands: operands.collect(), ops: vec![op] })
     }
 }
 
-fn wrong<T>(what: impl Into<String>) -> Result<T, Fault> {
+pub fn wrong<T>(what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Wrong(what.into()))
 }
 
-fn foreign<T>(why: impl Into<String>) -> Result<T, Fault> {
+pub fn foreign<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Foreign(why.into()))
 }
 
@@ -104,7 +105,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "Cast" => unary(Op::Cast { to: call.dtype_attribute("to")? }),
         "Gather" => gather(call),
         "Slice" => slice(call),
-        _ => foreign("not known to kdc"),
+        _ => more::convert(call),
     }
 }
 
@@ -116,6 +117,16 @@ fn spatial(call: &Call) -> Result<Vec<Dim>, Fault> {
 }
 
 fn conv(call: &Call) -> Result<Conv, Fault> {
+    let (conv, spatial) = convolution(call)?;
+    if call.operand(2).is_some() && call.shape(2)? != call.shape(1)?[..1] {
+        return wrong("the bias does not have one element per filter");
+    }
+    let pads = pads(call, &spatial, &conv.kernel, &conv.strides, &conv.dilations)?;
+    Ok(Conv { pads, ..conv })
+}
+
+/// A convolution's attributes but for its pads, and the operand's spatial extents.
+pub fn convolution(call: &Call) -> Result<(Conv, Vec<Dim>), Fault> {
     let weights = call.shape(1)?;
     let spatial = spatial(call)?;
     if weights.len() != spatial.len() + 2 {
@@ -133,11 +144,12 @@ fn conv(call: &Call) -> Result<Conv, Fault> {
         Ok(group) if (1..=1 << 24).contains(&group) => group,
         _ => return wrong(format!("group {}", call.int("group", 1))),
     };
-    if call.operand(2).is_some() && call.shape(2)? != weights[..1] {
-        return wrong("the bias does not have one element per filter");
-    }
-    let pads = pads(call, &spatial, &kernel, &strides, &dilations)?;
-    Ok(Conv { kernel, strides, pads, dilations, group })
+    Ok((Conv { kernel, strides, pads: vec![0; 2 * n], dilations, group }, spatial))
+}
+
+/// Pads that are given as such.
+pub fn resolved_pads(call: &Call, axes: usize) -> Result<Vec<usize>, Fault> {
+    call.sizes("pads", 2 * axes, 0, 0)
 }
 
 fn pool(call: &Call) -> Result<Pool, Fault> {
@@ -221,9 +233,6 @@ fn batch_normalization(call: &Call) -> Result<Plan, Fault> {
 }
 
 fn clip(call: &Call) -> Result<Plan, Fault> {
-    if call.dtype(0)? != DType::F32 {
-        return foreign("clips integers");
-    }
     let (min, max) = match call.opset < 11 {
         true => (call.float("min", f32::MIN), call.float("max", f32::MAX)),
         false => (call.scalar(1, "min", f32::MIN)?, call.scalar(2, "max", f32::MAX)?),

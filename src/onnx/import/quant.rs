@@ -74,7 +74,6 @@ impl<'m> Importer<'m> {
         let readers = self.readers.get(quantized).cloned().unwrap_or_default();
         let mut names = vec![];
         for reader in readers {
-            let reader = &self.file.node[reader];
             let standard = matches!(reader.domain.as_str(), "" | "ai.onnx");
             let paired = standard
                 && reader.op_type == "DequantizeLinear"
