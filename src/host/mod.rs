@@ -13,8 +13,9 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-pub use movement::source;
+pub use movement::{source, triangle};
 pub use numbers::{Numbers, cast};
+pub use order::top;
 
 use crate::graph::{DType, Data, Op, PadMode, Tensor};
 
@@ -60,9 +61,8 @@ pub fn compute(op: &Op, operands: &[Option<&Tensor>], results: &[(DType, Vec<usi
         Op::ArgExtreme { largest, axis, last, .. } => return one(order::arg_extreme(x, *axis, *largest, *last)),
         Op::CumSum { axis, exclusive, reverse } => return one(order::cumulated(x, *axis, *exclusive, *reverse)),
         Op::TopK { axis, k, largest } => {
-            let (values, indices) = order::top(x, *axis, *k, *largest);
-            let tensors = [values, indices].into_iter().zip(results);
-            return Ok(tensors.map(|(n, (dtype, shape))| Tensor::new(shape.clone(), n.into_data(*dtype))).collect());
+            let (at, indices) = order::top(x, *axis, *k, *largest);
+            return Ok(vec![Tensor::new(shape.clone(), pick(&x.data, &at)), Tensor::i64(shape.clone(), indices)]);
         }
         Op::Trilu { upper, k } => {
             let kept = movement::triangle(shape, *upper, *k);

@@ -120,12 +120,12 @@ pub fn cumulated(x: &Tensor, axis: usize, exclusive: bool, reverse: bool) -> Num
     }
 }
 
-/// The `k` first along an axis by size, and where they stood; of equals the earlier comes first.
-pub fn top(x: &Tensor, axis: usize, k: usize, largest: bool) -> (Numbers, Numbers) {
+/// The `k` first along an axis by size: their positions in the tensor, and along the axis. Of equals the earlier comes
+/// first.
+pub fn top(x: &Tensor, axis: usize, k: usize, largest: bool) -> (Vec<usize>, Vec<i64>) {
     let inner: usize = x.shape[axis + 1..].iter().product();
     let outer: usize = x.shape[..axis].iter().product();
-    let numbers = Numbers::of(x);
-    let v = numbers.clone().real();
+    let v = Numbers::of(x).real();
     let (mut at, mut indices) = (vec![0; outer * k * inner], vec![0; outer * k * inner]);
     for (g, group) in groups(x, &[axis]).iter().enumerate() {
         let mut order: Vec<usize> = (0..group.len()).collect();
@@ -137,5 +137,5 @@ pub fn top(x: &Tensor, axis: usize, k: usize, largest: bool) -> (Numbers, Number
             indices[(o * k + rank) * inner + i] = chosen as i64;
         }
     }
-    (numbers.pick(&at), Numbers::Whole(indices))
+    (at, indices)
 }

@@ -2,7 +2,7 @@
 
 use super::proto::*;
 use super::*;
-use crate::graph::{Builder, Conv, DType, Data, Dim, Op, PadMode, Pool, QuantParams, Tensor};
+use crate::graph::{Builder, Conv, DType, Data, Dim, Op, PadMode, Pool, QuantParams};
 use std::fs;
 
 fn batch(rest: &[usize]) -> Vec<Dim> {
@@ -499,42 +499,5 @@ fn real_models_come_back_equal() {
         assert_same(&graph, &round_trip(&graph));
         crate::pass::normalize(&mut graph).unwrap();
         assert_same(&graph, &round_trip(&graph));
-    }
-}
-
-#[test]
-fn families_probe() {
-    let folder = std::path::PathBuf::from("/work/shared/models");
-    let mut files: Vec<_> = std::fs::read_dir(folder.join("families"))
-        .unwrap()
-        .chain(std::fs::read_dir(&folder).unwrap())
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.extension().is_some_and(|e| e == "onnx"))
-        .collect();
-    files.sort();
-    for f in files {
-        match load(&f) {
-            Ok(g) => {
-                let opaque: Vec<String> = g
-                    .nodes
-                    .iter()
-                    .filter_map(|n| {
-                        if let Op::Opaque(o) = &n.op {
-                            Some(format!("{} {}: {}", n.name, o.op_type, o.why))
-                        } else {
-                            None
-                        }
-                    })
-                    .collect();
-                println!(
-                    "{} nodes {} opaque {} {:?}",
-                    f.file_name().unwrap().to_string_lossy(),
-                    g.nodes.len(),
-                    opaque.len(),
-                    opaque.iter().take(4).collect::<Vec<_>>()
-                );
-            }
-            Err(e) => println!("{} ERROR {e}", f.display()),
-        }
     }
 }

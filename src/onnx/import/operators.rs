@@ -353,8 +353,7 @@ fn softmax(call: &Call, op: fn(usize) -> Op) -> Result<Plan, Fault> {
 fn gather(call: &Call) -> Result<Plan, Fault> {
     let shape = call.shape(0)?;
     let axis = Call::resolve_axis(call.int("axis", 0), shape.len())?;
-    let Dim::Fixed(extent) = shape[axis] else { return foreign("picks samples of the batch") };
-    if let Some(indices) = call.symbolic(1) {
+    if let (Some(indices), Dim::Fixed(extent)) = (call.symbolic(1), shape[axis]) {
         let out = |e: &Element| e.known().is_some_and(|i| i >= extent as i64 || i < -(extent as i64));
         if indices.elements.iter().any(out) {
             return wrong(format!("an index is outside the {extent} of axis {axis}"));
