@@ -51,7 +51,8 @@ fn main() -> ExitCode {
         eprintln!("{} cannot be read", options.folder.display());
         return ExitCode::from(2);
     };
-    let mut cases: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.join("model.onnx").is_file()).collect();
+    let mut cases: Vec<PathBuf> =
+        entries.flatten().map(|e| e.path()).filter(|p| p.join("model.onnx").is_file()).collect();
     cases.sort();
     std::panic::set_hook(Box::new(|_| ()));
     let mut table: BTreeMap<String, [usize; 4]> = BTreeMap::new();

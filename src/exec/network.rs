@@ -113,12 +113,7 @@ impl Network {
     ///
     /// # Errors
     /// When the inputs do not fit, or a node cannot be run.
-    pub fn forward(
-        &self,
-        inputs: Vec<impl Into<Datum>>,
-        taps: &[ValueId],
-        mode: Mode,
-    ) -> Result<Outputs, Error> {
+    pub fn forward(&self, inputs: Vec<impl Into<Datum>>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
         let placed = |input: Datum| match input {
             Datum::Host(tensor) if tensor.dtype().is_float() => self.upload(&tensor, mode).map(Datum::Float),
             other => Ok(other),

@@ -70,7 +70,8 @@ impl Pass<'_> {
         let at = crate::host::elements::broadcast(&condition.shape, &shape);
         let truth = condition.to_f32();
         let mask: Vec<bool> = at.into_iter().map(|i| truth[i] != 0.0).collect();
-        let (yes, no) = (expanded(self.operand(1)?, &shape).flattened(), expanded(self.operand(2)?, &shape).flattened());
+        let (yes, no) =
+            (expanded(self.operand(1)?, &shape).flattened(), expanded(self.operand(2)?, &shape).flattened());
         let count = mask.len();
         let mask = Tensor::<1, Bool>::from_data(TensorData::new(mask, [count]), &yes.device());
         Ok(Value::flat(no.mask_where(mask, yes), &shape))

@@ -9,7 +9,13 @@ use burn::tensor::module::conv_transpose2d;
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 
 impl Pass<'_> {
-    pub(super) fn gemm(&mut self, a: Value, (alpha, beta): (f32, f32), trans_a: bool, trans_b: bool) -> Result<Value, Error> {
+    pub(super) fn gemm(
+        &mut self,
+        a: Value,
+        (alpha, beta): (f32, f32),
+        trans_a: bool,
+        trans_b: bool,
+    ) -> Result<Value, Error> {
         let b = self.operand(1)?;
         let turned = |v: Value, turn: bool| if turn { v.map(|t| Dispatch::float_swap_dims(t, 0, 1)) } else { v };
         let product = zip(turned(a, trans_a), turned(b, trans_b), Dispatch::float_matmul);
@@ -73,12 +79,7 @@ impl Pass<'_> {
         let y = conv_transpose2d(lift(x).into_tensor()?, lift(weights).into_tensor()?, None, options);
         let begin = pair(&conv.pads[..n], 0);
         let extents = if n == 1 { [1, out[2]] } else { [out[2], out[3]] };
-        let y = y.slice([
-            0..out[0],
-            0..out[1],
-            begin[0]..begin[0] + extents[0],
-            begin[1]..begin[1] + extents[1],
-        ]);
+        let y = y.slice([0..out[0], 0..out[1], begin[0]..begin[0] + extents[0], begin[1]..begin[1] + extents[1]]);
         let y = Value::from_tensor(y).reshape(&out);
         let Some(bias) = bias else { return Ok(y) };
         let mut shape = vec![1; out.len()];

@@ -309,7 +309,6 @@ impl Pass<'_> {
     fn output_shape(&self) -> Vec<usize> {
         shape_at(&self.network.graph.value(self.node.output()).shape, self.batch)
     }
-
 }
 
 type Burn = burn::backend::DispatchTensor;
@@ -348,4 +347,3 @@ fn as_images(shape: &[usize]) -> [usize; 4] {
         _ => [shape.iter().product(), 1, 1, 1],
     }
 }
-

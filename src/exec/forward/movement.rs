@@ -107,4 +107,3 @@ fn pad_any(x: Value, grow: &[(usize, usize)], mode: BurnPad) -> Option<Value> {
         _ => return None,
     })
 }
-

@@ -121,4 +121,3 @@ pub(super) fn softmax(x: Value, axis: usize, log: bool) -> Value {
     let y = if log { activation::log_softmax(x, 1) } else { activation::softmax(x, 1) };
     Value::from_tensor(y).reshape(&shape)
 }
-

@@ -72,11 +72,13 @@ impl Pass<'_> {
             let part = |k: usize| {
                 let [before, _, after] = rows.dims();
                 let first = k * dilation;
-                rows.clone().slice([
-                    Slice::full(),
-                    Slice::new(first as isize, Some((first + last) as isize), stride as isize),
-                    Slice::full(),
-                ]).reshape([before, out[d + 2], after])
+                rows.clone()
+                    .slice([
+                        Slice::full(),
+                        Slice::new(first as isize, Some((first + last) as isize), stride as isize),
+                        Slice::full(),
+                    ])
+                    .reshape([before, out[d + 2], after])
             };
             let all = (1..kernel).fold(part(0), |all, k| match fill == 0.0 {
                 true => all + part(k),
@@ -118,7 +120,7 @@ fn counts(pool: &Pool, input: &[usize], output: &[usize]) -> Vec<f32> {
             .map(|o| {
                 let start = o * pool.strides[d];
                 let inside = |k: &usize| {
-                    let at = start + k;
+                    let at = start + k * pool.dilations[d];
                     let range = if pool.count_include_pad { 0..begin + size + end } else { begin..begin + size };
                     range.contains(&at)
                 };
@@ -133,4 +135,3 @@ fn counts(pool: &Pool, input: &[usize], output: &[usize]) -> Vec<f32> {
         .map(|f| f as f32)
         .collect()
 }
-

@@ -147,8 +147,7 @@ impl Sweep<'_> {
             self.peepholes.as_ref().map_or(gate.clone(), |p| gate + self.gate(p, which) * c.clone())
         };
         let input = self.activate(0, peeping(0, 0, c));
-        let forget =
-            if self.op.coupled { input.clone().neg() + 1.0 } else { self.activate(0, peeping(2, 2, c)) };
+        let forget = if self.op.coupled { input.clone().neg() + 1.0 } else { self.activate(0, peeping(2, 2, c)) };
         let cell = forget * c.clone() + input * self.activate(1, self.gate(&sum, 3));
         let output = self.activate(0, peeping(1, 1, &cell));
         (output * activate(self.activations[2], cell.clone()), cell)
