@@ -14,6 +14,7 @@ pub mod emit;
 pub mod exec;
 pub mod files;
 pub mod graph;
+pub mod host;
 pub mod onnx;
 pub mod pass;
 pub mod pipeline;

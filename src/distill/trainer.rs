@@ -216,7 +216,8 @@ impl Run {
         let views: Vec<_> = batch.iter().map(|&s| set.augment.view(config.seed, s, view)).collect();
         let input = Value::from_host(&set.preprocess.batch(set.samples, batch, Some(&views)), &tracked)?;
         let mode = Mode::Train { momentum: config.norm_momentum };
-        let logits = self.network.forward(vec![input], &[], mode)?.outputs.remove(0).into_tensor::<2>()?;
+        let logits =
+            self.network.forward(vec![input], &[], mode)?.outputs.remove(0).into_float()?.into_tensor::<2>()?;
         let [rows, classes] = logits.dims();
         let teacher_logits = set.teacher.filter(|_| objective.reads().teacher_logits).map(|teacher| {
             let mut values = vec![0.0; rows * classes];

@@ -41,6 +41,7 @@ pub fn nnef(onnx_model: &[u8], input: &[Dim]) -> Result<Vec<u8>, NnefError> {
             .map(|dim| match dim {
                 Dim::Fixed(n) => TDim::from(*n as i64),
                 Dim::Batch => batch.clone().into(),
+                Dim::Batches(times) => TDim::from(batch.clone()) * *times,
             })
             .collect();
         model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape))?;

@@ -17,7 +17,7 @@ mod tests;
 mod value;
 
 pub use network::{Mode, Network, Outputs, Parameter};
-pub use value::Value;
+pub use value::{Datum, Value};
 
 /// Why a network cannot be run.
 #[derive(Debug, thiserror::Error)]

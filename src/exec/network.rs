@@ -1,6 +1,6 @@
 //! A graph with its numbers on a device.
 
-use super::{Error, Value, forward};
+use super::{Datum, Error, Value, forward};
 use crate::graph::{Data, Graph, Op, Tensor as HostTensor, ValueId, shape_at, shape_text};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::HashMap;
@@ -32,9 +32,9 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Outputs {
     /// The graph's outputs, in order.
-    pub outputs: Vec<Value>,
+    pub outputs: Vec<Datum>,
     /// The values asked for, in order.
-    pub taps: Vec<Value>,
+    pub taps: Vec<Datum>,
 }
 
 /// Running statistics of one batch norm, on the host: they are small, and must be kept to the last bit.
@@ -50,7 +50,7 @@ pub struct Network {
     params: Vec<Parameter>,
     param_of: HashMap<ValueId, usize>,
     /// Constants that do not train, on the plain device.
-    constants: HashMap<ValueId, Value>,
+    constants: HashMap<ValueId, Datum>,
     /// By index of the batch-norm node.
     pub(super) statistics: Mutex<HashMap<usize, Statistics>>,
     device: Device,
@@ -98,19 +98,27 @@ impl Network {
                 let (name, shape) = (graph.value(id).name.clone(), tensor.shape.clone());
                 let tensor = leaf(&tensor.to_f32(), device);
                 params.push(Parameter { value: id, name, shape, tensor });
+            } else if tensor.dtype().is_float() {
+                constants.insert(id, Value::from_host(tensor, &plain)?.into());
             } else {
-                constants.insert(id, Value::from_host(tensor, &plain)?);
+                constants.insert(id, Datum::Host(graph.value(id).data.clone().expect("it is a constant")));
             }
         }
         let statistics = Mutex::new(statistics);
         Ok(Network { graph: graph.clone(), params, param_of, constants, statistics, device: device.clone() })
     }
 
-    /// Runs the network. `inputs` in the graph's order, on this network's device (the plain one for [`Mode::Infer`]).
+    /// Runs the network. `inputs` in the graph's order; floats on this network's device (the plain one for
+    /// [`Mode::Infer`]) or on the host, from where they are copied.
     ///
     /// # Errors
     /// When the inputs do not fit, or a node cannot be run.
-    pub fn forward(&self, inputs: Vec<Value>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
+    pub fn forward(&self, inputs: Vec<impl Into<Datum>>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
+        let placed = |input: Datum| match input {
+            Datum::Host(tensor) if tensor.dtype().is_float() => self.upload(&tensor, mode).map(Datum::Float),
+            other => Ok(other),
+        };
+        let inputs: Vec<Datum> = inputs.into_iter().map(Into::into).map(placed).collect::<Result<_, _>>()?;
         self.check(&inputs)?;
         forward::run(self, inputs, taps, mode)
     }
@@ -192,16 +200,33 @@ impl Network {
     }
 
     /// A constant or parameter as an operand.
-    pub(super) fn operand(&self, id: ValueId, mode: Mode) -> Option<Value> {
+    pub(super) fn operand(&self, id: ValueId, mode: Mode) -> Option<Datum> {
         if let Some(&index) = self.param_of.get(&id) {
             let param = &self.params[index];
             let tensor = param.tensor.clone();
             let tensor = if mode == Mode::Infer { tensor.inner() } else { tensor };
-            return Some(Value::from_tensor(tensor).reshape(&param.shape));
+            return Some(Value::from_tensor(tensor).reshape(&param.shape).into());
         }
-        let value = self.constants.get(&id)?.clone();
-        let tracked = mode != Mode::Infer && self.device.is_autodiff();
-        Some(if tracked { value.autodiff() } else { value })
+        Some(match self.constants.get(&id)?.clone() {
+            Datum::Float(value) if self.tracks(mode) => value.autodiff().into(),
+            other => other,
+        })
+    }
+
+    /// A constant that does not train.
+    pub(super) fn fixed(&self, id: ValueId) -> Option<&HostTensor> {
+        if self.param_of.contains_key(&id) { None } else { self.graph.constant(id) }
+    }
+
+    /// Copies to where a pass computes.
+    pub(super) fn upload(&self, tensor: &HostTensor, mode: Mode) -> Result<Value, Error> {
+        let value = Value::from_host(tensor, &self.device.clone().inner())?;
+        Ok(if self.tracks(mode) { value.autodiff() } else { value })
+    }
+
+    /// Whether tensors of a pass are on the autodiff side.
+    fn tracks(&self, mode: Mode) -> bool {
+        mode != Mode::Infer && self.device.is_autodiff()
     }
 
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Statistics>> {
@@ -209,8 +234,8 @@ impl Network {
         self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn check(&self, inputs: &[Value]) -> Result<(), Error> {
-        let shapes: Vec<Vec<usize>> = inputs.iter().map(Value::shape).collect();
+    fn check(&self, inputs: &[Datum]) -> Result<(), Error> {
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(Datum::shape).collect();
         let batch = shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
         let wanted = |&id: &ValueId| shape_at(&self.graph.value(id).shape, batch);
         if self.graph.inputs.iter().map(wanted).eq(shapes.iter().cloned()) {

@@ -4,6 +4,7 @@ use super::Error;
 use crate::graph::{self, Data};
 use burn::backend::{Dispatch, DispatchTensor, TensorMetadata, ops::FloatTensorOps};
 use burn::tensor::{Device, Shape, Tensor, TensorData};
+use std::sync::Arc;
 
 /// A float tensor of any rank on a burn device, tracked for gradients when it comes from an autodiff device.
 ///
@@ -64,6 +65,30 @@ impl Value {
         Value(Dispatch::float_reshape(self.0, Shape::from(shape.to_vec())))
     }
 
+    /// All elements in a row.
+    pub(super) fn flattened(self) -> Tensor<1> {
+        let count = self.shape().iter().product();
+        Tensor::from_dispatch(self.reshape(&[count]).0)
+    }
+
+    /// A row of elements under extents of the same product.
+    pub(super) fn flat(row: Tensor<1>, shape: &[usize]) -> Value {
+        Value::from_tensor(row).reshape(shape)
+    }
+
+    /// As rows of so many elements.
+    pub(super) fn rows(self, length: usize) -> Tensor<2> {
+        let count: usize = self.shape().iter().product();
+        Tensor::from_dispatch(self.reshape(&[count / length.max(1), length]).0)
+    }
+
+    /// As `[before, axis, after]`.
+    pub(super) fn around(self, axis: usize) -> Tensor<3> {
+        let shape = self.shape();
+        let (before, after): (usize, usize) = (shape[..axis].iter().product(), shape[axis + 1..].iter().product());
+        Tensor::from_dispatch(self.reshape(&[before, shape[axis], after]).0)
+    }
+
     /// The same tensor, on the autodiff side of its device, as a constant.
     pub(super) fn autodiff(self) -> Value {
         Value::from_tensor(Tensor::<1>::from_dispatch(self.0).autodiff())
@@ -82,5 +107,58 @@ impl Value {
     /// Takes burn's own handle.
     pub(super) fn from_dispatch(tensor: DispatchTensor) -> Value {
         Value(tensor)
+    }
+}
+
+/// What flows through a network: floats on a device, or integers and truth values on the host.
+#[derive(Clone, Debug)]
+pub enum Datum {
+    Float(Value),
+    Host(Arc<graph::Tensor>),
+}
+
+impl Datum {
+    /// The extents.
+    pub fn shape(&self) -> Vec<usize> {
+        match self {
+            Datum::Float(value) => value.shape(),
+            Datum::Host(tensor) => tensor.shape.clone(),
+        }
+    }
+
+    /// On the host.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn to_host(&self) -> Result<graph::Tensor, Error> {
+        match self {
+            Datum::Float(value) => value.to_host(),
+            Datum::Host(tensor) => Ok(tensor.as_ref().clone()),
+        }
+    }
+
+    /// The floats.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn into_float(self) -> Result<Value, Error> {
+        match self {
+            Datum::Float(value) => Ok(value),
+            Datum::Host(tensor) => {
+                Err(Error::Input { wanted: "floats".into(), given: format!("a tensor of {}", tensor.dtype()) })
+            }
+        }
+    }
+}
+
+impl From<Value> for Datum {
+    fn from(value: Value) -> Datum {
+        Datum::Float(value)
+    }
+}
+
+impl From<graph::Tensor> for Datum {
+    fn from(tensor: graph::Tensor) -> Datum {
+        Datum::Host(Arc::new(tensor))
     }
 }

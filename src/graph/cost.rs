@@ -57,7 +57,41 @@ fn macs(graph: &Graph, node: &Node) -> u64 {
         }
         Op::Gemm { trans_a, .. } => out * shape(0).get(usize::from(!trans_a)).map_or(0, |d| d.at(1)) as u64,
         Op::MatMul => out * shape(0).last().map_or(0, |d| d.at(1)) as u64,
+        Op::ConvTranspose(transposed) => {
+            // Every element of the operand meets every weight of its channel.
+            let weights = shape(1).get(1).map_or(0, |d| d.at(1)) * transposed.conv.kernel.iter().product::<usize>();
+            (elements(shape(0)) * weights) as u64
+        }
+        Op::Recurrent(recurrent) => {
+            let (x, hidden) = (shape(0), recurrent.hidden);
+            let steps = elements(x.get(..2).unwrap_or(&[]));
+            let width = x.get(2).map_or(0, |d| d.at(1)) + hidden;
+            (steps * recurrent.direction.count() * recurrent.cell.gates() * hidden * width) as u64
+        }
         Op::BatchNormalization { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Variadic(_)
+        | Op::Where
+        | Op::Reduce { .. }
+        | Op::ArgExtreme { .. }
+        | Op::CumSum { .. }
+        | Op::TopK { .. }
+        | Op::LayerNormalization { .. }
+        | Op::InstanceNormalization { .. }
+        | Op::GroupNormalization { .. }
+        | Op::Lrn { .. }
+        | Op::LpNormalization { .. }
+        | Op::Expand { .. }
+        | Op::Tile { .. }
+        | Op::Split { .. }
+        | Op::GatherElements { .. }
+        | Op::GatherNd { .. }
+        | Op::DepthToSpace { .. }
+        | Op::SpaceToDepth { .. }
+        | Op::Resize(_)
+        | Op::Trilu { .. }
+        | Op::OneHot { .. }
         | Op::Relu
         | Op::Clip { .. }
         | Op::LeakyRelu { .. }

@@ -3,7 +3,7 @@
 //! Follows the shape rules of the ONNX operator specification. The batch stays symbolic; an operator that would mix
 //! it with a known extent is an error that names the node.
 
-use super::{Conv, DType, Dim, Graph, Node, Op, Pool, Shape, shape_text};
+use super::{Conv, ConvTranspose, DType, Dim, Graph, Node, Op, Pool, Recurrent, Shape, shape_text};
 
 /// Why a node does not fit its operands.
 #[derive(Debug, Clone, thiserror::Error, PartialEq)]
@@ -82,7 +82,120 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
             }
             xs.clone()
         }
+        Op::Unary(unary) if unary.tests() => return Ok(vec![(DType::Bool, xs.clone())]),
+        Op::Binary(binary) => {
+            let shape = broadcast(xs, &operand(1)?.shape).map_err(fail)?;
+            return Ok(vec![(if binary.compares() { DType::Bool } else { dtype }, shape)]);
+        }
+        Op::Variadic(_) => {
+            let more = 1..node.inputs.len();
+            more.map(|i| Ok(&operand(i)?.shape))
+                .try_fold(xs.clone(), |all, next| broadcast(&all, next?).map_err(fail))?
+        }
+        Op::Where => {
+            let (x, y) = (operand(1)?, operand(2)?);
+            let shape = broadcast(xs, &x.shape).and_then(|s| broadcast(&s, &y.shape)).map_err(fail)?;
+            return Ok(vec![(x.dtype, shape)]);
+        }
+        Op::ArgExtreme { axis, keepdims, .. } => {
+            check_axis(*axis, rank)?;
+            let mut shape = xs.clone();
+            match keepdims {
+                true => shape[*axis] = Dim::Fixed(1),
+                false => _ = shape.remove(*axis),
+            }
+            return Ok(vec![(DType::I64, shape)]);
+        }
+        Op::TopK { axis, k, .. } => {
+            check_axis(*axis, rank)?;
+            let mut shape = xs.clone();
+            if fixed(shape[*axis], "what is chosen from").map_err(fail)? < *k {
+                return Err(fail(format!("{k} of {}", shape_text(xs))));
+            }
+            shape[*axis] = Dim::Fixed(*k);
+            return Ok(vec![(dtype, shape.clone()), (DType::I64, shape)]);
+        }
+        Op::CumSum { axis, .. } | Op::LayerNormalization { axis, .. } | Op::LpNormalization { axis, .. } => {
+            check_axis(*axis, rank)?;
+            xs.clone()
+        }
+        Op::Lrn { .. } | Op::InstanceNormalization { .. } | Op::GroupNormalization { .. } | Op::Trilu { .. }
+            if rank < 2 =>
+        {
+            return Err(fail(format!("wants rank 2 or more, has {}", shape_text(xs))));
+        }
+        Op::Expand { shape } => broadcast(xs, shape).map_err(fail)?,
+        Op::Tile { repeats } => {
+            if repeats.len() != rank {
+                return Err(fail(format!("{} repeats for a rank-{rank} operand", repeats.len())));
+            }
+            let times = |(dim, &n): (&Dim, &usize)| match (dim, n) {
+                (dim, 1) => Ok(*dim),
+                (dim, n) => fixed(*dim, "a repeated extent").map(|d| Dim::Fixed(d * n)),
+            };
+            xs.iter().zip(repeats).map(times).collect::<Result<_, _>>().map_err(fail)?
+        }
+        Op::Split { axis, sizes } => {
+            check_axis(*axis, rank)?;
+            if xs[*axis] != Dim::Fixed(sizes.iter().sum()) {
+                return Err(fail(format!("{} into {sizes:?} along axis {axis}", shape_text(xs))));
+            }
+            let part = |&size: &usize| {
+                let mut shape = xs.clone();
+                shape[*axis] = Dim::Fixed(size);
+                (dtype, shape)
+            };
+            return Ok(sizes.iter().map(part).collect());
+        }
+        Op::GatherElements { axis } => {
+            check_axis(*axis, rank)?;
+            operand(1)?.shape.clone()
+        }
+        Op::GatherNd { batch_dims } => {
+            let indices = &operand(1)?.shape;
+            let Some(Dim::Fixed(chosen)) = indices.last().copied() else {
+                return Err(fail(format!("indices {}", shape_text(indices))));
+            };
+            if batch_dims + chosen > rank || *batch_dims >= indices.len() {
+                return Err(fail(format!("indices {} into {}", shape_text(indices), shape_text(xs))));
+            }
+            indices[..indices.len() - 1].iter().chain(&xs[batch_dims + chosen..]).copied().collect()
+        }
+        Op::DepthToSpace { block, .. } | Op::SpaceToDepth { block } => {
+            let image = |i: usize| fixed(*xs.get(i).unwrap_or(&Dim::Batch), "an image's extent").map_err(fail);
+            let (b, deeper) = (*block, matches!(node.op, Op::SpaceToDepth { .. }));
+            let (c, h, w) = (image(1)?, image(2)?, image(3)?);
+            let divides = if deeper { h % b == 0 && w % b == 0 } else { c % (b * b) == 0 };
+            if b == 0 || rank != 4 || !divides {
+                return Err(fail(format!("blocks of {b} do not divide {}", shape_text(xs))));
+            }
+            let extents = if deeper { [c * b * b, h / b, w / b] } else { [c / (b * b), h * b, w * b] };
+            xs[..1].iter().copied().chain(extents.map(Dim::Fixed)).collect()
+        }
+        Op::Resize(resize) => {
+            if resize.sizes.len() != rank || resize.scales.len() != rank {
+                return Err(fail(format!("{} extents for a rank-{rank} operand", resize.sizes.len())));
+            }
+            resize.sizes.clone()
+        }
+        Op::ConvTranspose(conv) => transposed_shape(conv, xs, &operand(1)?.shape).map_err(fail)?,
+        Op::Recurrent(recurrent) => {
+            let shapes = recurrent_shapes(recurrent, xs).map_err(fail)?;
+            let results = if recurrent.cell == super::Cell::Lstm { 3 } else { 2 };
+            return Ok(shapes.into_iter().take(results).map(|shape| (dtype, shape)).collect());
+        }
+        Op::OneHot { axis, depth } => {
+            check_axis(*axis, rank + 1)?;
+            let mut shape = xs.clone();
+            shape.insert(*axis, Dim::Fixed(*depth));
+            return Ok(vec![(operand(1)?.dtype, shape)]);
+        }
         Op::Relu
+        | Op::Unary(_)
+        | Op::Lrn { .. }
+        | Op::InstanceNormalization { .. }
+        | Op::GroupNormalization { .. }
+        | Op::Trilu { .. }
         | Op::Clip { .. }
         | Op::LeakyRelu { .. }
         | Op::Sigmoid
@@ -116,7 +229,7 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
             }
             xs[..2].iter().copied().chain(std::iter::repeat_n(Dim::Fixed(1), rank - 2)).collect()
         }
-        Op::ReduceMean { axes, keepdims } => {
+        Op::ReduceMean { axes, keepdims } | Op::Reduce { axes, keepdims, .. } => {
             axes.iter().try_for_each(|&a| check_axis(a, rank))?;
             let reduced = |d: usize| axes.contains(&d);
             match keepdims {
@@ -132,7 +245,7 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
         }
         Op::Reshape { shape } => {
             let (from, to) = (super::elements(xs), super::elements(shape));
-            let batches = |s: &[Dim]| s.iter().filter(|d| **d == Dim::Batch).count();
+            let batches = |s: &[Dim]| s.iter().filter(|d| d.is_batched()).count();
             if from != to || batches(xs) != batches(shape) {
                 return Err(fail(format!("{} does not reshape to {}", shape_text(xs), shape_text(shape))));
             }
@@ -191,14 +304,14 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
 fn fixed(dim: Dim, what: &str) -> Result<usize, String> {
     match dim {
         Dim::Fixed(n) => Ok(n),
-        Dim::Batch => Err(format!("{what} is the batch")),
+        Dim::Batch | Dim::Batches(_) => Err(format!("{what} is the batch")),
     }
 }
 
 fn product(dims: &[Dim]) -> Result<Dim, String> {
-    match dims.iter().filter(|d| **d == Dim::Batch).count() {
+    match dims.iter().filter(|d| d.is_batched()).count() {
         0 => Ok(Dim::Fixed(super::elements(dims))),
-        1 if super::elements(dims) == 1 => Ok(Dim::Batch),
+        1 => Ok(Dim::batches(super::elements(dims))),
         _ => Err(format!("{} has no single extent while the batch is symbolic", shape_text(dims))),
     }
 }
@@ -240,6 +353,36 @@ fn conv_shape(conv: &Conv, xs: &[Dim], ws: &[Dim]) -> Result<Shape, String> {
         shape.push(Dim::Fixed(extent.ok_or_else(|| format!("kernel {:?} is larger than {x}", conv.kernel))?));
     }
     Ok(shape)
+}
+
+fn transposed_shape(op: &ConvTranspose, xs: &[Dim], ws: &[Dim]) -> Result<Shape, String> {
+    let conv = &op.conv;
+    let spatial = conv.kernel.len();
+    let (x, w) = (shape_text(xs), shape_text(ws));
+    if xs.len() != spatial + 2 || ws.len() != spatial + 2 || ws[0] != xs[1] {
+        return Err(format!("{x} with weights {w}"));
+    }
+    let out = fixed(ws[1], "weights")?.checked_mul(conv.group).ok_or("too many channels")?;
+    let mut shape = vec![xs[0], Dim::Fixed(out)];
+    for d in 0..spatial {
+        let n = fixed(xs[d + 2], "a spatial extent")?;
+        let dilated = conv.dilations[d] * (conv.kernel[d].max(1) - 1) + 1;
+        let full = n.saturating_sub(1).checked_mul(conv.strides[d]).and_then(|n| n.checked_add(dilated));
+        let full = full.map(|n| n + op.output_padding[d]);
+        let extent = full.and_then(|n| n.checked_sub(conv.pads[d] + conv.pads[d + spatial]));
+        shape.push(Dim::Fixed(extent.ok_or_else(|| format!("pads {:?} leave nothing of {x}", conv.pads))?));
+    }
+    Ok(shape)
+}
+
+/// Of all steps, of the last state and, for an LSTM, of the last cell.
+fn recurrent_shapes(op: &Recurrent, xs: &[Dim]) -> Result<Vec<Shape>, String> {
+    let [a, b, _] = *xs else { return Err(format!("wants a sequence of vectors, has {}", shape_text(xs))) };
+    let (count, hidden) = (Dim::Fixed(op.direction.count()), Dim::Fixed(op.hidden));
+    Ok(match op.batch_first {
+        false => vec![vec![a, count, b, hidden], vec![count, b, hidden], vec![count, b, hidden]],
+        true => vec![vec![a, b, count, hidden], vec![a, count, hidden], vec![a, count, hidden]],
+    })
 }
 
 fn pool_shape(pool: &Pool, xs: &[Dim]) -> Result<Shape, String> {

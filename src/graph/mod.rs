@@ -13,8 +13,10 @@
 
 mod builder;
 mod cost;
+mod function;
 mod infer;
 mod op;
+mod recurrent;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,12 @@ mod verify;
 
 pub use builder::Builder;
 pub use cost::{Cost, LayerCost, cost};
+pub use function::{Binary, Reduction, Unary, Variadic};
 pub use infer::{infer_node, infer_shapes};
-pub use op::{AutoPad, Conv, Op, OpaqueNode, PadMode, Pool};
+pub use op::{
+    AutoPad, Conv, ConvTranspose, Coordinates, Interpolation, Op, OpaqueNode, PadMode, Pool, Resize, Rounding,
+};
+pub use recurrent::{Activation, Cell, Direction, Recurrent};
 pub use tensor::{DType, Data, Tensor};
 pub use verify::{VerifyError, verify};
 
@@ -38,6 +44,8 @@ pub enum Dim {
     Fixed(usize),
     /// The one symbolic extent: how many samples are processed at once.
     Batch,
+    /// So many times the batch, two or more: attention folds its heads into the batch.
+    Batches(usize),
 }
 
 impl Dim {
@@ -46,7 +54,18 @@ impl Dim {
         match self {
             Dim::Fixed(n) => n,
             Dim::Batch => batch,
+            Dim::Batches(times) => times * batch,
         }
+    }
+
+    /// So many times the batch.
+    pub fn batches(times: usize) -> Dim {
+        if times == 1 { Dim::Batch } else { Dim::Batches(times) }
+    }
+
+    /// Whether the extent depends on the batch.
+    pub fn is_batched(self) -> bool {
+        !matches!(self, Dim::Fixed(_))
     }
 }
 
@@ -55,6 +74,7 @@ impl std::fmt::Display for Dim {
         match self {
             Dim::Fixed(n) => write!(f, "{n}"),
             Dim::Batch => write!(f, "batch"),
+            Dim::Batches(times) => write!(f, "{times}*batch"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Operators and their attributes, named after ONNX. Importing brings every opset to this one form.
 
+use super::function::{Binary, Reduction, Unary, Variadic};
+use super::recurrent::{Cell, Recurrent};
 use super::{DType, Dim};
 
 /// Attributes of a convolution. Weights are `[out, in / group, kernel…]`, operands `x, w, bias?`.
@@ -45,6 +47,53 @@ pub enum PadMode {
     Constant(f32),
     Reflect,
     Edge,
+}
+
+/// Attributes of a transposed convolution. Weights are `[in, out / group, kernel…]`; `conv.pads` are cut off the result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvTranspose {
+    pub conv: Conv,
+    /// Elements added at the end of each axis of the result.
+    pub output_padding: Vec<usize>,
+}
+
+/// How [`Op::Resize`] finds the place in the operand for a place in the result (ONNX's
+/// `coordinate_transformation_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coordinates {
+    HalfPixel,
+    HalfPixelSymmetric,
+    PytorchHalfPixel,
+    AlignCorners,
+    Asymmetric,
+}
+
+/// Between which elements [`Op::Resize`] interpolates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Interpolation {
+    Nearest(Rounding),
+    Linear,
+    Cubic { coefficient: f32, exclude_outside: bool },
+}
+
+/// Which neighbour is the nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    HalfDown,
+    HalfUp,
+    Floor,
+    Ceil,
+}
+
+/// Attributes of [`Op::Resize`], for all axes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resize {
+    /// Extents of the result; the batch is never resized.
+    pub sizes: Vec<Dim>,
+    /// The ratio of result to operand, as the file gives it: it need not be that of the extents.
+    pub scales: Vec<f32>,
+    pub coordinates: Coordinates,
+    pub interpolation: Interpolation,
 }
 
 /// A node kdc has no operator for, kept whole so that it can be written back.
@@ -156,6 +205,108 @@ pub enum Op {
         axes: Vec<usize>,
         steps: Vec<i64>,
     },
+    /// A function of every element.
+    Unary(Unary),
+    /// A function of every pair of elements, operands `a, b`, broadcast.
+    Binary(Binary),
+    /// Any number of operands, broadcast.
+    Variadic(Variadic),
+    /// Operands `condition, x, y`, broadcast: `x` where the condition holds.
+    Where,
+    /// Operand `x`; `axes` sorted, not negative.
+    Reduce {
+        reduction: Reduction,
+        axes: Vec<usize>,
+        keepdims: bool,
+    },
+    /// The index of the largest (or smallest) element, the first of equals, or the last.
+    ArgExtreme {
+        largest: bool,
+        axis: usize,
+        keepdims: bool,
+        last: bool,
+    },
+    /// Running sums.
+    CumSum {
+        axis: usize,
+        exclusive: bool,
+        reverse: bool,
+    },
+    /// The `k` largest (or smallest) along an axis, in order: results `values, indices`.
+    TopK {
+        axis: usize,
+        k: usize,
+        largest: bool,
+    },
+    /// Over all axes from `axis` on; operands `x, scale, bias?`.
+    LayerNormalization {
+        axis: usize,
+        epsilon: f32,
+    },
+    /// Over the spatial axes of each channel; operands `x, scale, bias`, one per channel.
+    InstanceNormalization {
+        epsilon: f32,
+    },
+    /// Over groups of channels; operands `x, scale, bias`, one per channel.
+    GroupNormalization {
+        groups: usize,
+        epsilon: f32,
+    },
+    /// Across neighbouring channels (Krizhevsky et al. 2012): `x / (bias + alpha / size · Σ x²)^beta`.
+    Lrn {
+        size: usize,
+        alpha: f32,
+        beta: f32,
+        bias: f32,
+    },
+    /// By the norm of order 1 or 2 along an axis.
+    LpNormalization {
+        axis: usize,
+        order: usize,
+    },
+    /// Operand `x`, broadcast to these extents; an extent of 1 keeps the operand's.
+    Expand {
+        shape: Vec<Dim>,
+    },
+    /// Repeats along every axis.
+    Tile {
+        repeats: Vec<usize>,
+    },
+    /// One result for each size.
+    Split {
+        axis: usize,
+        sizes: Vec<usize>,
+    },
+    /// Operands `x, indices`.
+    GatherElements {
+        axis: usize,
+    },
+    /// Operands `x, indices`.
+    GatherNd {
+        batch_dims: usize,
+    },
+    /// `columns_first`: ONNX mode CRD instead of DCR.
+    DepthToSpace {
+        block: usize,
+        columns_first: bool,
+    },
+    SpaceToDepth {
+        block: usize,
+    },
+    Resize(Resize),
+    /// Operands `x, w, bias?`.
+    ConvTranspose(ConvTranspose),
+    Recurrent(Recurrent),
+    /// Keeps the triangle of the last two axes above (or below) the `k`-th diagonal.
+    Trilu {
+        upper: bool,
+        k: i64,
+    },
+    /// The indices as integers along a new axis of `depth` elements: operands `indices, values`.
+    OneHot {
+        axis: usize,
+        depth: usize,
+    },
     Opaque(OpaqueNode),
 }
 
@@ -197,6 +348,37 @@ impl Op {
             Op::Cast { .. } => "Cast",
             Op::Gather { .. } => "Gather",
             Op::Slice { .. } => "Slice",
+            Op::Unary(unary) => unary.name(),
+            Op::Binary(binary) => binary.name(),
+            Op::Variadic(Variadic::Max) => "Max",
+            Op::Variadic(Variadic::Min) => "Min",
+            Op::Variadic(Variadic::Sum) => "Sum",
+            Op::Variadic(Variadic::Mean) => "Mean",
+            Op::Where => "Where",
+            Op::Reduce { reduction, .. } => reduction.name(),
+            Op::ArgExtreme { largest: true, .. } => "ArgMax",
+            Op::ArgExtreme { largest: false, .. } => "ArgMin",
+            Op::CumSum { .. } => "CumSum",
+            Op::TopK { .. } => "TopK",
+            Op::LayerNormalization { .. } => "LayerNormalization",
+            Op::InstanceNormalization { .. } => "InstanceNormalization",
+            Op::GroupNormalization { .. } => "GroupNormalization",
+            Op::Lrn { .. } => "LRN",
+            Op::LpNormalization { .. } => "LpNormalization",
+            Op::Expand { .. } => "Expand",
+            Op::Tile { .. } => "Tile",
+            Op::Split { .. } => "Split",
+            Op::GatherElements { .. } => "GatherElements",
+            Op::GatherNd { .. } => "GatherND",
+            Op::DepthToSpace { .. } => "DepthToSpace",
+            Op::SpaceToDepth { .. } => "SpaceToDepth",
+            Op::Resize(_) => "Resize",
+            Op::ConvTranspose(_) => "ConvTranspose",
+            Op::Recurrent(Recurrent { cell: Cell::Rnn, .. }) => "RNN",
+            Op::Recurrent(Recurrent { cell: Cell::Lstm, .. }) => "LSTM",
+            Op::Recurrent(Recurrent { cell: Cell::Gru { .. }, .. }) => "GRU",
+            Op::Trilu { .. } => "Trilu",
+            Op::OneHot { .. } => "OneHot",
             Op::Opaque(node) => &node.op_type,
         }
     }

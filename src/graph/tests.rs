@@ -54,7 +54,10 @@ fn windows_follow_the_onnx_formulas() {
 #[test]
 fn the_batch_stays_symbolic_and_never_mixes_with_known_extents() {
     assert_eq!(shape_of(Op::Flatten { axis: 1 }, &[batched(&[3, 4])]), Ok(batched(&[12])));
-    assert!(shape_of(Op::Flatten { axis: 2 }, &[batched(&[3, 4])]).is_err());
+    let rows = vec![Dim::Batches(3), Dim::Fixed(4)];
+    assert_eq!(shape_of(Op::Flatten { axis: 2 }, &[batched(&[3, 4])]), Ok(rows));
+    assert!(shape_of(Op::Flatten { axis: 1 }, &[vec![Dim::Batch, Dim::Batch]]).is_ok());
+    assert!(shape_of(Op::Flatten { axis: 2 }, &[vec![Dim::Batch, Dim::Batch]]).is_err());
     assert_eq!(shape_of(Op::Add, &[batched(&[3, 1]), fixed(&[5])]), Ok(batched(&[3, 5])));
     assert!(shape_of(Op::Add, &[batched(&[3]), fixed(&[2, 3])]).is_err());
     assert_eq!(shape_of(Op::Transpose { perm: vec![1, 0] }, &[batched(&[3])]), Ok(vec![Dim::Fixed(3), Dim::Batch]));

@@ -40,6 +40,12 @@ fn op_text(op: &Op) -> String {
         Op::Opaque(node) => format!("opaque {} ({})", node.op_type, node.why),
         // The derived form reads `Conv(Conv { … })` for tuple variants; one name is enough.
         Op::Conv(a) => format!("{a:?}"),
+        Op::Unary(a) => format!("{a:?}"),
+        Op::Binary(a) => format!("{a:?}"),
+        Op::Variadic(a) => format!("{a:?}"),
+        Op::Resize(a) => format!("{a:?}"),
+        Op::ConvTranspose(a) => format!("{a:?}"),
+        Op::Recurrent(a) => format!("{a:?}"),
         Op::MaxPool(a) | Op::AveragePool(a) => format!("{a:?}").replacen("Pool", op.name(), 1),
         _ => format!("{op:?}"),
     }

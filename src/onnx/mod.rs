@@ -16,7 +16,7 @@ mod tests;
 
 pub use export::export;
 
-use crate::graph::{Graph, VerifyError};
+use crate::graph::{Graph, Tensor, VerifyError};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::HashSet;
@@ -106,4 +106,26 @@ pub fn with_outputs(model: &[u8], names: &[String]) -> Result<Vec<u8>, Error> {
         bytes.extend(more.encode_to_vec());
     }
     Ok(bytes)
+}
+
+/// Reads one tensor (ONNX `TensorProto`), as test data of ONNX comes.
+///
+/// # Errors
+/// When it is damaged, or keeps its elements elsewhere.
+pub fn import_tensor(bytes: &[u8]) -> Result<Tensor, Error> {
+    let proto = proto::TensorProto::decode(bytes).map_err(|e| Error::Damaged(e.to_string()))?;
+    let named = |what| Error::Value { value: proto.name.clone(), what };
+    tensor::read(&proto, &mut tensor::External::new(None)).map_err(named)
+}
+
+/// The operators of a model's nodes, in order, as the file names them; those of other domains with the domain in front.
+///
+/// # Errors
+/// As [`import`], of a model that cannot be decoded.
+pub fn operators(model: Bytes) -> Result<Vec<String>, Error> {
+    let named = |node: proto::NodeProto| match node.domain.as_str() {
+        "" | "ai.onnx" => node.op_type,
+        domain => format!("{domain}.{}", node.op_type),
+    };
+    Ok(file::decode(model)?.graph.unwrap_or_default().node.into_iter().map(named).collect())
 }

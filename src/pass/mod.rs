@@ -5,7 +5,6 @@
 
 mod batch_norm;
 mod dead;
-pub(crate) mod elements;
 mod fold;
 mod identity;
 mod softmax;

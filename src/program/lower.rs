@@ -194,7 +194,36 @@ impl<'a> Lowering<'a> {
             Op::Transpose { perm } => return self.transposed(node, x, perm),
             Op::BatchNormalization { .. } => return Err(fail("it could not be folded into a layer before it".into())),
             Op::Opaque(opaque) => return Err(fail(opaque.why.clone())),
-            Op::LogSoftmax { .. } | Op::Cast { .. } | Op::Gather { .. } | Op::Slice { .. } | Op::Pad { .. } => {
+            Op::LogSoftmax { .. }
+            | Op::Cast { .. }
+            | Op::Gather { .. }
+            | Op::Slice { .. }
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Variadic(_)
+            | Op::Where
+            | Op::Reduce { .. }
+            | Op::ArgExtreme { .. }
+            | Op::CumSum { .. }
+            | Op::TopK { .. }
+            | Op::LayerNormalization { .. }
+            | Op::InstanceNormalization { .. }
+            | Op::GroupNormalization { .. }
+            | Op::Lrn { .. }
+            | Op::LpNormalization { .. }
+            | Op::Expand { .. }
+            | Op::Tile { .. }
+            | Op::Split { .. }
+            | Op::GatherElements { .. }
+            | Op::GatherNd { .. }
+            | Op::DepthToSpace { .. }
+            | Op::SpaceToDepth { .. }
+            | Op::Resize(_)
+            | Op::ConvTranspose(_)
+            | Op::Recurrent(_)
+            | Op::Trilu { .. }
+            | Op::OneHot { .. }
+            | Op::Pad { .. } => {
                 return Err(fail("there is no kernel for it".into()));
             }
             Op::Add | Op::Sub | Op::Mul | Op::Div => unreachable!("handled above"),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::exec::{Mode, Network, Value};
+use crate::exec::{Datum, Mode, Network};
 use crate::graph::{Builder, Dim, Graph, Op, PadMode, Pool, Tensor, ValueId};
 use crate::quant::{CalibratedModel, Calibration, Observer, QuantizedModel, watched};
 use burn::tensor::Device;
@@ -102,8 +102,8 @@ fn samples(graph: &Graph, count: usize) -> Vec<Tensor> {
 fn forward(graph: &Graph, x: &Tensor, taps: &[ValueId]) -> (Vec<f32>, Vec<Vec<f32>>) {
     let device = Device::flex();
     let network = Network::new(graph, &device).unwrap();
-    let out = network.forward(vec![Value::from_host(x, &device).unwrap()], taps, Mode::Infer).unwrap();
-    let host = |v: &Value| v.to_host().unwrap().to_f32().into_owned();
+    let out = network.forward(vec![Datum::from(x.clone())], taps, Mode::Infer).unwrap();
+    let host = |v: &Datum| v.to_host().unwrap().to_f32().into_owned();
     (host(&out.outputs[0]), out.taps.iter().map(host).collect())
 }
 

@@ -142,7 +142,7 @@ impl From<Dim> for Extent {
     fn from(dim: Dim) -> Extent {
         match dim {
             Dim::Fixed(n) => Extent::Fixed(n),
-            Dim::Batch => Extent::Symbolic(dim.to_string()),
+            Dim::Batch | Dim::Batches(_) => Extent::Symbolic(dim.to_string()),
         }
     }
 }

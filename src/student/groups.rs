@@ -150,6 +150,31 @@ impl Finder<'_> {
             | Op::Pad { .. }
             | Op::Gather { .. }
             | Op::Slice { .. }
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Variadic(_)
+            | Op::Where
+            | Op::Reduce { .. }
+            | Op::ArgExtreme { .. }
+            | Op::CumSum { .. }
+            | Op::TopK { .. }
+            | Op::LayerNormalization { .. }
+            | Op::InstanceNormalization { .. }
+            | Op::GroupNormalization { .. }
+            | Op::Lrn { .. }
+            | Op::LpNormalization { .. }
+            | Op::Expand { .. }
+            | Op::Tile { .. }
+            | Op::Split { .. }
+            | Op::GatherElements { .. }
+            | Op::GatherNd { .. }
+            | Op::DepthToSpace { .. }
+            | Op::SpaceToDepth { .. }
+            | Op::Resize(_)
+            | Op::ConvTranspose(_)
+            | Op::Recurrent(_)
+            | Op::Trilu { .. }
+            | Op::OneHot { .. }
             | Op::Opaque(_) => {
                 // The channels lose their place on axis 1: they keep their number.
                 node.inputs.iter().flatten().for_each(|&id| self.freeze(id));

@@ -4,6 +4,7 @@
 //! outputs read what they read before; a quantized graph input keeps its name for itself. Activations are stored as
 //! `u8`, 128 above the `i8` of the graph: ONNX Runtime is several times slower on x86 when both operands are signed.
 
+mod more;
 mod operators;
 mod quant;
 
@@ -12,7 +13,7 @@ use super::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::{Error, tensor};
-use crate::graph::{Dim, Graph, Node, Op, OpaqueNode, Tensor, Value, ValueId, verify};
+use crate::graph::{Binary, Dim, Graph, Node, Op, OpaqueNode, Tensor, Unary, Value, ValueId, verify};
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,6 +21,12 @@ use std::collections::{BTreeMap, HashSet};
 const OPSET: i64 = 17;
 /// The first opset in which average pooling has dilations.
 const OPSET_DILATED_AVERAGE: i64 = 19;
+/// The first opsets with these operators.
+const OPSET_GELU: i64 = 20;
+const OPSET_MISH: i64 = 18;
+const OPSET_BITWISE: i64 = 18;
+/// The first opset in which a group has its scale by channel.
+const OPSET_GROUP_NORM: i64 = 21;
 
 /// Writes a graph as an ONNX model.
 ///
@@ -59,6 +66,11 @@ fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
     for node in &graph.nodes {
         let (domain, needed) = match &node.op {
             Op::AveragePool(pool) if pool.dilations.iter().any(|&d| d != 1) => ("", OPSET_DILATED_AVERAGE),
+            Op::Unary(Unary::Gelu { .. }) => ("", OPSET_GELU),
+            Op::Unary(Unary::Mish) => ("", OPSET_MISH),
+            Op::Unary(Unary::BitwiseNot) => ("", OPSET_BITWISE),
+            Op::Binary(Binary::BitwiseAnd | Binary::BitwiseOr | Binary::BitwiseXor) => ("", OPSET_BITWISE),
+            Op::GroupNormalization { .. } => ("", OPSET_GROUP_NORM),
             Op::Opaque(kept) => {
                 let refuse = |why: &str| {
                     let op = kept.op_type.clone();
@@ -160,6 +172,14 @@ impl<'g> Exporter<'g> {
         if let Op::Opaque(kept) = &node.op {
             return self.opaque(node, kept, input, output);
         }
+        if let Op::Expand { shape } = &node.op {
+            let shape = self.extents(&node.name, shape);
+            input.push(shape);
+        }
+        if let Op::OneHot { depth, .. } = &node.op {
+            let depth = self.initializer(&format!("{}_depth", node.name), &Tensor::i64([0; 0], vec![*depth as i64]));
+            input.insert(1, depth);
+        }
         let (attribute, more) = operators::encode(&node.op, self.opset);
         for (suffix, constant) in more {
             input.push(match constant {
@@ -202,6 +222,35 @@ impl<'g> Exporter<'g> {
         Ok(())
     }
 
+    /// A vector of extents: a constant, or where the batch is among them, computed from the first input's.
+    fn extents(&mut self, stem: &str, shape: &[Dim]) -> String {
+        let numbers = |v: Vec<i64>| Tensor::i64([v.len()], v);
+        let ones = numbers(shape.iter().map(|d| d.at(1) as i64).collect());
+        let fixed = self.initializer(&format!("{stem}_shape"), &ones);
+        let batched = |id: &ValueId| self.graph.value(*id).shape.iter().position(|d| *d == Dim::Batch);
+        let source = self.graph.inputs.iter().find_map(|id| Some((self.read[id.index()].clone(), batched(id)?)));
+        let (true, Some((input, axis))) = (shape.iter().any(|d| d.is_batched()), source) else { return fixed };
+        let axis = self.initializer(&format!("{stem}_axis"), &numbers(vec![axis as i64]));
+        let mask = numbers(shape.iter().map(|d| i64::from(d.is_batched())).collect());
+        let mask = self.initializer(&format!("{stem}_batched"), &mask);
+        // extents · batch^mask: the batch where the mask is one.
+        let steps = [("Shape", "of"), ("Gather", "batch"), ("Pow", "factors"), ("Mul", "extents")];
+        let names = steps.map(|(_, suffix)| self.fresh(&format!("{stem}_{suffix}")));
+        let operands =
+            [vec![input], vec![names[0].clone(), axis], vec![names[1].clone(), mask], vec![names[2].clone(), fixed]];
+        for (((op, suffix), name), operands) in steps.iter().zip(&names).zip(operands) {
+            let node_name = self.fresh_node(&format!("{stem}_{suffix}"));
+            self.file.node.push(NodeProto {
+                input: operands,
+                output: vec![name.clone()],
+                name: node_name,
+                op_type: op.to_string(),
+                ..Default::default()
+            });
+        }
+        names[3].clone()
+    }
+
     fn initializer(&mut self, stem: &str, constant: &Tensor) -> String {
         let name = self.fresh(stem);
         self.file.initializer.push(tensor::write(&name, constant));
@@ -234,7 +283,7 @@ fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {
 fn value_info(value: &Value) -> ValueInfoProto {
     let dim = |d: &Dim| match d {
         Dim::Fixed(n) => DimensionProto { dim_value: Some(*n as i64), ..Default::default() },
-        Dim::Batch => DimensionProto { dim_param: Some("batch".into()), ..Default::default() },
+        batched => DimensionProto { dim_param: Some(batched.to_string()), ..Default::default() },
     };
     let shape = Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() });
     let tensor_type = Some(TensorTypeProto { elem_type: tensor::dtype_code(value.dtype), shape });

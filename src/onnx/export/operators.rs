@@ -2,11 +2,12 @@
 
 use super::super::proto::{AttributeProto, attribute_type};
 use super::super::tensor::dtype_code;
-use crate::graph::{Conv, Dim, Op, PadMode, Pool, Tensor};
+use super::more;
+use crate::graph::{Conv, Dim, Op, PadMode, Pool, Reduction, Tensor};
 use bytes::Bytes;
 
 /// Constant operands after the node's own: what to name each, and its contents, or `None` for one left out.
-type More = Vec<(&'static str, Option<Tensor>)>;
+pub type More = Vec<(&'static str, Option<Tensor>)>;
 
 /// The attributes and further operands of an operator in an opset from 17 to 24.
 pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
@@ -49,7 +50,10 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
             }
             attributes(list)
         }
-        Op::ReduceMean { axes: reduced, keepdims } => {
+        Op::Reduce { reduction, axes: reduced, keepdims } if *reduction == Reduction::Sum => {
+            (vec![int("keepdims", (*keepdims).into())], vec![("axes", axes(reduced))])
+        }
+        Op::ReduceMean { axes: reduced, keepdims } | Op::Reduce { axes: reduced, keepdims, .. } => {
             let keep = int("keepdims", (*keepdims).into());
             match opset < 18 {
                 true => attributes(vec![ints("axes", &signed(reduced)), keep]),
@@ -100,10 +104,11 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
         | Op::Dropout
         | Op::Identity
         | Op::Opaque(_) => attributes(vec![]),
+        other => more::encode(other),
     }
 }
 
-fn window(conv: &Conv) -> Vec<AttributeProto> {
+pub fn window(conv: &Conv) -> Vec<AttributeProto> {
     vec![
         ints("dilations", &signed(&conv.dilations)),
         int("group", conv.group as i64),
@@ -122,7 +127,7 @@ fn pooling(pool: &Pool) -> Vec<AttributeProto> {
     ]
 }
 
-fn signed(list: &[usize]) -> Vec<i64> {
+pub fn signed(list: &[usize]) -> Vec<i64> {
     list.iter().map(|&n| n as i64).collect()
 }
 
@@ -134,14 +139,14 @@ pub fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { i: Some(i), ..attribute(name, attribute_type::INT) }
 }
 
-fn float(name: &str, f: f32) -> AttributeProto {
+pub fn float(name: &str, f: f32) -> AttributeProto {
     AttributeProto { f: Some(f), ..attribute(name, attribute_type::FLOAT) }
 }
 
-fn ints(name: &str, list: &[i64]) -> AttributeProto {
+pub fn ints(name: &str, list: &[i64]) -> AttributeProto {
     AttributeProto { ints: list.to_vec(), ..attribute(name, attribute_type::INTS) }
 }
 
-fn text(name: &str, value: &'static str) -> AttributeProto {
+pub fn text(name: &str, value: &'static str) -> AttributeProto {
     AttributeProto { s: Some(Bytes::from_static(value.as_bytes())), ..attribute(name, attribute_type::STRING) }
 }

@@ -5,9 +5,13 @@
 //! them, only if an operator kdc does not know reads them.
 
 mod call;
+mod functions;
+mod known;
+mod more;
 mod operators;
 mod quant;
 mod rebatch;
+mod recurrent;
 mod subgraph;
 mod symbolic;
 
@@ -34,6 +38,8 @@ const MAX_CHAIN: usize = 200;
 /// See [`super::load`].
 pub fn import(model: &ModelProto, folder: Option<&Path>) -> Result<Graph, Error> {
     let empty = GraphProto::default();
+    let inlined = functions::inline(model)?;
+    let model = inlined.as_ref().unwrap_or(model);
     let graph = model.graph.as_ref().unwrap_or(&empty);
     if rebatch::candidate(graph)
         && let Ok(rebatched) = Importer::new(model, graph, folder, true).and_then(Importer::run)
@@ -66,7 +72,7 @@ struct Importer<'m> {
     /// What the file says about types of values.
     stated: HashMap<&'m str, &'m ValueInfoProto>,
     /// For each name, the nodes that read it, subgraphs included.
-    readers: HashMap<&'m str, Vec<usize>>,
+    readers: HashMap<&'m str, Vec<&'m NodeProto>>,
     output_names: HashSet<&'m str>,
     /// Every name of the file and every one made up.
     value_names: HashSet<String>,
@@ -85,11 +91,11 @@ impl<'m> Importer<'m> {
         if let Some(version) = opsets.get("").filter(|v| !OPSETS.contains(*v)) {
             return Err(Error::Opset(*version));
         }
-        let mut readers: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut readers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
         let mut value_names = HashSet::new();
-        for (i, node) in file.node.iter().enumerate() {
+        for node in &file.node {
             for name in node.input.iter().map(String::as_str).chain(captures(node)) {
-                readers.entry(name).or_default().push(i);
+                readers.entry(name).or_default().push(node);
             }
             value_names.extend(node.output.iter().cloned());
         }
@@ -218,6 +224,7 @@ impl<'m> Importer<'m> {
                 self.ids.insert(result, id);
                 return Ok(());
             }
+            "If" => return self.branch(proto),
             "QuantizeLinear" => return self.quantize(proto, name),
             "DequantizeLinear" => return self.dequantize(proto),
             _ => {}
@@ -227,9 +234,17 @@ impl<'m> Importer<'m> {
             self.defer(proto, value);
             return Ok(());
         }
+        match proto.op_type.as_str() {
+            "ConstantOfShape" => return self.filled(proto, name),
+            "Range" => return self.counted(proto, name),
+            _ => {}
+        }
         let plan = operators::convert(&call)?;
         if let Some(value) = symbolic::evaluate(&call, &plan) {
             self.defer(proto, value);
+            return Ok(());
+        }
+        if self.fold(proto, &plan)? {
             return Ok(());
         }
         self.add(proto, name, plan)
@@ -261,23 +276,32 @@ impl<'m> Importer<'m> {
             let node_name =
                 if i == last { name.to_string() } else { self.fresh_node(&format!("{name}_{}", op.name())) };
             let mut node = Node { name: node_name, op, inputs, outputs: vec![] };
-            let (dtype, shape) = self.infer(&node)?;
-            let value_name = match i == last {
-                true => proto.output[0].clone(),
-                false => fresh(&mut self.value_names, &format!("{}_{}", proto.output[0], i)),
-            };
-            let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
-            node.outputs.push(id);
+            let results = self.infer(&node)?;
+            if i == last
+                && proto.output.iter().skip(results.len()).any(|n| !n.is_empty())
+                && self.call(proto)?.has_side_results()
+            {
+                return Err(Fault::Foreign("a further result of it is used".into()));
+            }
+            for (which, (dtype, shape)) in results.into_iter().enumerate() {
+                let stated = proto.output.get(which).filter(|n| i == last && !n.is_empty());
+                let value_name = match stated {
+                    Some(stated) => stated.clone(),
+                    None => fresh(&mut self.value_names, &format!("{}_{i}_{which}", proto.output[0])),
+                };
+                let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
+                if let Some(stated) = stated {
+                    self.ids.insert(stated, id);
+                }
+                node.outputs.push(id);
+            }
+            inputs = vec![node.outputs.first().copied()];
             self.graph.nodes.push(node);
-            inputs = vec![Some(id)];
-        }
-        if let Some(id) = inputs.first().copied().flatten() {
-            self.ids.insert(&proto.output[0], id);
         }
         Ok(())
     }
 
-    fn infer(&self, node: &Node) -> Result<(DType, Shape), Fault> {
+    fn infer(&self, node: &Node) -> Result<Vec<(DType, Shape)>, Fault> {
         let inferred = infer_node(&self.graph, node).map_err(|e| {
             // What mixes samples of a batch is a fine network that a graph cannot express; other faults are errors.
             let mixes =
@@ -285,12 +309,12 @@ impl<'m> Importer<'m> {
                     node.op,
                     Op::Flatten { .. } | Op::Reshape { .. } | Op::MatMul | Op::Gemm { .. } | Op::Concat { .. }
                 ) || matches!(node.op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pad { .. } | Op::Squeeze { .. });
-            let batched = node.inputs.iter().flatten().any(|&id| self.graph.value(id).shape.contains(&Dim::Batch));
+            let batched =
+                node.inputs.iter().flatten().any(|&id| self.graph.value(id).shape.iter().any(|d| d.is_batched()));
             if mixes && batched { Fault::Foreign(e.what) } else { Fault::Wrong(e.what) }
         })?;
-        let (dtype, shape) = inferred.into_iter().next().ok_or_else(|| Fault::Wrong("has no result".into()))?;
-        check_size(&shape).map_err(Fault::Wrong)?;
-        Ok((dtype, shape))
+        inferred.iter().try_for_each(|(_, shape)| check_size(shape)).map_err(Fault::Wrong)?;
+        Ok(inferred)
     }
 
     /// Keeps a node as it is. Values that its subgraphs read from outside are further operands of the graph's node, so

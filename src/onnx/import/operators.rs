@@ -4,8 +4,9 @@
 //! number here is where the meaning or the place of an attribute changed.
 
 use super::call::{Call, Fault};
+use super::more;
 use super::symbolic::Element;
-use crate::graph::{AutoPad, Conv, DType, Dim, Op, PadMode, Pool, elements, shape_text};
+use crate::graph::{AutoPad, Conv, Dim, Op, PadMode, Pool, elements, shape_text};
 
 /// What a node becomes: operators in a row, the first of which reads these operands of the node.
 pub struct Plan {
@@ -14,16 +15,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn new(operands: std::ops::Range<usize>, op: Op) -> Result<Plan, Fault> {
+    pub fn new(operands: std::ops::Range<usize>, op: Op) -> Result<Plan, Fault> {
         Ok(Plan { operands: operands.collect(), ops: vec![op] })
     }
 }
 
-fn wrong<T>(what: impl Into<String>) -> Result<T, Fault> {
+pub fn wrong<T>(what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Wrong(what.into()))
 }
 
-fn foreign<T>(why: impl Into<String>) -> Result<T, Fault> {
+pub fn foreign<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Foreign(why.into()))
 }
 
@@ -104,7 +105,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "Cast" => unary(Op::Cast { to: call.dtype_attribute("to")? }),
         "Gather" => gather(call),
         "Slice" => slice(call),
-        _ => foreign("not known to kdc"),
+        _ => more::convert(call),
     }
 }
 
@@ -116,6 +117,16 @@ fn spatial(call: &Call) -> Result<Vec<Dim>, Fault> {
 }
 
 fn conv(call: &Call) -> Result<Conv, Fault> {
+    let (conv, spatial) = convolution(call)?;
+    if call.operand(2).is_some() && call.shape(2)? != call.shape(1)?[..1] {
+        return wrong("the bias does not have one element per filter");
+    }
+    let pads = pads(call, &spatial, &conv.kernel, &conv.strides, &conv.dilations)?;
+    Ok(Conv { pads, ..conv })
+}
+
+/// A convolution's attributes but for its pads, and the operand's spatial extents.
+pub fn convolution(call: &Call) -> Result<(Conv, Vec<Dim>), Fault> {
     let weights = call.shape(1)?;
     let spatial = spatial(call)?;
     if weights.len() != spatial.len() + 2 {
@@ -133,11 +144,12 @@ fn conv(call: &Call) -> Result<Conv, Fault> {
         Ok(group) if (1..=1 << 24).contains(&group) => group,
         _ => return wrong(format!("group {}", call.int("group", 1))),
     };
-    if call.operand(2).is_some() && call.shape(2)? != weights[..1] {
-        return wrong("the bias does not have one element per filter");
-    }
-    let pads = pads(call, &spatial, &kernel, &strides, &dilations)?;
-    Ok(Conv { kernel, strides, pads, dilations, group })
+    Ok((Conv { kernel, strides, pads: vec![0; 2 * n], dilations, group }, spatial))
+}
+
+/// Pads that are given as such.
+pub fn resolved_pads(call: &Call, axes: usize) -> Result<Vec<usize>, Fault> {
+    call.sizes("pads", 2 * axes, 0, 0)
 }
 
 fn pool(call: &Call) -> Result<Pool, Fault> {
@@ -221,9 +233,6 @@ fn batch_normalization(call: &Call) -> Result<Plan, Fault> {
 }
 
 fn clip(call: &Call) -> Result<Plan, Fault> {
-    if call.dtype(0)? != DType::F32 {
-        return foreign("clips integers");
-    }
     let (min, max) = match call.opset < 11 {
         true => (call.float("min", f32::MIN), call.float("max", f32::MAX)),
         false => (call.scalar(1, "min", f32::MIN)?, call.scalar(2, "max", f32::MAX)?),
@@ -255,7 +264,7 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
     let mut open = None;
     for (i, extent) in target.iter().enumerate() {
         shape.push(match *extent {
-            Element::Batch => Dim::Batch,
+            Element::Batch(times) => Dim::batches(usize::try_from(times).unwrap_or(usize::MAX)),
             Element::Known(0) if !call.flag("allowzero") => match from.get(i) {
                 Some(dim) => *dim,
                 None => {
@@ -272,7 +281,7 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
             },
         });
     }
-    let batches = |shape: &[Dim]| shape.iter().filter(|d| **d == Dim::Batch).count();
+    let batches = |shape: &[Dim]| shape.iter().filter(|d| d.is_batched()).count();
     if call.importer.rebatch
         && batches(&from) > batches(&shape)
         && open != Some(0)
@@ -287,7 +296,7 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
         let Some(rest) = rest else { return wrong(format!("{} does not reshape to {target:?}", shape_text(&from))) };
         shape[i] = match batches(&from).checked_sub(batches(&shape)) {
             Some(0) => Dim::Fixed(rest),
-            Some(1) if rest == 1 => Dim::Batch,
+            Some(1) => Dim::batches(rest),
             _ => return foreign("its target mixes the batch with other extents"),
         };
     }
@@ -344,8 +353,7 @@ fn softmax(call: &Call, op: fn(usize) -> Op) -> Result<Plan, Fault> {
 fn gather(call: &Call) -> Result<Plan, Fault> {
     let shape = call.shape(0)?;
     let axis = Call::resolve_axis(call.int("axis", 0), shape.len())?;
-    let Dim::Fixed(extent) = shape[axis] else { return foreign("picks samples of the batch") };
-    if let Some(indices) = call.symbolic(1) {
+    if let (Some(indices), Dim::Fixed(extent)) = (call.symbolic(1), shape[axis]) {
         let out = |e: &Element| e.known().is_some_and(|i| i >= extent as i64 || i < -(extent as i64));
         if indices.elements.iter().any(out) {
             return wrong(format!("an index is outside the {extent} of axis {axis}"));

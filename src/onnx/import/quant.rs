@@ -50,7 +50,7 @@ fn params(call: &Call) -> Result<QuantParams, Fault> {
     let expected = match axis.map(|a| shape[a]) {
         None => 1,
         Some(Dim::Fixed(n)) => n,
-        Some(Dim::Batch) => return foreign("quantizes each sample on its own"),
+        Some(_) => return foreign("quantizes each sample on its own"),
     };
     if scale.len() != expected || zeros.len() != expected {
         return Err(Fault::Wrong(format!("{} scales and {} zero points for {expected}", scale.len(), zeros.len())));
@@ -74,7 +74,6 @@ impl<'m> Importer<'m> {
         let readers = self.readers.get(quantized).cloned().unwrap_or_default();
         let mut names = vec![];
         for reader in readers {
-            let reader = &self.file.node[reader];
             let standard = matches!(reader.domain.as_str(), "" | "ai.onnx");
             let paired = standard
                 && reader.op_type == "DequantizeLinear"

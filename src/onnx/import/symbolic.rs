@@ -6,7 +6,7 @@
 use super::call::{Call, Fault};
 use super::operators::Plan;
 use crate::graph::{DType, Data, Dim, Op, Tensor};
-use crate::pass::elements;
+use crate::host::elements;
 
 /// The largest tensor that is taken for shape arithmetic.
 const MAX_ELEMENTS: usize = 4096;
@@ -14,14 +14,15 @@ const MAX_ELEMENTS: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     Known(i64),
-    Batch,
+    /// So many times the batch, at least once.
+    Batch(i64),
 }
 
 impl Element {
     pub fn known(self) -> Option<i64> {
         match self {
             Element::Known(n) => Some(n),
-            Element::Batch => None,
+            Element::Batch(_) => None,
         }
     }
 }
@@ -30,7 +31,8 @@ impl From<Dim> for Element {
     fn from(dim: Dim) -> Element {
         match dim {
             Dim::Fixed(n) => Element::Known(n as i64),
-            Dim::Batch => Element::Batch,
+            Dim::Batch => Element::Batch(1),
+            Dim::Batches(times) => Element::Batch(times as i64),
         }
     }
 }
@@ -103,7 +105,7 @@ pub fn shape_operator(call: &Call) -> Result<Option<Symbolic>, Fault> {
         "Equal" => zip(call, DType::Bool, |a, b| match (a, b) {
             (Element::Known(a), Element::Known(b)) => Some(Element::Known((a == b).into())),
             // Exporters compare an extent with -1, which no batch is.
-            (Element::Batch, Element::Known(n)) | (Element::Known(n), Element::Batch) if n <= 0 => {
+            (Element::Batch(_), Element::Known(n)) | (Element::Known(n), Element::Batch(_)) if n <= 0 => {
                 Some(Element::Known(0))
             }
             _ => None,
@@ -185,29 +187,35 @@ pub fn evaluate(call: &Call, plan: &Plan) -> Option<Symbolic> {
         Op::Cast { to } if matches!(to, DType::I64 | DType::I32 | DType::Bool) => {
             let truth = |e| match e {
                 Element::Known(n) => Element::Known((n != 0).into()),
-                Element::Batch => Element::Known(1),
+                Element::Batch(_) => Element::Known(1),
             };
             let elements = x.elements.iter().map(|&e| if *to == DType::Bool { truth(e) } else { e }).collect();
             Symbolic { dtype: *to, elements, ..x.clone() }
         }
         Op::Add => arithmetic(|a, b| match (a, b) {
+            (Element::Batch(a), Element::Batch(b)) => Some(Element::Batch(a.checked_add(b)?)),
             (a, Element::Known(0)) => Some(a),
             (Element::Known(0), b) => Some(b),
             _ => Some(Element::Known(a.known()?.checked_add(b.known()?)?)),
         })?,
         Op::Sub => arithmetic(|a, b| match (a, b) {
             (a, Element::Known(0)) => Some(a),
-            (Element::Batch, Element::Batch) => Some(Element::Known(0)),
+            (Element::Batch(a), Element::Batch(b)) if a == b => Some(Element::Known(0)),
+            (Element::Batch(a), Element::Batch(b)) if a > b => Some(Element::Batch(a - b)),
             _ => Some(Element::Known(a.known()?.checked_sub(b.known()?)?)),
         })?,
         Op::Mul => arithmetic(|a, b| match (a, b) {
             (a, Element::Known(1)) => Some(a),
             (Element::Known(1), b) => Some(b),
+            (Element::Batch(k), Element::Known(n)) | (Element::Known(n), Element::Batch(k)) if n > 0 => {
+                Some(Element::Batch(k.checked_mul(n)?))
+            }
             _ => Some(Element::Known(a.known()?.checked_mul(b.known()?)?)),
         })?,
         Op::Div => arithmetic(|a, b| match (a, b) {
             (a, Element::Known(1)) => Some(a),
-            (Element::Batch, Element::Batch) => Some(Element::Known(1)),
+            (Element::Batch(a), Element::Batch(b)) if a % b == 0 => Some(Element::Known(a / b)),
+            (Element::Batch(k), Element::Known(n)) if n > 0 && k % n == 0 => Some(Element::Batch(k / n)),
             _ => Some(Element::Known(a.known()?.checked_div(b.known()?)?)),
         })?,
         Op::Reshape { shape } => {

@@ -1,0 +1,89 @@
+//! Products with weights.
+
+use super::{Error, Pass, Value, align, scaled, zip};
+use crate::exec::ops;
+use crate::graph::{Conv, ConvTranspose};
+use burn::backend::Dispatch;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::module::conv_transpose2d;
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+
+impl Pass<'_> {
+    pub(super) fn gemm(
+        &mut self,
+        a: Value,
+        (alpha, beta): (f32, f32),
+        trans_a: bool,
+        trans_b: bool,
+    ) -> Result<Value, Error> {
+        let b = self.operand(1)?;
+        let turned = |v: Value, turn: bool| if turn { v.map(|t| Dispatch::float_swap_dims(t, 0, 1)) } else { v };
+        let product = zip(turned(a, trans_a), turned(b, trans_b), Dispatch::float_matmul);
+        let product = scaled(product, alpha);
+        match self.node.input(2) {
+            None => Ok(product),
+            Some(_) => {
+                let (product, bias) = align(product, scaled(self.operand(2)?, beta));
+                Ok(zip(product, bias, Dispatch::float_add))
+            }
+        }
+    }
+
+    pub(super) fn conv(&mut self, conv: &Conv, x: Value) -> Result<Value, Error> {
+        let weights = self.operand(1)?;
+        let bias = self.node.input(2).map(|_| self.operand(2)).transpose()?;
+        let out = self.output_shape();
+        let flat = conv.kernel.len() == 1;
+        if !flat && conv.kernel.len() != 2 {
+            return Err(self.unsupported(format!("{}-D convolutions are not there yet", conv.kernel.len())));
+        }
+        // A 1-D convolution is a 2-D one of height 1.
+        let lift = |v: Value| {
+            let s = v.shape();
+            if flat { v.reshape(&[s[0], s[1], 1, s[2]]) } else { v }
+        };
+        let pair = |v: &[usize], fill: usize| if flat { [fill, v[0]] } else { [v[0], v[1]] };
+        let n = conv.kernel.len();
+        let (begin, end) = (pair(&conv.pads[..n], 0), pair(&conv.pads[n..], 0));
+        let pads = [0, 1].map(|d| (begin[d], end[d]));
+        let (stride, dilation) = (pair(&conv.strides, 1), pair(&conv.dilations, 1));
+        let options = ConvOptions::new_with_padding(stride, pads, dilation, conv.group);
+        let y = ops::conv2d(lift(x).into_tensor()?, lift(weights).into_tensor()?, options);
+        let y = Value::from_tensor(y).reshape(&out);
+        let Some(bias) = bias else { return Ok(y) };
+        let mut shape = vec![1; out.len()];
+        shape[1] = out[1];
+        Ok(zip(y, bias.reshape(&shape), Dispatch::float_add))
+    }
+
+    /// burn's own, without pads: those are cut off afterwards, so that they need not be alike on both sides.
+    pub(super) fn conv_transpose(&mut self, op: &ConvTranspose, x: Value) -> Result<Value, Error> {
+        let (weights, conv) = (self.operand(1)?, &op.conv);
+        let bias = self.node.input(2).map(|_| self.operand(2)).transpose()?;
+        let (out, n) = (self.output_shape(), conv.kernel.len());
+        if n > 2 {
+            return Err(self.unsupported(format!("{n}-D transposed convolutions are not there yet")));
+        }
+        let lift = |v: Value| {
+            let s = v.shape();
+            if n == 1 { v.reshape(&[s[0], s[1], 1, s[2]]) } else { v }
+        };
+        let pair = |v: &[usize], fill: usize| if n == 1 { [fill, v[0]] } else { [v[0], v[1]] };
+        let options = ConvTransposeOptions {
+            stride: pair(&conv.strides, 1),
+            padding: [0, 0],
+            padding_out: pair(&op.output_padding, 0),
+            dilation: pair(&conv.dilations, 1),
+            groups: conv.group,
+        };
+        let y = conv_transpose2d(lift(x).into_tensor()?, lift(weights).into_tensor()?, None, options);
+        let begin = pair(&conv.pads[..n], 0);
+        let extents = if n == 1 { [1, out[2]] } else { [out[2], out[3]] };
+        let y = y.slice([0..out[0], 0..out[1], begin[0]..begin[0] + extents[0], begin[1]..begin[1] + extents[1]]);
+        let y = Value::from_tensor(y).reshape(&out);
+        let Some(bias) = bias else { return Ok(y) };
+        let mut shape = vec![1; out.len()];
+        shape[1] = out[1];
+        Ok(zip(y, bias.reshape(&shape), Dispatch::float_add))
+    }
+}

@@ -1,0 +1,349 @@
+//! One pass through a network: an exhaustive match from operators to burn.
+//!
+//! Floats are computed on the device, where gradients flow. Integers and truth values, and what is decided by comparing
+//! floats, are computed on the host by [`host::compute`]: they are small, and nothing is differentiated by them.
+
+mod elementwise;
+mod linear;
+mod movement;
+mod normalisation;
+mod pooling;
+mod recurrent;
+mod reduction;
+mod resize;
+
+use super::network::{Mode, Network, Outputs};
+use super::{Datum, Error, Value};
+use crate::graph::{DType, Node, Op, Tensor as HostTensor, ValueId, shape_at};
+use crate::host;
+use burn::backend::Dispatch;
+use burn::backend::ops::{ActivationOps, FloatTensorOps};
+use burn::tensor::ops::PadMode as BurnPad;
+use burn::tensor::{Slice, Tensor};
+use elementwise::{clip, hard_sigmoid};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
+    let graph = &network.graph;
+    let batch = inputs.first().and_then(|v| v.shape().first().copied()).unwrap_or(1);
+    let wanted: Vec<ValueId> = graph.outputs.iter().chain(taps).copied().collect();
+    // A value is dropped after its last reader, so that memory is what the network needs at once.
+    let mut last_use: HashMap<ValueId, usize> = HashMap::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().flatten().for_each(|&id| _ = last_use.insert(id, index));
+    }
+    wanted.iter().for_each(|&id| _ = last_use.insert(id, usize::MAX));
+    let mut values: HashMap<ValueId, Datum> = graph.inputs.iter().copied().zip(inputs).collect();
+    let mut skip = vec![false; graph.nodes.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        if std::mem::take(&mut skip[index]) {
+            continue;
+        }
+        let mut pass = Pass { network, node, index, values: &mut values, last_use: &last_use, mode, batch };
+        // Batch norm and the ReLU that alone reads it are one operator: half the memory traffic.
+        let relu = fused_relu(network, index, &wanted);
+        let results = pass.compute(relu.is_some())?;
+        let outputs = match relu {
+            Some(next) => {
+                skip[next] = true;
+                &graph.nodes[next].outputs
+            }
+            None => &node.outputs,
+        };
+        values.extend(outputs.iter().copied().zip(results).filter(|(id, _)| last_use.contains_key(id)));
+    }
+    let get = |id: &ValueId| {
+        let known = values.get(id).cloned().or_else(|| network.operand(*id, mode));
+        let name = || graph.value(*id).name.clone();
+        known.ok_or_else(|| Error::Input { wanted: format!("'{}'", name()), given: "nothing that makes it".into() })
+    };
+    let mut all = wanted.iter().map(get).collect::<Result<Vec<_>, _>>()?;
+    let taps = all.split_off(graph.outputs.len());
+    Ok(Outputs { outputs: all, taps })
+}
+
+/// The ReLU right after a batch norm that nothing else reads.
+fn fused_relu(network: &Network, index: usize, wanted: &[ValueId]) -> Option<usize> {
+    let nodes = &network.graph.nodes;
+    let Op::BatchNormalization { .. } = nodes[index].op else { return None };
+    let out = nodes[index].output();
+    let next = nodes.get(index + 1)?;
+    let alone = nodes.iter().filter(|n| n.inputs.contains(&Some(out))).count() == 1;
+    (next.op == Op::Relu && next.input(0) == Some(out) && alone && !wanted.contains(&out)).then_some(index + 1)
+}
+
+/// One node of a pass.
+struct Pass<'a> {
+    network: &'a Network,
+    node: &'a Node,
+    index: usize,
+    values: &'a mut HashMap<ValueId, Datum>,
+    last_use: &'a HashMap<ValueId, usize>,
+    mode: Mode,
+    batch: usize,
+}
+
+impl Pass<'_> {
+    fn datum(&mut self, index: usize) -> Result<Datum, Error> {
+        let missing = || Error::Operand { node: self.node.name.clone(), index };
+        let id = self.node.input(index).ok_or_else(missing)?;
+        let again = self.node.inputs.iter().filter(|i| **i == Some(id)).count() > 1;
+        let last = self.last_use.get(&id) == Some(&self.index) && !again;
+        let value = if last { self.values.remove(&id) } else { self.values.get(&id).cloned() };
+        value.or_else(|| self.network.operand(id, self.mode)).ok_or_else(missing)
+    }
+
+    /// An operand on the device.
+    fn operand(&mut self, index: usize) -> Result<Value, Error> {
+        match self.datum(index)? {
+            Datum::Float(value) => Ok(value),
+            Datum::Host(tensor) => {
+                Err(self.unsupported(format!("operand {index} is of {}, floats are wanted", tensor.dtype())))
+            }
+        }
+    }
+
+    /// An operand on the device, integers as floats.
+    fn float_or_converted(&mut self, index: usize) -> Result<Value, Error> {
+        match self.datum(index)? {
+            Datum::Float(value) => Ok(value),
+            Datum::Host(tensor) => self.network.upload(&tensor, self.mode),
+        }
+    }
+
+    /// The extents of an operand, now.
+    fn shape_of(&self, index: usize) -> Option<Vec<usize>> {
+        Some(shape_at(&self.network.graph.value(self.node.input(index)?).shape, self.batch))
+    }
+
+    /// An operand on the host; a float is copied there.
+    fn host(&mut self, index: usize) -> Result<Arc<HostTensor>, Error> {
+        match self.datum(index)? {
+            Datum::Host(tensor) => Ok(tensor),
+            Datum::Float(value) => value.to_host().map(Arc::new),
+        }
+    }
+
+    fn unsupported(&self, why: impl Into<String>) -> Error {
+        Error::Unsupported { node: self.node.name.clone(), op: self.node.op.name().into(), why: why.into() }
+    }
+
+    fn compute(&mut self, relu: bool) -> Result<Vec<Datum>, Error> {
+        if let Op::Opaque(opaque) = &self.node.op {
+            return Err(self.unsupported(opaque.why.clone()));
+        }
+        if self.is_for_the_host() {
+            return self.on_host();
+        }
+        match &self.node.op {
+            Op::Recurrent(recurrent) => {
+                let x = self.operand(0)?;
+                self.recurrent(recurrent, x)
+            }
+            Op::TopK { axis, k, largest } => {
+                let x = self.operand(0)?;
+                self.top(x, *axis, *k, *largest)
+            }
+            Op::Split { .. } => {
+                let x = self.operand(0)?;
+                self.moved(x)
+            }
+            _ => Ok(vec![self.float(relu)?.into()]),
+        }
+    }
+
+    /// Whether nothing of it is computed on the device: no operand is a float, or the result is none.
+    fn is_for_the_host(&self) -> bool {
+        let graph = &self.network.graph;
+        let float = |id: &ValueId| graph.value(*id).dtype.is_float();
+        let operands = || self.node.inputs.iter().flatten();
+        !graph.value(self.node.output()).dtype.is_float()
+            || !operands().any(float)
+            || matches!(self.node.op, Op::OneHot { .. })
+    }
+
+    fn on_host(&mut self) -> Result<Vec<Datum>, Error> {
+        let operands: Vec<Option<Arc<HostTensor>>> = (0..self.node.inputs.len())
+            .map(|i| self.node.input(i).map(|_| self.host(i)).transpose())
+            .collect::<Result<_, _>>()?;
+        let operands: Vec<Option<&HostTensor>> = operands.iter().map(Option::as_deref).collect();
+        let dtypes = self.node.outputs.iter().map(|&id| self.network.graph.value(id).dtype);
+        let results: Vec<(DType, Vec<usize>)> = dtypes.zip(self.result_shapes()).collect();
+        let computed = host::compute(&self.node.op, &operands, &results).map_err(|why| self.unsupported(why))?;
+        let placed = |tensor: HostTensor| match tensor.dtype().is_float() {
+            true => self.network.upload(&tensor, self.mode).map(Datum::Float),
+            false => Ok(Datum::Host(Arc::new(tensor))),
+        };
+        computed.into_iter().map(placed).collect()
+    }
+
+    /// The largest or smallest along an axis: chosen on the host, taken on the device.
+    fn top(&mut self, x: Value, axis: usize, k: usize, largest: bool) -> Result<Vec<Datum>, Error> {
+        let shape = self.output_shape();
+        let (positions, indices) = host::top(&x.to_host()?, axis, k, largest);
+        let count = x.shape().iter().product();
+        let positions = positions.into_iter().map(|i| i as i64).collect();
+        let values = movement::select(x.reshape(&[count]), 0, positions).reshape(&shape);
+        Ok(vec![values.into(), Datum::Host(Arc::new(HostTensor::i64(shape, indices)))])
+    }
+
+    /// A node with one result, a float.
+    fn float(&mut self, relu: bool) -> Result<Value, Error> {
+        let node = self.node;
+        if let Op::Where = node.op {
+            return self.chosen();
+        }
+        if let Op::Cast { .. } = node.op {
+            return self.float_or_converted(0);
+        }
+        let x = self.operand(0)?;
+        Ok(match &node.op {
+            Op::Conv(conv) => self.conv(conv, x)?,
+            Op::Gemm { alpha, beta, trans_a, trans_b } => self.gemm(x, (*alpha, *beta), *trans_a, *trans_b)?,
+            Op::MatMul => {
+                let (a, b) = align(x, self.operand(1)?);
+                zip(a, b, Dispatch::float_matmul)
+            }
+            Op::BatchNormalization { epsilon } => self.batch_norm(x, *epsilon, relu)?,
+            Op::Relu => x.map(Dispatch::relu),
+            Op::Clip { min, max } => clip(x, *min, *max),
+            Op::LeakyRelu { alpha } => x.map(|t| Dispatch::leaky_relu(t, (*alpha).into())),
+            Op::Sigmoid => x.map(Dispatch::sigmoid),
+            Op::Tanh => x.map(Dispatch::float_tanh),
+            Op::HardSwish => {
+                let gate = hard_sigmoid(x.clone(), 1.0 / 6.0, 0.5);
+                zip(x, gate, Dispatch::float_mul)
+            }
+            Op::HardSigmoid { alpha, beta } => hard_sigmoid(x, *alpha, *beta),
+            Op::Add => self.basic(x, Dispatch::float_add)?,
+            Op::Sub => self.basic(x, Dispatch::float_sub)?,
+            Op::Mul => self.basic(x, Dispatch::float_mul)?,
+            Op::Div => self.basic(x, Dispatch::float_div)?,
+            Op::Concat { axis } => {
+                let mut parts = vec![x.into_dispatch()];
+                for i in 1..node.inputs.len() {
+                    parts.push(self.operand(i)?.into_dispatch());
+                }
+                Value::from_dispatch(Dispatch::float_cat(parts, *axis))
+            }
+            Op::MaxPool(pool) => self.max_pool(pool, x)?,
+            Op::AveragePool(pool) => self.average_pool(pool, x)?,
+            Op::GlobalAveragePool => {
+                let axes: Vec<usize> = (2..x.shape().len()).collect();
+                reduction::mean(x, &axes)
+            }
+            Op::GlobalMaxPool => {
+                let axes = 2..x.shape().len();
+                axes.fold(x, |x, axis| x.map(|t| Dispatch::float_max_dim(t, axis)))
+            }
+            Op::ReduceMean { axes, keepdims } => {
+                let out = self.output_shape();
+                let reduced = reduction::mean(x, axes);
+                if *keepdims { reduced } else { reduced.reshape(&out) }
+            }
+            Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => {
+                x.reshape(&self.output_shape())
+            }
+            Op::Transpose { perm } => x.map(|t| Dispatch::float_permute(t, perm)),
+            Op::Pad { pads, mode } => self.pad(x, pads, *mode)?,
+            Op::Softmax { axis } => normalisation::softmax(x, *axis, false),
+            Op::LogSoftmax { axis } => normalisation::softmax(x, *axis, true),
+            Op::Dropout | Op::Identity => x,
+            Op::Gather { axis } => self.gather(x, *axis)?,
+            Op::Slice { starts, ends, axes, steps } if steps.iter().all(|&s| s > 0) => {
+                let mut slices = vec![Slice::full(); x.shape().len()];
+                for i in 0..axes.len() {
+                    slices[axes[i]] = Slice::new(starts[i] as isize, Some(ends[i] as isize), steps[i] as isize);
+                }
+                match self.output_shape().contains(&0) {
+                    true => self.moved(x)?.remove(0).into_float()?,
+                    false => x.map(|t| Dispatch::float_slice(t, &slices)),
+                }
+            }
+            Op::Unary(unary) => {
+                let shape = x.shape();
+                let y = elementwise::unary(*unary, x.flattened());
+                Value::flat(y.ok_or_else(|| self.unsupported("it is not a function of floats"))?, &shape)
+            }
+            Op::Binary(binary) => self.binary(*binary, x)?,
+            Op::Variadic(variadic) => self.variadic(*variadic, x)?,
+            Op::Reduce { reduction, axes, .. } => {
+                let out = self.output_shape();
+                reduction::reduce(x, *reduction, axes).reshape(&out)
+            }
+            Op::CumSum { axis, exclusive, reverse } => reduction::cumulated(x, *axis, *exclusive, *reverse),
+            Op::LayerNormalization { axis, epsilon } => self.layer_norm(x, *axis, *epsilon)?,
+            Op::InstanceNormalization { epsilon } => {
+                let channels = x.shape()[1];
+                self.group_norm(x, channels, *epsilon)?
+            }
+            Op::GroupNormalization { groups, epsilon } => self.group_norm(x, *groups, *epsilon)?,
+            Op::Lrn { size, alpha, beta, bias } => normalisation::lrn(x, *size, *alpha, *beta, *bias),
+            Op::LpNormalization { axis, order } => normalisation::lp_norm(x, *axis, *order),
+            Op::Expand { .. } => self.expand(x),
+            Op::Resize(resize) => resize::resize(x, resize, &self.output_shape()),
+            Op::ConvTranspose(transposed) => self.conv_transpose(transposed, x)?,
+            Op::Trilu { upper, k } => self.triangle(x, *upper, *k),
+            Op::Slice { .. }
+            | Op::Tile { .. }
+            | Op::GatherElements { .. }
+            | Op::GatherNd { .. }
+            | Op::DepthToSpace { .. }
+            | Op::SpaceToDepth { .. } => self.moved(x)?.remove(0).into_float()?,
+            Op::Where
+            | Op::Cast { .. }
+            | Op::ArgExtreme { .. }
+            | Op::OneHot { .. }
+            | Op::TopK { .. }
+            | Op::Split { .. }
+            | Op::Recurrent(_)
+            | Op::Opaque(_) => unreachable!("handled before"),
+        })
+    }
+
+    fn result_shapes(&self) -> Vec<Vec<usize>> {
+        self.node.outputs.iter().map(|&id| shape_at(&self.network.graph.value(id).shape, self.batch)).collect()
+    }
+
+    fn output_shape(&self) -> Vec<usize> {
+        shape_at(&self.network.graph.value(self.node.output()).shape, self.batch)
+    }
+}
+
+type Burn = burn::backend::DispatchTensor;
+
+fn zip(a: Value, b: Value, f: impl FnOnce(Burn, Burn) -> Burn) -> Value {
+    Value::from_dispatch(f(a.into_dispatch(), b.into_dispatch()))
+}
+
+/// Gives both operands the same rank, with ones in front: ONNX broadcasts from the right, burn wants equal ranks.
+fn align(a: Value, b: Value) -> (Value, Value) {
+    let rank = a.shape().len().max(b.shape().len());
+    let lift = |v: Value| {
+        let shape = v.shape();
+        let missing = rank - shape.len();
+        if missing == 0 { v } else { v.reshape(&[vec![1; missing], shape].concat()) }
+    };
+    (lift(a), lift(b))
+}
+
+fn scaled(v: Value, factor: f32) -> Value {
+    if factor == 1.0 { v } else { v.map(|t| Dispatch::float_mul_scalar(t, factor.into())) }
+}
+
+fn padded(x: Value, begin: [usize; 2], end: [usize; 2], value: f32) -> Value {
+    let x = Tensor::<4>::from_dispatch(x.into_dispatch());
+    let grow = [(0, 0), (0, 0), (begin[0], end[0]), (begin[1], end[1])];
+    Value::from_tensor(x.pad(grow, BurnPad::Constant(value)))
+}
+
+/// `[batch, channels, height, width]`, whatever the number of spatial axes.
+fn as_images(shape: &[usize]) -> [usize; 4] {
+    match *shape {
+        [n, c] => [n, c, 1, 1],
+        [n, c, l] => [n, c, 1, l],
+        [n, c, h, ref rest @ ..] => [n, c, h, rest.iter().product()],
+        _ => [shape.iter().product(), 1, 1, 1],
+    }
+}

@@ -1,0 +1,117 @@
+//! Resizing: along each axis a product with a matrix of weights, whatever the rule.
+
+use super::Value;
+use crate::graph::{Coordinates, Interpolation, Resize, Rounding};
+use burn::tensor::{Tensor, TensorData};
+
+/// Resizes every axis whose extent or scale says so.
+pub(super) fn resize(mut x: Value, op: &Resize, result: &[usize]) -> Value {
+    for axis in 0..result.len() {
+        let shape = x.shape();
+        if shape[axis] == result[axis] && op.scales[axis] == 1.0 {
+            continue;
+        }
+        let weights = weights(shape[axis], result[axis], f64::from(op.scales[axis]), op);
+        let x3 = x.around(axis);
+        let weights: Vec<f32> = weights.into_iter().map(|w| w as f32).collect();
+        let matrix = Tensor::<3>::from_data(TensorData::new(weights, [1, result[axis], shape[axis]]), &x3.device());
+        let outer = x3.dims()[0];
+        let y = matrix.repeat_dim(0, outer).matmul(x3);
+        let mut extents = shape;
+        extents[axis] = result[axis];
+        x = Value::from_tensor(y).reshape(&extents);
+    }
+    x
+}
+
+/// `[out, in]`, rows that sum to one (ONNX specification of Resize).
+fn weights(input: usize, output: usize, scale: f64, op: &Resize) -> Vec<f64> {
+    let mut matrix = vec![0.0; output * input];
+    for (o, row) in matrix.chunks_exact_mut(input).enumerate() {
+        let at = place(o as f64, input as f64, output as f64, scale, op.coordinates);
+        let inside = |i: f64| i.clamp(0.0, input as f64 - 1.0) as usize;
+        match op.interpolation {
+            Interpolation::Nearest(rounding) => {
+                let nearest = match rounding {
+                    Rounding::HalfDown => (at - 0.5).ceil(),
+                    Rounding::HalfUp => (at + 0.5).floor(),
+                    Rounding::Floor => at.floor(),
+                    Rounding::Ceil => at.ceil(),
+                };
+                row[inside(nearest)] = 1.0;
+            }
+            Interpolation::Linear => {
+                let (before, share) = (at.floor(), at - at.floor());
+                row[inside(before)] += 1.0 - share;
+                row[inside(before + 1.0)] += share;
+            }
+            Interpolation::Cubic { coefficient, exclude_outside } => {
+                let (before, share) = (at.floor(), at - at.floor());
+                let mut sum = 0.0;
+                for (k, weight) in cubic(share, f64::from(coefficient)).into_iter().enumerate() {
+                    let i = before + k as f64 - 1.0;
+                    if exclude_outside && !(0.0..input as f64).contains(&i) {
+                        continue;
+                    }
+                    row[inside(i)] += weight;
+                    sum += weight;
+                }
+                row.iter_mut().for_each(|w| *w /= sum);
+            }
+        }
+    }
+    matrix
+}
+
+/// The place in the operand that an element of the result is taken from.
+fn place(o: f64, input: f64, output: f64, scale: f64, coordinates: Coordinates) -> f64 {
+    match coordinates {
+        Coordinates::HalfPixel => (o + 0.5) / scale - 0.5,
+        Coordinates::HalfPixelSymmetric => {
+            let adjustment = output / (scale * input);
+            let offset = input / 2.0 * (1.0 - adjustment);
+            offset + (o + 0.5) / scale - 0.5
+        }
+        Coordinates::PytorchHalfPixel if output <= 1.0 => 0.0,
+        Coordinates::PytorchHalfPixel => (o + 0.5) / scale - 0.5,
+        Coordinates::AlignCorners if output <= 1.0 => 0.0,
+        Coordinates::AlignCorners => o * (input - 1.0) / (output - 1.0),
+        Coordinates::Asymmetric => o / scale,
+    }
+}
+
+/// Weights of the four neighbours (Keys 1981), for a share of the way between the middle two.
+fn cubic(t: f64, a: f64) -> [f64; 4] {
+    let near = |d: f64| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
+    let far = |d: f64| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
+    [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Dim;
+
+    fn row(interpolation: Interpolation, coordinates: Coordinates, input: usize, output: usize, o: usize) -> Vec<f64> {
+        let scale = output as f32 / input as f32;
+        let op = Resize { sizes: vec![Dim::Fixed(output)], scales: vec![scale], coordinates, interpolation };
+        weights(input, output, scale.into(), &op)[o * input..][..input].to_vec()
+    }
+
+    #[test]
+    fn weights_are_those_of_the_specification() {
+        let linear = Interpolation::Linear;
+        assert_eq!(row(linear, Coordinates::HalfPixel, 2, 4, 1), [0.75, 0.25]);
+        assert_eq!(row(linear, Coordinates::HalfPixel, 2, 4, 0), [1.0, 0.0]);
+        assert_eq!(row(linear, Coordinates::AlignCorners, 3, 5, 1), [0.5, 0.5, 0.0]);
+        assert_eq!(row(linear, Coordinates::Asymmetric, 2, 4, 3), [0.0, 1.0]);
+        let nearest = |rounding| Interpolation::Nearest(rounding);
+        assert_eq!(row(nearest(Rounding::HalfDown), Coordinates::Asymmetric, 2, 4, 1), [1.0, 0.0]);
+        assert_eq!(row(nearest(Rounding::HalfUp), Coordinates::Asymmetric, 2, 4, 1), [0.0, 1.0]);
+        let cubic = Interpolation::Cubic { coefficient: -0.75, exclude_outside: false };
+        let row = row(cubic, Coordinates::HalfPixel, 4, 8, 3);
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        // Halfway cases of Keys' kernel at a quarter: −0.75·(1.25³ − 5·1.25² + 8·1.25 − 4) and so on.
+        assert!((row[0] - -0.10546875).abs() < 1e-12, "{row:?}");
+    }
+}
