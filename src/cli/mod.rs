@@ -6,6 +6,9 @@
 //! Exit codes: 0 all is well, 1 a budget or tolerance is not met, 2 any error.
 
 mod compile;
+mod eval;
+mod export;
+mod inspect;
 mod progress;
 mod targets;
 mod values;
@@ -33,6 +36,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Compile(Box<compile::Arguments>),
+    Inspect(inspect::Arguments),
+    Eval(eval::Arguments),
+    Export(export::Arguments),
     Targets(targets::Arguments),
 }
 
@@ -48,6 +54,9 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.verb {
         Verb::Compile(arguments) => compile::run(*arguments),
+        Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Eval(arguments) => eval::run(&arguments),
+        Verb::Export(arguments) => export::run(&arguments),
         Verb::Targets(arguments) => targets::run(&arguments),
     };
     result.unwrap_or_else(|error| {

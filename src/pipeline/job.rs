@@ -54,11 +54,14 @@ pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error
 
 /// The sidecar and the folder of the data.
 fn locate(options: &Options) -> Result<(Sidecar, PathBuf), Error> {
-    let sidecar = Sidecar::find(&options.model)?.ok_or_else(|| Error::NoSidecar {
-        model: options.model.clone(),
-        wanted: options.model.with_extension("toml"),
-    })?;
-    let data = options.data.clone().or_else(|| sidecar.data.clone());
+    locate_data(&options.model, options.data.as_deref())
+}
+
+/// The sidecar of a model and the folder of its data: the one named, or the one that the sidecar names.
+pub(super) fn locate_data(model: &Path, data: Option<&Path>) -> Result<(Sidecar, PathBuf), Error> {
+    let sidecar = Sidecar::find(model)?
+        .ok_or_else(|| Error::NoSidecar { model: model.to_path_buf(), wanted: model.with_extension("toml") })?;
+    let data = data.map(Path::to_path_buf).or_else(|| sidecar.data.clone());
     let data = data.ok_or_else(|| Error::NoData { sidecar: sidecar.path.clone() })?;
     Ok((sidecar, data))
 }

@@ -10,7 +10,9 @@
 
 mod answers;
 mod cache;
+mod evaluation;
 mod exports;
+mod inspection;
 mod job;
 mod measure;
 pub mod options;
@@ -20,6 +22,8 @@ mod report;
 mod stages;
 
 pub use cache::Cache;
+pub use evaluation::{ClassResult, Evaluation, evaluate};
+pub use inspection::{Inspection, LayerLine, Sample, Unsupported, inspect};
 pub use job::Job;
 pub use options::{Artefact, Device, Optimizer, Options, Training};
 pub use output::Manifest;

@@ -35,6 +35,21 @@ pub fn lower_f32(graph: &Graph, raw: Option<&[[f32; 256]]>) -> Result<Program, L
     Lowering::new(graph, Precision::F32).run(raw)
 }
 
+/// Every node that keeps a network from being a float program, in order; nothing for one that can be.
+pub fn obstacles(graph: &Graph) -> Vec<LowerError> {
+    let mut lowering = Lowering::new(graph, Precision::F32);
+    graph.inputs.iter().for_each(|&id| _ = lowering.buffer(id));
+    let mut found = vec![];
+    for node in &graph.nodes {
+        if let Err(obstacle) = lowering.node(node, None) {
+            found.push(obstacle);
+            // What comes after is judged as if it had been computed.
+            node.outputs.iter().for_each(|&id| _ = lowering.buffer(id));
+        }
+    }
+    found
+}
+
 struct Lowering<'a> {
     graph: &'a Graph,
     program: Program,

@@ -18,7 +18,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use lower::{LowerError, lower_f32, lower_int8};
+pub use lower::{LowerError, lower_f32, lower_int8, obstacles};
 pub use plan::{check, plan};
 
 use crate::graph::DType;

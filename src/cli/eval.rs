@@ -1,0 +1,90 @@
+//! `kdc eval`: how right a model is.
+
+use crate::pipeline::{self, Evaluation};
+use crate::report::{Align, count, table};
+use clap::Args;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Disagreements that are listed; JSON has them all.
+const LISTED: usize = 20;
+
+/// Measure a model on test samples: accuracy, results by class, confusion, disagreement with another model
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// An ONNX file with a sidecar beside it
+    model: PathBuf,
+
+    /// Another model for the same samples, to compare with
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+
+    /// Folder with the samples [default: where the model's sidecar says]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Evaluates and prints.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let evaluation = pipeline::evaluate(&arguments.model, arguments.against.as_deref(), arguments.data.as_deref())?;
+    let text = match arguments.json {
+        true => serde_json::to_string_pretty(&evaluation)? + "\n",
+        false => shown(&evaluation),
+    };
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2}%", 100.0 * share)
+}
+
+fn shown(evaluation: &Evaluation) -> String {
+    let mut text = format!(
+        "{}: {} of {} test samples, measured by {}\n\n",
+        evaluation.model,
+        percent(evaluation.accuracy),
+        count(evaluation.samples as f64),
+        evaluation.engine
+    );
+    let head = [
+        ("class", Align::Left),
+        ("samples", Align::Right),
+        ("found (recall)", Align::Right),
+        ("right (precision)", Align::Right),
+    ];
+    let rows = evaluation
+        .classes
+        .iter()
+        .map(|c| vec![c.name.clone(), count(c.samples as f64), percent(c.recall), percent(c.precision)]);
+    text += &table(&head, rows);
+    text += "\nConfusion: rows are labels, columns what the model says\n";
+    let numbers: Vec<String> = (0..evaluation.classes.len()).map(|i| i.to_string()).collect();
+    let mut head = vec![("label", Align::Left), ("", Align::Left)];
+    head.extend(numbers.iter().map(|n| (n.as_str(), Align::Right)));
+    let rows = evaluation.confusion.iter().enumerate().map(|(i, row)| {
+        let mut cells = vec![i.to_string(), evaluation.classes[i].name.clone()];
+        cells.extend(row.iter().map(|&n| if n == 0 { "·".into() } else { n.to_string() }));
+        cells
+    });
+    text += &table(&head, rows);
+    if let Some(other) = &evaluation.other {
+        text += &format!(
+            "\n{}: {}; the two disagree on {} samples{}\n",
+            other.model,
+            percent(other.accuracy),
+            count(other.disagreements.len() as f64),
+            if other.disagreements.len() > LISTED { format!(", of which the first {LISTED}") } else { String::new() }
+        );
+        let name = |class: u16| evaluation.classes.get(usize::from(class)).map_or(String::new(), |c| c.name.clone());
+        let head = [("sample", Align::Right), ("label", Align::Left), ("first", Align::Left), ("second", Align::Left)];
+        let rows = other.disagreements.iter().take(LISTED);
+        text += &table(&head, rows.map(|&(i, label, a, b)| vec![i.to_string(), name(label), name(a), name(b)]));
+    }
+    text
+}

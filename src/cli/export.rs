@@ -1,0 +1,56 @@
+//! `kdc export`: a model in another form.
+
+use crate::{emit, files, onnx, pass};
+use clap::{Args, ValueEnum};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Write a model in another form, normalised: one opset, shape arithmetic and constants computed
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// An ONNX file
+    model: PathBuf,
+
+    /// What to write
+    #[arg(long, value_enum)]
+    emit: Form,
+
+    /// The file to write [default: NAME.exported.onnx or NAME.nnef.tgz, here]
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    /// One current opset, weights inside
+    Onnx,
+    /// For tract's NNEF loader
+    Nnef,
+}
+
+/// Reads, normalises and writes.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let mut graph = onnx::load(&arguments.model)?;
+    pass::normalize(&mut graph)?;
+    let onnx = onnx::export(&graph)?;
+    let stem = arguments.model.file_stem().map_or("model".into(), |s| s.to_string_lossy());
+    let (bytes, name) = match arguments.emit {
+        Form::Onnx => (onnx, format!("{stem}.exported.onnx")),
+        Form::Nnef => {
+            let [input] = graph.inputs[..] else {
+                return Err(format!(
+                    "{} has {} inputs; NNEF is written of models with one",
+                    arguments.model.display(),
+                    graph.inputs.len()
+                )
+                .into());
+            };
+            (emit::nnef::nnef(&onnx, &graph.value(input).shape)?, format!("{stem}.nnef.tgz"))
+        }
+    };
+    let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(name));
+    files::write_atomic(&out, &bytes)?;
+    super::print(&format!("{}\n", out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}

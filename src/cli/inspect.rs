@@ -1,0 +1,128 @@
+//! `kdc inspect`: what a model is.
+
+use crate::pipeline::{self, Inspection, Sample, Unsupported};
+use crate::report::{Align, Port, bytes, count, list, table};
+use crate::target;
+use clap::Args;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Show a model layer by layer: operators, sizes, costs, and what kdc or a target cannot do with it
+///
+/// With data (named, or by the model's sidecar) also one sample as the network gets it, and the accuracy, so that a
+/// wrong normalisation is seen before an hour is spent.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// An ONNX file
+    model: PathBuf,
+
+    /// Also list the nodes that have no kernel on this board
+    #[arg(short, long, value_name = "NAME")]
+    target: Option<String>,
+
+    /// Folder with the samples [default: where the model's sidecar says]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Folder with target profiles of your own, before those that come with kdc
+    #[arg(long, value_name = "DIR")]
+    targets: Vec<PathBuf>,
+}
+
+/// Inspects and prints.
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let folders = target::folders(&arguments.targets);
+    let profile = arguments.target.as_ref().map(|name| target::find(name, &folders)).transpose()?;
+    let inspection = pipeline::inspect(&arguments.model, profile.as_ref(), arguments.data.as_deref())?;
+    let text = match arguments.json {
+        true => serde_json::to_string_pretty(&inspection)? + "\n",
+        false => shown(&inspection, profile.map(|p| p.id).as_deref()),
+    };
+    super::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(inspection: &Inspection, target: Option<&str>) -> String {
+    let ports = |ports: &[Port]| {
+        let one = |p: &Port| {
+            let shape: Vec<String> = p.shape.iter().map(ToString::to_string).collect();
+            format!("{} {} {}", p.name, p.dtype, shape.join("×"))
+        };
+        ports.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    let head = list([
+        ("inputs".into(), ports(&inspection.inputs)),
+        ("outputs".into(), ports(&inspection.outputs)),
+        ("MACs an inference".into(), count(inspection.cost.macs as f64)),
+        ("parameters".into(), count(inspection.cost.params as f64)),
+        ("parameters as f32".into(), bytes(inspection.parameter_bytes as f64)),
+        ("activations as f32".into(), format!("{} alive at once", bytes(inspection.activation_bytes as f64))),
+    ]);
+    let columns = [
+        ("id", Align::Right),
+        ("operator", Align::Left),
+        ("node", Align::Left),
+        ("output", Align::Left),
+        ("parameters", Align::Right),
+        ("MACs", Align::Right),
+        ("bytes", Align::Right),
+    ];
+    let rows = inspection.layers.iter().enumerate().map(|(i, layer)| {
+        vec![
+            i.to_string(),
+            layer.operator.clone(),
+            layer.name.clone(),
+            layer.shapes.join(" "),
+            count(layer.params as f64),
+            count(layer.macs as f64),
+            count(layer.activation_bytes as f64),
+        ]
+    });
+    let mut text = format!("{}\n{head}\nLayers, counted; bytes of results as f32, one sample\n", inspection.model);
+    text += &table(&columns, rows);
+    if !inspection.unknown.is_empty() {
+        text += "\nNot known to kdc: such a teacher teaches, but no student can be derived from it\n";
+        text += &unsupported(&inspection.unknown);
+    }
+    match (&inspection.without_kernel, target) {
+        (Some(none), Some(target)) if none.is_empty() => text += &format!("\nEvery node has a kernel on {target}.\n"),
+        (Some(nodes), Some(target)) => text += &format!("\nWithout a kernel on {target}\n{}", unsupported(nodes)),
+        _ => {}
+    }
+    if let Some(sample) = &inspection.sample {
+        text += &of_sample(sample);
+    }
+    text
+}
+
+fn unsupported(nodes: &[Unsupported]) -> String {
+    let head = [("operator", Align::Left), ("node", Align::Left), ("why", Align::Left)];
+    table(&head, nodes.iter().map(|n| vec![n.operator.clone(), n.node.clone(), n.why.clone()]))
+}
+
+/// The first test sample as a picture of characters, two to a pixel, and what the network makes of it.
+fn of_sample(sample: &Sample) -> String {
+    const SHADES: &[u8] = b" .:-=+*#%@";
+    let [_, width, _] = sample.shape;
+    let mut text = format!(
+        "\nThe first test sample, labelled {}, said to be {}; as the network gets it from {:.3} to {:.3}, mean {:.3}\n",
+        sample.class, sample.predicted, sample.input[0], sample.input[2], sample.input[1]
+    );
+    for row in sample.pixels.chunks(width.max(1)) {
+        let shade = |&p: &u8| char::from(SHADES[usize::from(p) * SHADES.len() / 256]);
+        let line: String = row.iter().flat_map(|p| [shade(p); 2]).collect();
+        text += format!("  {line}").trim_end();
+        text.push('\n');
+    }
+    text + &format!(
+        "\nAccuracy, measured: {:.2}% of {} test samples, by {}\n",
+        100.0 * sample.accuracy,
+        count(sample.samples as f64),
+        sample.engine
+    )
+}

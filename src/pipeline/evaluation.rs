@@ -1,0 +1,96 @@
+//! How right a model is, class by class, and where two models disagree.
+
+use super::{Error, job};
+use crate::data::{self, Dataset, Preprocess};
+use crate::graph::Graph;
+use crate::{onnx, teacher};
+use serde::Serialize;
+use std::path::Path;
+
+/// What `kdc eval` shows. All shares are measured on the test samples.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evaluation {
+    pub model: String,
+    pub engine: String,
+    pub samples: usize,
+    pub accuracy: f64,
+    pub classes: Vec<ClassResult>,
+    /// `confusion[label][predicted]`: how many samples.
+    pub confusion: Vec<Vec<usize>>,
+    /// With a second model: its name, its accuracy, and the samples that the two put into different classes.
+    pub other: Option<Other>,
+}
+
+/// One class.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassResult {
+    pub name: String,
+    /// Samples with this label.
+    pub samples: usize,
+    /// The share of them that is found.
+    pub recall: f64,
+    /// The share of what is said to be of this class that is.
+    pub precision: f64,
+}
+
+/// A second model.
+#[derive(Clone, Debug, Serialize)]
+pub struct Other {
+    pub model: String,
+    pub accuracy: f64,
+    /// Index of the test sample, its label, what the first model says, what the second says.
+    pub disagreements: Vec<(usize, u16, u16, u16)>,
+}
+
+/// The data that goes with a model, checked against it.
+pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) -> Result<(Dataset, Preprocess), Error> {
+    let (sidecar, folder) = job::locate_data(model, data)?;
+    let dataset = data::load(&folder, sidecar.classes.as_deref())?;
+    data::fits(&sidecar.preprocess, network, &dataset).map_err(|source| Error::Fit {
+        model: model.to_path_buf(),
+        data: folder,
+        source,
+    })?;
+    Ok((dataset, sidecar.preprocess))
+}
+
+/// Runs a model on the test samples. The second model sees them as the first one's sidecar says.
+///
+/// # Errors
+/// When a model or the data cannot be read, do not fit each other, or no engine runs the model.
+pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Result<Evaluation, Error> {
+    let (dataset, preprocess) = samples_for(model, data, &onnx::load(model)?)?;
+    let test = &dataset.test;
+    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
+    let said = teacher::predict(engine.as_ref(), test, &preprocess)?;
+    let count = dataset.class_names.len();
+    let mut confusion = vec![vec![0; count]; count];
+    for (&label, &predicted) in test.labels.iter().zip(&said) {
+        confusion[usize::from(label)][usize::from(predicted)] += 1;
+    }
+    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    let class = |(i, name): (usize, &String)| {
+        let (samples, named) = (confusion[i].iter().sum(), confusion.iter().map(|row| row[i]).sum());
+        let right = confusion[i][i];
+        ClassResult { name: name.clone(), samples, recall: share(right, samples), precision: share(right, named) }
+    };
+    let other = against.map(|other| -> Result<Other, Error> {
+        let engine = teacher::open(other, &[], teacher::EngineChoice::Auto)?;
+        let theirs = teacher::predict(engine.as_ref(), test, &preprocess)?;
+        let pairs = said.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
+        Ok(Other {
+            model: other.display().to_string(),
+            accuracy: teacher::accuracy(&theirs, test),
+            disagreements: pairs.map(|(i, (&a, &b))| (i, test.labels[i], a, b)).collect(),
+        })
+    });
+    Ok(Evaluation {
+        model: model.display().to_string(),
+        engine: engine.engine().into(),
+        samples: test.len(),
+        accuracy: teacher::accuracy(&said, test),
+        classes: dataset.class_names.iter().enumerate().map(class).collect(),
+        confusion,
+        other: other.transpose()?,
+    })
+}

@@ -1,0 +1,156 @@
+//! What a model is: read, not run, unless there is data to run it on.
+
+use super::evaluation::samples_for;
+use super::{Error, job};
+use crate::graph::{self, Cost, Graph, Op, shape_text};
+use crate::report::Port;
+use crate::target::Profile;
+use crate::{onnx, pass, program, teacher};
+use serde::Serialize;
+use std::path::Path;
+
+/// What `kdc inspect` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    pub model: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// Of one sample.
+    pub cost: Cost,
+    /// Bytes of the parameters as f32.
+    pub parameter_bytes: u64,
+    /// The most bytes of f32 activations alive at once, node by node in the file's order: a lower bound for an arena
+    /// without operators that work in place.
+    pub activation_bytes: u64,
+    pub layers: Vec<LayerLine>,
+    /// Nodes that kdc has no operator for. Such a teacher still teaches through an engine that knows them; a student
+    /// cannot be derived from it.
+    pub unknown: Vec<Unsupported>,
+    /// Nodes that have no kernel on the target, where one was named.
+    pub without_kernel: Option<Vec<Unsupported>>,
+    pub sample: Option<Sample>,
+}
+
+/// One node.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerLine {
+    pub operator: String,
+    pub name: String,
+    /// Of its results.
+    pub shapes: Vec<String>,
+    pub params: u64,
+    pub macs: u64,
+    /// Of its results as f32, for one sample.
+    pub activation_bytes: u64,
+}
+
+/// A node, and why it is not supported.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unsupported {
+    pub node: String,
+    pub operator: String,
+    pub why: String,
+}
+
+/// The first test sample as the network gets it, and how right the network is: a wrong normalisation shows here.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    pub class: String,
+    pub predicted: String,
+    /// Height, width, channels.
+    pub shape: [usize; 3],
+    /// The first channel, as stored.
+    pub pixels: Vec<u8>,
+    /// The network's input for it: smallest, mean and largest number.
+    pub input: [f32; 3],
+    pub engine: String,
+    /// Measured on so many test samples.
+    pub samples: usize,
+    pub accuracy: f64,
+}
+
+/// Reads a model, and runs it where data is named or its sidecar names some.
+///
+/// # Errors
+/// When the model or the data cannot be read, or do not fit each other.
+pub fn inspect(model: &Path, target: Option<&Profile>, data: Option<&Path>) -> Result<Inspection, Error> {
+    let mut network = onnx::load(model)?;
+    pass::normalize(&mut network).map_err(Error::Pass)?;
+    let (cost, layers) = graph::cost(&network);
+    let port = |&id: &graph::ValueId| Port::of(network.value(id));
+    let unknown = network.nodes.iter().filter_map(|node| match &node.op {
+        Op::Opaque(kept) => {
+            Some(Unsupported { node: node.name.clone(), operator: kept.op_type.clone(), why: kept.why.clone() })
+        }
+        _ => None,
+    });
+    let lines = layers.iter().map(|layer| {
+        let node = &network.nodes[layer.node];
+        LayerLine {
+            operator: node.op.name().into(),
+            name: node.name.clone(),
+            shapes: node.outputs.iter().map(|&id| shape_text(&network.value(id).shape)).collect(),
+            params: layer.params,
+            macs: layer.macs,
+            activation_bytes: 4 * layer.activations,
+        }
+    });
+    let without_kernel = target.map(|_| {
+        let mut folded = network.clone();
+        pass::fold_batch_norm(&mut folded);
+        let one = |e: program::LowerError| Unsupported { node: e.node, operator: e.op, why: e.why };
+        program::obstacles(&folded).into_iter().map(one).collect()
+    });
+    let has_data = data.is_some() || job::locate_data(model, None).is_ok();
+    Ok(Inspection {
+        model: model.display().to_string(),
+        inputs: network.inputs.iter().map(port).collect(),
+        outputs: network.outputs.iter().map(port).collect(),
+        cost,
+        parameter_bytes: 4 * cost.params,
+        activation_bytes: alive(&network),
+        layers: lines.collect(),
+        unknown: unknown.collect(),
+        without_kernel,
+        sample: if has_data { Some(sample(model, data, &network)?) } else { None },
+    })
+}
+
+/// The most bytes of f32 that are alive at once when nodes run in order, batch 1.
+fn alive(network: &Graph) -> u64 {
+    let consumers = network.consumers();
+    let last = |id: &graph::ValueId| {
+        let read = consumers.get(id).and_then(|c| c.last().copied());
+        if network.outputs.contains(id) { Some(network.nodes.len()) } else { read }
+    };
+    let bytes = |id: &graph::ValueId| 4 * graph::elements(&network.value(*id).shape) as u64;
+    let mut living: Vec<(u64, usize)> = network.inputs.iter().filter_map(|id| Some((bytes(id), last(id)?))).collect();
+    let mut most = 0;
+    for (index, node) in network.nodes.iter().enumerate() {
+        living.extend(node.outputs.iter().map(|id| (bytes(id), last(id).unwrap_or(index))));
+        most = most.max(living.iter().map(|(bytes, _)| bytes).sum());
+        living.retain(|&(_, last)| last > index);
+    }
+    most
+}
+
+fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, Error> {
+    let (dataset, preprocess) = samples_for(model, data, network)?;
+    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
+    let predicted = teacher::predict(engine.as_ref(), &dataset.test, &preprocess)?;
+    let input = preprocess.batch(&dataset.test, &[0], None).to_f32().into_owned();
+    let mean = input.iter().sum::<f32>() / input.len().max(1) as f32;
+    let fold = |f: fn(f32, f32) -> f32| input.iter().copied().reduce(f).unwrap_or(0.0);
+    let name = |label: u16| dataset.class_names.get(usize::from(label)).cloned().unwrap_or_default();
+    let channels = dataset.test.shape[2];
+    Ok(Sample {
+        class: name(dataset.test.labels[0]),
+        predicted: name(predicted[0]),
+        shape: dataset.test.shape,
+        pixels: dataset.test.sample(0).iter().step_by(channels).copied().collect(),
+        input: [fold(f32::min), mean, fold(f32::max)],
+        engine: engine.engine().into(),
+        samples: dataset.test.len(),
+        accuracy: teacher::accuracy(&predicted, &dataset.test),
+    })
+}
