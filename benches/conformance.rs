@@ -5,9 +5,10 @@
 //! package onnx 1.18, in `onnx/backend/test/data/node`. Every case passes, is unsupported (with the reason), is wrong,
 //! or panics; cases of several nodes (the expanded forms of functions) are counted as one row.
 
-use kdc::exec::{Datum, Mode, Network};
-use kdc::graph::{Graph, Tensor};
-use kdc::host::Numbers;
+#[path = "../tests/networks/case.rs"]
+mod case;
+
+use kdc::graph::Tensor;
 use kdc::{onnx, pass};
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,55 +92,22 @@ fn operator(case: &Path) -> String {
     }
 }
 
-fn tensors(case: &Path, kind: &str) -> Result<Vec<Tensor>, String> {
-    let file = |i: usize| case.join("test_data_set_0").join(format!("{kind}_{i}.pb"));
-    let read = |path: PathBuf| {
-        let bytes = fs::read(path).map_err(|e| e.to_string())?;
-        onnx::import_tensor(&bytes).map_err(|e| e.to_string())
-    };
-    (0..).map(file).take_while(|p| p.is_file()).map(read).collect()
-}
-
 fn run(case: &Path, options: &Options) -> Verdict {
-    let (inputs, expected) = match (tensors(case, "input"), tensors(case, "output")) {
+    let (inputs, expected) = match (case::tensors(case, "input"), case::tensors(case, "output")) {
         (Ok(inputs), Ok(expected)) => (inputs, expected),
         (Err(why), _) | (_, Err(why)) => return Verdict::Unsupported(why),
     };
     match on_exec(case, inputs) {
         Err(why) => Verdict::Unsupported(why),
-        Ok(computed) => compare(&computed, &expected, options.tolerance),
+        Ok(computed) => {
+            let wrong = case::difference(&computed, &expected, options.tolerance, 1e-2 * options.tolerance);
+            wrong.map_or(Verdict::Passed, Verdict::Wrong)
+        }
     }
 }
 
-fn on_exec(case: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
-    let mut graph: Graph = onnx::load(&case.join("model.onnx")).map_err(|e| e.to_string())?;
+fn on_exec(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    let mut graph = onnx::load(&path.join("model.onnx")).map_err(|e| e.to_string())?;
     pass::normalize(&mut graph).map_err(|e| e.to_string())?;
-    // Inputs that nobody reads are still inputs; those that an initializer names are not.
-    let network = Network::new(&graph, &burn::tensor::Device::flex()).map_err(|e| e.to_string())?;
-    let inputs: Vec<Datum> = inputs.into_iter().map(Datum::from).collect();
-    let outputs = network.forward(inputs, &[], Mode::Infer).map_err(|e| e.to_string())?;
-    outputs.outputs.iter().map(|o| o.to_host().map_err(|e| e.to_string())).collect()
-}
-
-/// As ONNX's own runner: relative and absolute tolerance together; here the absolute one is relative to the output's
-/// scale, since sums of many numbers round at the size of the numbers.
-fn compare(computed: &[Tensor], expected: &[Tensor], tolerance: f64) -> Verdict {
-    if computed.len() < expected.len() {
-        return Verdict::Wrong(format!("{} outputs, expected {}", computed.len(), expected.len()));
-    }
-    for (c, e) in computed.iter().zip(expected) {
-        if c.shape != e.shape {
-            return Verdict::Wrong(format!("shape {:?}, expected {:?}", c.shape, e.shape));
-        }
-        let (c, e) = (Numbers::of(c).real(), Numbers::of(e).real());
-        let scale = e.iter().filter(|v| v.is_finite()).fold(0.0f64, |m, v| m.max(v.abs()));
-        for (i, (c, e)) in c.iter().zip(&e).enumerate() {
-            let near = (c - e).abs() <= tolerance * e.abs() + 1e-2 * tolerance * scale + 1e-7;
-            let alike = c == e || (c.is_nan() && e.is_nan()) || near;
-            if !alike {
-                return Verdict::Wrong(format!("element {i} is {c}, expected {e}"));
-            }
-        }
-    }
-    Verdict::Passed
+    case::computed(&graph, inputs)
 }

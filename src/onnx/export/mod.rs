@@ -13,7 +13,7 @@ use super::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::{Error, tensor};
-use crate::graph::{Binary, Dim, Graph, Node, Op, OpaqueNode, Tensor, Unary, Value, ValueId, verify};
+use crate::graph::{Binary, Data, Dim, Graph, Node, Op, OpaqueNode, Tensor, Unary, Value, ValueId, verify};
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
 
@@ -231,13 +231,19 @@ impl<'g> Exporter<'g> {
         let source = self.graph.inputs.iter().find_map(|id| Some((self.read[id.index()].clone(), batched(id)?)));
         let (true, Some((input, axis))) = (shape.iter().any(|d| d.is_batched()), source) else { return fixed };
         let axis = self.initializer(&format!("{stem}_axis"), &numbers(vec![axis as i64]));
-        let mask = numbers(shape.iter().map(|d| i64::from(d.is_batched())).collect());
+        let times = numbers(shape.iter().map(|d| if d.is_batched() { d.at(1) as i64 } else { 1 }).collect());
+        let times = self.initializer(&format!("{stem}_times"), &times);
+        let mask = Tensor::new([shape.len()], Data::Bool(shape.iter().map(|d| d.is_batched()).collect()));
         let mask = self.initializer(&format!("{stem}_batched"), &mask);
-        // extents · batch^mask: the batch where the mask is one.
-        let steps = [("Shape", "of"), ("Gather", "batch"), ("Pow", "factors"), ("Mul", "extents")];
+        // Where an extent depends on the batch, so many times the batch, else what it is.
+        let steps = [("Shape", "of"), ("Gather", "batch"), ("Mul", "batches"), ("Where", "extents")];
         let names = steps.map(|(_, suffix)| self.fresh(&format!("{stem}_{suffix}")));
-        let operands =
-            [vec![input], vec![names[0].clone(), axis], vec![names[1].clone(), mask], vec![names[2].clone(), fixed]];
+        let operands = [
+            vec![input],
+            vec![names[0].clone(), axis],
+            vec![names[1].clone(), times],
+            vec![mask, names[2].clone(), fixed],
+        ];
         for (((op, suffix), name), operands) in steps.iter().zip(&names).zip(operands) {
             let node_name = self.fresh_node(&format!("{stem}_{suffix}"));
             self.file.node.push(NodeProto {

@@ -1,0 +1,5 @@
+//! Whole networks of many families, and every operator that kdc knows. One binary, so that it is linked once.
+
+mod case;
+mod families;
+mod supported;

@@ -1,0 +1,301 @@
+//! SUPPORTED-OPERATORS.md, made by trying every operator: one node each, written, read, run, differentiated, lowered.
+//! `KDC_BLESS=1` writes the file anew.
+
+use kdc::exec::{Datum, Mode, Network};
+use kdc::graph::*;
+use kdc::{emit, onnx, program};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+fn ramp(shape: &[usize]) -> Tensor {
+    let count: usize = shape.iter().product();
+    Tensor::f32(shape, (0..count).map(|i| 0.2 + ((i * 7) % 11) as f32 * 0.06).collect())
+}
+
+fn whole(shape: &[usize], values: &[i64]) -> Tensor {
+    Tensor::i64(shape, values.to_vec())
+}
+
+/// One node of every operator, with operands that suit it.
+fn samples() -> Vec<(Op, Vec<Tensor>)> {
+    let x = || ramp(&[1, 4, 6, 6]);
+    let conv = |n: usize| Conv {
+        kernel: vec![3; n],
+        strides: vec![1; n],
+        pads: vec![1; 2 * n],
+        dilations: vec![1; n],
+        group: 1,
+    };
+    let pool = || Pool {
+        kernel: vec![2; 2],
+        strides: vec![2; 2],
+        pads: vec![0; 4],
+        dilations: vec![1; 2],
+        ceil_mode: false,
+        count_include_pad: false,
+    };
+    let fixed = |dims: &[usize]| dims.iter().map(|&n| Dim::Fixed(n)).collect::<Vec<_>>();
+    let channel = || ramp(&[4]);
+    let truth = |n: usize| Tensor::new([n], Data::Bool((0..n).map(|i| i % 2 == 0).collect()));
+    let mut all = vec![
+        (Op::Conv(conv(2)), vec![x(), ramp(&[3, 4, 3, 3]), ramp(&[3])]),
+        (
+            Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true },
+            vec![ramp(&[1, 8]), ramp(&[3, 8]), ramp(&[3])],
+        ),
+        (Op::MatMul, vec![ramp(&[1, 8]), ramp(&[8, 3])]),
+        (Op::BatchNormalization { epsilon: 1e-5 }, vec![x(), channel(), channel(), channel(), channel()]),
+        (Op::Relu, vec![x()]),
+        (Op::Clip { min: 0.0, max: 6.0 }, vec![x()]),
+        (Op::LeakyRelu { alpha: 0.1 }, vec![x()]),
+        (Op::Sigmoid, vec![x()]),
+        (Op::Tanh, vec![x()]),
+        (Op::HardSwish, vec![x()]),
+        (Op::HardSigmoid { alpha: 0.2, beta: 0.5 }, vec![x()]),
+        (Op::Add, vec![x(), x()]),
+        (Op::Sub, vec![x(), x()]),
+        (Op::Mul, vec![x(), x()]),
+        (Op::Div, vec![x(), x()]),
+        (Op::Concat { axis: 1 }, vec![x(), x()]),
+        (Op::MaxPool(pool()), vec![x()]),
+        (Op::AveragePool(pool()), vec![x()]),
+        (Op::GlobalAveragePool, vec![x()]),
+        (Op::GlobalMaxPool, vec![x()]),
+        (Op::ReduceMean { axes: vec![2, 3], keepdims: true }, vec![x()]),
+        (Op::Flatten { axis: 1 }, vec![x()]),
+        (Op::Reshape { shape: fixed(&[1, 144]) }, vec![x()]),
+        (Op::Transpose { perm: vec![0, 2, 3, 1] }, vec![x()]),
+        (Op::Squeeze { axes: vec![2] }, vec![ramp(&[1, 4, 1, 6])]),
+        (Op::Unsqueeze { axes: vec![2] }, vec![ramp(&[1, 4, 6])]),
+        (Op::Pad { pads: vec![0, 0, 1, 1, 0, 0, 1, 1], mode: PadMode::Constant(0.0) }, vec![x()]),
+        (Op::Softmax { axis: 1 }, vec![ramp(&[1, 8])]),
+        (Op::LogSoftmax { axis: 1 }, vec![ramp(&[1, 8])]),
+        (Op::Dropout, vec![x()]),
+        (Op::Identity, vec![x()]),
+        (Op::Cast { to: DType::F32 }, vec![x()]),
+        (Op::Gather { axis: 1 }, vec![x(), whole(&[2], &[0, 3])]),
+        (Op::Slice { starts: vec![1], ends: vec![3], axes: vec![1], steps: vec![1] }, vec![x()]),
+        (Op::Where, vec![truth(6), x(), x()]),
+        (Op::ArgExtreme { largest: true, axis: 1, keepdims: true, last: false }, vec![x()]),
+        (Op::ArgExtreme { largest: false, axis: 1, keepdims: true, last: false }, vec![x()]),
+        (Op::CumSum { axis: 1, exclusive: false, reverse: false }, vec![x()]),
+        (Op::TopK { axis: 1, k: 2, largest: true }, vec![x()]),
+        (Op::LayerNormalization { axis: 3, epsilon: 1e-5 }, vec![x(), ramp(&[6]), ramp(&[6])]),
+        (Op::InstanceNormalization { epsilon: 1e-5 }, vec![x(), channel(), channel()]),
+        (Op::GroupNormalization { groups: 2, epsilon: 1e-5 }, vec![x(), channel(), channel()]),
+        (Op::Lrn { size: 3, alpha: 1e-4, beta: 0.75, bias: 1.0 }, vec![x()]),
+        (Op::LpNormalization { axis: 1, order: 2 }, vec![x()]),
+        (Op::Expand { shape: fixed(&[2, 4, 6, 6]) }, vec![x()]),
+        (Op::Tile { repeats: vec![1, 2, 1, 1] }, vec![x()]),
+        (Op::Split { axis: 1, sizes: vec![1, 3] }, vec![x()]),
+        (Op::GatherElements { axis: 1 }, vec![ramp(&[1, 4]), whole(&[1, 2], &[0, 3])]),
+        (Op::GatherNd { batch_dims: 0 }, vec![x(), whole(&[1, 2], &[0, 3])]),
+        (Op::DepthToSpace { block: 2, columns_first: false }, vec![x()]),
+        (Op::SpaceToDepth { block: 2 }, vec![x()]),
+        (
+            Op::Resize(Resize {
+                sizes: fixed(&[1, 4, 12, 12]),
+                scales: vec![1.0, 1.0, 2.0, 2.0],
+                coordinates: Coordinates::HalfPixel,
+                interpolation: Interpolation::Linear,
+            }),
+            vec![x()],
+        ),
+        (
+            Op::ConvTranspose(ConvTranspose { conv: conv(2), output_padding: vec![0; 2] }),
+            vec![x(), ramp(&[4, 3, 3, 3])],
+        ),
+        (Op::Trilu { upper: true, k: 0 }, vec![x()]),
+        (Op::OneHot { axis: 1, depth: 3 }, vec![whole(&[2], &[0, 2]), ramp(&[2])]),
+    ];
+    let unary = [
+        Unary::Abs,
+        Unary::Neg,
+        Unary::Exp,
+        Unary::Log,
+        Unary::Sqrt,
+        Unary::Reciprocal,
+        Unary::Erf,
+        Unary::Sin,
+        Unary::Cos,
+        Unary::Tan,
+        Unary::Asin,
+        Unary::Acos,
+        Unary::Atan,
+        Unary::Sinh,
+        Unary::Cosh,
+        Unary::Asinh,
+        Unary::Atanh,
+        Unary::Floor,
+        Unary::Ceil,
+        Unary::Round,
+        Unary::Sign,
+        Unary::Softplus,
+        Unary::Softsign,
+        Unary::Elu { alpha: 1.0 },
+        Unary::Celu { alpha: 1.0 },
+        Unary::Selu { alpha: 1.6, gamma: 1.05 },
+        Unary::Gelu { tanh: false },
+        Unary::Mish,
+        Unary::ThresholdedRelu { alpha: 1.0 },
+        Unary::Shrink { lambda: 0.5, bias: 0.0 },
+        Unary::IsNan,
+        Unary::IsInf { negative: true, positive: true },
+    ];
+    all.extend(unary.map(|unary| (Op::Unary(unary), vec![x()])));
+    let large = || Tensor::f32([1, 4], vec![1.5, 2.0, 3.0, 4.0]);
+    all.push((Op::Unary(Unary::Acosh), vec![large()]));
+    all.push((Op::Unary(Unary::Not), vec![truth(4)]));
+    all.push((Op::Unary(Unary::BitwiseNot), vec![whole(&[2], &[1, 2])]));
+    let floats = [Binary::Pow, Binary::Mod { fmod: true }, Binary::PRelu];
+    let compare = [Binary::Equal, Binary::Greater, Binary::GreaterOrEqual, Binary::Less, Binary::LessOrEqual];
+    all.extend(floats.into_iter().chain(compare).map(|binary| (Op::Binary(binary), vec![x(), x()])));
+    all.extend([Binary::And, Binary::Or, Binary::Xor].map(|b| (Op::Binary(b), vec![truth(4), truth(4)])));
+    let bits = [Binary::BitwiseAnd, Binary::BitwiseOr, Binary::BitwiseXor];
+    all.extend(bits.map(|b| (Op::Binary(b), vec![whole(&[2], &[1, 6]), whole(&[2], &[3, 5])])));
+    let variadic = [Variadic::Max, Variadic::Min, Variadic::Sum, Variadic::Mean];
+    all.extend(variadic.map(|v| (Op::Variadic(v), vec![x(), x()])));
+    let reductions = [
+        Reduction::Sum,
+        Reduction::Max,
+        Reduction::Min,
+        Reduction::Prod,
+        Reduction::L1,
+        Reduction::L2,
+        Reduction::LogSum,
+        Reduction::LogSumExp,
+        Reduction::SumSquare,
+    ];
+    let reduce = |reduction| Op::Reduce { reduction, axes: vec![1], keepdims: true };
+    all.extend(reductions.map(|reduction| (reduce(reduction), vec![x()])));
+    for cell in [Cell::Rnn, Cell::Lstm, Cell::Gru { reset_after: true }] {
+        let activations = match cell {
+            Cell::Rnn => vec![Activation::Tanh],
+            Cell::Gru { .. } => vec![Activation::Sigmoid, Activation::Tanh],
+            Cell::Lstm => vec![Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+        };
+        let op = Recurrent {
+            cell,
+            hidden: 2,
+            direction: Direction::Forward,
+            activations,
+            clip: None,
+            coupled: false,
+            batch_first: false,
+        };
+        let rows = cell.gates() * 2;
+        all.push((Op::Recurrent(op), vec![ramp(&[3, 1, 3]), ramp(&[1, rows, 3]), ramp(&[1, rows, 2])]));
+    }
+    all
+}
+
+/// A graph of one node; operands in `inputs` are the caller's, the rest constants.
+fn one_node(op: &Op, operands: &[Tensor], inputs: &[usize]) -> Graph {
+    let mut graph = Graph { name: "one".into(), ..Graph::default() };
+    let mut ids = vec![];
+    for (i, tensor) in operands.iter().enumerate() {
+        let name = format!("x{i}");
+        if !inputs.contains(&i) {
+            ids.push(Some(graph.add_constant(name, tensor.clone())));
+            continue;
+        }
+        let shape = tensor.shape.iter().map(|&n| Dim::Fixed(n)).collect();
+        let id = graph.add_value(Value { name, dtype: tensor.dtype(), shape, data: None, quant: None });
+        graph.inputs.push(id);
+        ids.push(Some(id));
+    }
+    let mut node = Node { name: "node".into(), op: op.clone(), inputs: ids, outputs: vec![] };
+    for (i, (dtype, shape)) in infer_node(&graph, &node).unwrap().into_iter().enumerate() {
+        let id = graph.add_value(Value { name: format!("y{i}"), dtype, shape, data: None, quant: None });
+        node.outputs.push(id);
+        graph.outputs.push(id);
+    }
+    graph.nodes.push(node);
+    graph
+}
+
+fn imports(op: &Op, operands: &[Tensor]) -> bool {
+    let graph = one_node(op, operands, &(0..operands.len()).collect::<Vec<_>>());
+    // What an operand must say beforehand (indices of a Gather need not) is a constant.
+    let read = |graph: &Graph| onnx::import(onnx::export(graph).unwrap().into(), None);
+    let known = |graph: &Graph| graph.nodes.iter().all(|n| !matches!(n.op, Op::Opaque(_)));
+    [graph, one_node(op, operands, &[0])].iter().any(|g| read(g).is_ok_and(|g| known(&g)))
+}
+
+fn runs(op: &Op, operands: &[Tensor]) -> bool {
+    let graph = one_node(op, operands, &(0..operands.len()).collect::<Vec<_>>());
+    // Statistics of a batch norm are constants.
+    let graph = if matches!(op, Op::BatchNormalization { .. }) { one_node(op, operands, &[0]) } else { graph };
+    let network = Network::new(&graph, &burn::tensor::Device::flex()).unwrap();
+    let inputs: Vec<Datum> = operands.iter().take(graph.inputs.len()).cloned().map(Datum::from).collect();
+    network.forward(inputs, &[], Mode::Infer).is_ok()
+}
+
+/// Whether a gradient reaches an operand; its values are compared with differences elsewhere.
+fn differentiates(op: &Op, operands: &[Tensor]) -> bool {
+    let graph = one_node(op, operands, &[]);
+    let network = Network::new(&graph, &burn::tensor::Device::flex().autodiff()).unwrap();
+    let made = network.forward(Vec::<Datum>::new(), &[], Mode::Train { momentum: 0.9 });
+    let Some(Datum::Float(output)) = made.ok().map(|mut o| o.outputs.remove(0)) else { return false };
+    let count = output.shape().iter().product();
+    let row = output.reshape(&[count]).into_tensor::<1>().unwrap();
+    // burn panics where nothing led to a parameter.
+    let gradients = catch_unwind(AssertUnwindSafe(|| row.sum().backward()));
+    gradients.is_ok_and(|gradients| network.params().iter().any(|p| p.tensor.grad(&gradients).is_some()))
+}
+
+/// Whether it becomes a program, and the program code.
+fn generates(op: &Op, operands: &[Tensor]) -> bool {
+    let alike: Vec<usize> = (0..operands.len()).filter(|&i| operands[i].shape == operands[0].shape).collect();
+    let mut twice = one_node(op, operands, &alike);
+    // Two operands of one shape are one value, read twice: a program has one input.
+    let first = twice.inputs.first().copied();
+    for id in twice.nodes[0].inputs.iter_mut().flatten() {
+        if twice.inputs.contains(id) {
+            *id = first.unwrap();
+        }
+    }
+    twice.inputs.truncate(1);
+    let folder = tempfile::tempdir().unwrap();
+    [twice, one_node(op, operands, &[0])].iter().any(|graph| {
+        program::lower_f32(graph, None).is_ok_and(|program| {
+            let plan = program::plan(&program);
+            let options = emit::CrateOptions::default();
+            emit::write_crate(&program, &plan, &folder.path().join(op.name()), &options).is_ok()
+        })
+    })
+}
+
+#[test]
+fn the_list_of_operators_is_what_the_code_does() {
+    let mut rows: BTreeMap<String, [bool; 4]> = BTreeMap::new();
+    for (op, operands) in samples() {
+        let row =
+            [imports(&op, &operands), runs(&op, &operands), differentiates(&op, &operands), generates(&op, &operands)];
+        rows.insert(op.name().to_string(), row);
+    }
+    let mut text = String::from(
+        "# Operators\n\n\
+         Made by trying each operator in a network of one node; a test fails when this file and the code differ\n\
+         (`KDC_BLESS=1 cargo test --release --test networks` writes it anew).\n\n\
+         - *import*: read from ONNX opsets 7 to 24 and written back. Constant, Shape, Size, ConstantOfShape, Range, If and\n\
+           chains of them are computed while a model is read and leave no node behind; QuantizeLinear and DequantizeLinear\n\
+           pairs become parameters of the value between them.\n\
+         - *run*: on burn. *gradient*: differentiable by its operands that are floats.\n\
+         - *code*: has a kernel; generated programs can run it. A student consists of such operators only.\n\n\
+         | operator | import | run | gradient | code |\n|---|---|---|---|---|\n",
+    );
+    for (name, row) in &rows {
+        let cells = row.map(|yes| if yes { "yes" } else { "–" }).join(" | ");
+        writeln!(text, "| {name} | {cells} |").unwrap();
+    }
+    writeln!(text, "\n{} operators.", rows.len()).unwrap();
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("SUPPORTED-OPERATORS.md");
+    if std::env::var_os("KDC_BLESS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let recorded = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(recorded, text, "SUPPORTED-OPERATORS.md differs from the code; KDC_BLESS=1 writes it anew");
+    assert!(rows.values().all(|[imported, run, ..]| *imported && *run), "an operator is known and does not run");
+}
