@@ -34,6 +34,10 @@ pub struct Arguments {
     #[arg(short, long, value_name = "NAME")]
     target: String,
 
+    /// Extents of an input that the file leaves open, e.g. tokens=1x24; the first is the batch. Repeatable
+    #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
+    inputs: Vec<(String, Vec<usize>)>,
+
     /// Folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -229,6 +233,7 @@ impl Arguments {
         emit.sort_unstable();
         emit.dedup();
         Options {
+            inputs: self.inputs.into_iter().collect(),
             target_folders: self.targets,
             data: self.data,
             out: self.out,

@@ -1,5 +1,6 @@
 //! `kdc export`: a model in another form.
 
+use super::values;
 use crate::{emit, files, onnx, pass};
 use clap::{Args, ValueEnum};
 use std::error::Error;
@@ -11,6 +12,10 @@ use std::process::ExitCode;
 pub struct Arguments {
     /// An ONNX file
     model: PathBuf,
+
+    /// Extents of an input that the file leaves open, e.g. tokens=1x24; the first is the batch. Repeatable
+    #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
+    inputs: Vec<(String, Vec<usize>)>,
 
     /// What to write
     #[arg(long, value_enum)]
@@ -31,7 +36,8 @@ enum Form {
 
 /// Reads, normalises and writes.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let mut graph = onnx::load(&arguments.model)?;
+    let given = onnx::Given { shapes: arguments.inputs.iter().cloned().collect(), ..Default::default() };
+    let mut graph = onnx::load_with(&arguments.model, &given)?;
     pass::normalize(&mut graph)?;
     let onnx = onnx::export(&graph)?;
     let stem = arguments.model.file_stem().map_or("model".into(), |s| s.to_string_lossy());

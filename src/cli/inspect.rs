@@ -1,5 +1,7 @@
 //! `kdc inspect`: what a model is.
 
+use super::values;
+use crate::onnx::Given;
 use crate::pipeline::{self, Inspection, Sample, Unsupported};
 use crate::report::{Align, Port, bytes, count, list, table};
 use crate::target;
@@ -16,6 +18,10 @@ use std::process::ExitCode;
 pub struct Arguments {
     /// An ONNX file
     model: PathBuf,
+
+    /// Extents of an input that the file leaves open, e.g. tokens=1x24; the first is the batch. Repeatable
+    #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
+    inputs: Vec<(String, Vec<usize>)>,
 
     /// Also list the nodes that have no kernel on this board
     #[arg(short, long, value_name = "NAME")]
@@ -38,7 +44,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let folders = target::folders(&arguments.targets);
     let profile = arguments.target.as_ref().map(|name| target::find(name, &folders)).transpose()?;
-    let inspection = pipeline::inspect(&arguments.model, profile.as_ref(), arguments.data.as_deref())?;
+    let given = Given { shapes: arguments.inputs.iter().cloned().collect(), ..Given::default() };
+    let inspection = pipeline::inspect(&arguments.model, &given, profile.as_ref(), arguments.data.as_deref())?;
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&inspection)? + "\n",
         false => shown(&inspection, profile.map(|p| p.id).as_deref()),

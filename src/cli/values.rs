@@ -30,6 +30,15 @@ pub fn count(text: &str) -> Result<u64, String> {
     whole(scaled(text, &units, "a count such as 48000, 48k or 5.6M")?, text)
 }
 
+/// The extents of an input: `tokens=1x24`.
+pub fn input(text: &str) -> Result<(String, Vec<usize>), String> {
+    let wrong = || format!("`{text}` is not a name and extents such as tokens=1x24");
+    let (name, extents) = text.rsplit_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
+    let extent = |n: &str| n.trim().parse().ok().filter(|n| (1..=1 << 24).contains(n));
+    let extents: Option<Vec<usize>> = extents.split(['x', '×', ',']).map(extent).collect();
+    extents.map(|extents| (name.to_string(), extents)).ok_or_else(wrong)
+}
+
 /// Percentage points of accuracy: `0.3`, at least 0.
 pub fn points(text: &str) -> Result<f64, String> {
     let value = number(text).ok_or_else(|| format!("`{text}` is not a number of percentage points such as 0.5"))?;

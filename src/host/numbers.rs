@@ -26,14 +26,6 @@ impl Numbers {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Numbers::Whole(v) => v.len(),
-            Numbers::Real(v) => v.len(),
-        }
-    }
-
     /// The integers.
     ///
     /// # Errors

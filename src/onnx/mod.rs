@@ -19,7 +19,7 @@ pub use export::export;
 use crate::graph::{Graph, Tensor, VerifyError};
 use bytes::Bytes;
 use prost::Message;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Why a model could not be read or written.
@@ -44,7 +44,10 @@ pub enum Error {
     #[error("opset {0} is not supported: kdc reads opset 7 to 24; convert the model with onnx.version_converter")]
     Opset(i64),
     /// Extents other than the batch that are left open.
-    #[error("symbolic dimensions other than the batch: {}; export the model with fixed sizes for them", .0.join(", "))]
+    #[error(
+        "symbolic dimensions other than the batch: {}; say how large they are with --input NAME=1x24, or export the \
+         model with fixed sizes", .0.join(", ")
+    )]
     Symbolic(Vec<String>),
     /// A node that contradicts the operator's specification or its operands.
     #[error("node '{node}' ({op}): {what}")]
@@ -57,15 +60,33 @@ pub enum Error {
     Verify(#[from] VerifyError),
 }
 
+/// What a user says about a model's inputs that the file leaves open.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    /// Extents by input. The first is taken where the file fixes it; otherwise it stays the batch.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that always have the same contents: they become constants.
+    pub values: BTreeMap<String, Tensor>,
+}
+
 /// Reads a model from a file.
 ///
 /// # Errors
 /// When the file cannot be read, is no ONNX model, is damaged, or contradicts itself; the message names the file.
 pub fn load(path: &Path) -> Result<Graph, Error> {
+    load_with(path, &Given::default())
+}
+
+/// Reads a model from a file whose inputs are known better than the file says.
+///
+/// # Errors
+/// As [`load`]; also when what is given does not fit the file.
+pub fn load_with(path: &Path, given: &Given) -> Result<Graph, Error> {
     let in_file = |error| Error::File { path: path.to_path_buf(), error: Box::new(error) };
     let bytes = file::map(path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    import(bytes, Some(folder)).map_err(in_file)
+    let read = |model| import::import(&model, Some(folder), given);
+    file::decode(bytes).and_then(read).map_err(in_file)
 }
 
 /// Reads a model from memory. External data is looked for inside `folder`; without one it is an error.
@@ -73,7 +94,7 @@ pub fn load(path: &Path) -> Result<Graph, Error> {
 /// # Errors
 /// As [`load`], without the file's name.
 pub fn import(model: Bytes, folder: Option<&Path>) -> Result<Graph, Error> {
-    import::import(&file::decode(model)?, folder)
+    import::import(&file::decode(model)?, folder, &Given::default())
 }
 
 /// The same model with more graph outputs, so that any engine that runs it also gives these intermediate values.
@@ -128,4 +149,15 @@ pub fn operators(model: Bytes) -> Result<Vec<String>, Error> {
         domain => format!("{domain}.{}", node.op_type),
     };
     Ok(file::decode(model)?.graph.unwrap_or_default().node.into_iter().map(named).collect())
+}
+
+/// The names of a model's inputs, in order, less those that only give an initializer a type.
+///
+/// # Errors
+/// As [`import`], of a model that cannot be decoded.
+pub fn inputs(model: Bytes) -> Result<Vec<String>, Error> {
+    let graph = file::decode(model)?.graph.unwrap_or_default();
+    let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let names = graph.input.iter().map(|v| v.name.clone());
+    Ok(names.filter(|n| !initializers.contains(n.as_str())).collect())
 }

@@ -69,12 +69,17 @@ pub struct Sample {
     pub accuracy: f64,
 }
 
-/// Reads a model, and runs it where data is named or its sidecar names some.
+/// Reads a model (`given` says what its file leaves open), and runs it where data is named or its sidecar names some.
 ///
 /// # Errors
 /// When the model or the data cannot be read, or do not fit each other.
-pub fn inspect(model: &Path, target: Option<&Profile>, data: Option<&Path>) -> Result<Inspection, Error> {
-    let mut network = onnx::load(model)?;
+pub fn inspect(
+    model: &Path,
+    given: &onnx::Given,
+    target: Option<&Profile>,
+    data: Option<&Path>,
+) -> Result<Inspection, Error> {
+    let mut network = onnx::load_with(model, given)?;
     pass::normalize(&mut network).map_err(Error::Pass)?;
     let (cost, layers) = graph::cost(&network);
     let port = |&id: &graph::ValueId| Port::of(network.value(id));

@@ -74,7 +74,8 @@ impl Job {
     pub fn prepare(options: Options, profile: Profile, out: PathBuf) -> Result<Job, Error> {
         let training = options.training();
         training.check()?;
-        let teacher = onnx::load(&options.model)?;
+        let given = onnx::Given { shapes: options.inputs.clone(), ..Default::default() };
+        let teacher = onnx::load_with(&options.model, &given)?;
         let teacher_hash = teacher::content_hash(&options.model)?;
         let (sidecar, data_dir) = locate(&options)?;
         let data = data::load(&data_dir, sidecar.classes.as_deref())?;

@@ -5,6 +5,7 @@ use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::student::Budgets;
 use crate::teacher::EngineChoice;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Everything that may be asked of [`compile`](super::compile). [`Options::new`] has the defaults.
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 pub struct Options {
     /// The teacher, an ONNX file.
     pub model: PathBuf,
+    /// Extents of inputs that the file leaves open, by input.
+    pub inputs: BTreeMap<String, Vec<usize>>,
     /// Name of the target profile.
     pub target: String,
     /// Folders with target profiles of the user's own.
@@ -127,6 +130,7 @@ impl Options {
         Options {
             model: model.into(),
             target: target.into(),
+            inputs: BTreeMap::new(),
             target_folders: Vec::new(),
             data: None,
             out: None,
@@ -180,6 +184,7 @@ impl Options {
     pub fn deciding(&self) -> String {
         let Options {
             model: _,
+            inputs,
             target: _,
             target_folders: _,
             data: _,
@@ -200,7 +205,7 @@ impl Options {
             device,
         } = self;
         let settings = (seed, budgets, max_accuracy_drop, max_quant_drop, precision, emit, build, calibration);
-        format!("{settings:?} {engine:?} {device:?} {:?}", self.training())
+        format!("{settings:?} {engine:?} {device:?} {:?} {inputs:?}", self.training())
     }
 }
 

@@ -28,10 +28,10 @@ impl Naive<'_> {
         f64::from(u8::from(parts.0)) * input + f64::from(u8::from(parts.1)) * state
     }
 
-    fn step(&self, x: &[f64], h: &mut Vec<f64>, c: &mut [f64]) {
+    fn step(&self, x: &[f64], h: &mut [f64], c: &mut [f64]) {
         let n = self.hidden;
         let both = (true, true);
-        let old = h.clone();
+        let old = h.to_vec();
         for j in 0..n {
             let gate = |g: usize| self.row(g * n + j, x, &old, both);
             match self.cell {

@@ -1,6 +1,6 @@
 //! One node of the file while it is converted: its attributes and what is known about its operands.
 
-use super::super::proto::{AttributeProto, NodeProto, TensorProto, data_type};
+use super::super::proto::{AttributeProto, NodeProto, TensorProto, ValueInfoProto, data_type};
 use super::super::{Error, tensor};
 use super::Importer;
 use super::symbolic::{Element, Symbolic};
@@ -126,6 +126,14 @@ impl<'m> Call<'_, 'm> {
             (None, Some(id)) => Ok(self.importer.graph.value(*id).dtype),
             (None, None) => Err(Fault::Wrong(format!("'{name}' is not defined"))),
         }
+    }
+
+    /// Whether an operand is of an unsigned type that the graph keeps in a wider one, as far as the file says.
+    pub fn is_widened(&self, index: usize) -> bool {
+        let named = |v: &&ValueInfoProto| Some(v.name.as_str()) == self.operand(index);
+        let mut values = self.importer.file.input.iter().chain(&self.importer.file.value_info);
+        let stated = values.find(named).and_then(|v| v.r#type.as_ref()?.tensor_type.as_ref());
+        stated.is_some_and(|t| matches!(t.elem_type, data_type::UINT16 | data_type::UINT32 | data_type::UINT64))
     }
 
     /// The contents of a constant operand.

@@ -15,9 +15,9 @@ mod recurrent;
 mod subgraph;
 mod symbolic;
 
-use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use super::proto::{DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
-use super::{Error, proto};
+use super::{Error, Given, proto};
 use crate::graph::{DType, Dim, Graph, Node, Op, OpaqueNode, Shape, Value, ValueId, infer_node, verify};
 use call::{Call, Fault};
 use operators::Plan;
@@ -36,18 +36,18 @@ const MAX_CHAIN: usize = 200;
 ///
 /// # Errors
 /// See [`super::load`].
-pub fn import(model: &ModelProto, folder: Option<&Path>) -> Result<Graph, Error> {
+pub fn import(model: &ModelProto, folder: Option<&Path>, given: &Given) -> Result<Graph, Error> {
     let empty = GraphProto::default();
     let inlined = functions::inline(model)?;
     let model = inlined.as_ref().unwrap_or(model);
     let graph = model.graph.as_ref().unwrap_or(&empty);
     if rebatch::candidate(graph)
-        && let Ok(rebatched) = Importer::new(model, graph, folder, true).and_then(Importer::run)
+        && let Ok(rebatched) = Importer::new(model, graph, (folder, given), true).and_then(Importer::run)
         && rebatch::sound(&rebatched)
     {
         return Ok(rebatched);
     }
-    Importer::new(model, graph, folder, false)?.run()
+    Importer::new(model, graph, (folder, given), false)?.run()
 }
 
 struct Importer<'m> {
@@ -59,6 +59,7 @@ struct Importer<'m> {
     external: External<'m>,
     /// Whether a first extent of 1 stands for the batch.
     rebatch: bool,
+    given: &'m Given,
     graph: Graph,
     ids: HashMap<&'m str, ValueId>,
     initializers: HashMap<&'m str, &'m TensorProto>,
@@ -83,7 +84,7 @@ impl<'m> Importer<'m> {
     fn new(
         model: &'m ModelProto,
         file: &'m GraphProto,
-        folder: Option<&'m Path>,
+        (folder, given): (Option<&'m Path>, &'m Given),
         rebatch: bool,
     ) -> Result<Importer<'m>, Error> {
         let domain = |name: &'m str| if name == "ai.onnx" { "" } else { name };
@@ -111,6 +112,7 @@ impl<'m> Importer<'m> {
             functions: model.functions.iter().map(|f| (f.domain.as_str(), f.name.as_str())).collect(),
             external: External::new(folder),
             rebatch,
+            given,
             graph: Graph { name: file.name.clone(), ..Graph::default() },
             ids: HashMap::new(),
             initializers: file.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
@@ -147,37 +149,67 @@ impl<'m> Importer<'m> {
 
     /// Graph inputs, less those that only give an initializer a type (files before IR version 4).
     fn inputs(&mut self) -> Result<(), Error> {
-        let mut symbolic = vec![];
+        let mut open = vec![];
+        let names: HashSet<&str> = self.file.input.iter().map(|v| v.name.as_str()).collect();
+        if let Some(name) =
+            self.given.shapes.keys().chain(self.given.values.keys()).find(|n| !names.contains(n.as_str()))
+        {
+            let names: Vec<&str> = self.file.input.iter().map(|v| v.name.as_str()).collect();
+            let what = format!("the model has no such input; its inputs are {}", names.join(", "));
+            return Err(Error::Value { value: name.clone(), what });
+        }
         for input in self.file.input.iter().filter(|v| !self.initializers.contains_key(v.name.as_str())) {
             let wrong = |what: &str| Error::Value { value: input.name.clone(), what: what.into() };
+            if input.name.is_empty() || self.ids.contains_key(input.name.as_str()) {
+                return Err(wrong("inputs need distinct names"));
+            }
+            if let Some(value) = self.given.values.get(&input.name) {
+                let id = self.graph.add_constant(&input.name, value.clone());
+                self.ids.insert(&input.name, id);
+                continue;
+            }
             let stated = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
             let stated = stated.ok_or_else(|| wrong("this input is not a tensor"))?;
             let dtype = tensor::graph_dtype(stated.elem_type)
                 .ok_or_else(|| wrong(&format!("element type {}", tensor::type_name(stated.elem_type))))?;
             let dims = &stated.shape.as_ref().ok_or_else(|| wrong("this input has no shape"))?.dim;
-            let mut shape = Shape::new();
-            for (axis, dim) in dims.iter().enumerate() {
-                shape.push(match dim.dim_value.filter(|&n| n > 0) {
-                    Some(1) if axis == 0 && self.rebatch => Dim::Batch,
-                    Some(n) => Dim::Fixed(usize::try_from(n).map_err(|_| wrong("an extent is too large"))?),
-                    None if axis == 0 => Dim::Batch,
-                    None => {
-                        let name = dim.dim_param.as_deref().filter(|p| !p.is_empty()).unwrap_or("unnamed");
-                        symbolic.push(format!("'{name}' (axis {axis} of input '{}')", input.name));
-                        Dim::Fixed(1)
-                    }
-                });
-            }
+            let shape = self.input_shape(&input.name, dims, &mut open)?;
             check_size(&shape).map_err(|what| wrong(&what))?;
-            if input.name.is_empty() || self.ids.contains_key(input.name.as_str()) {
-                return Err(wrong("inputs need distinct names"));
-            }
             let value = Value { name: input.name.clone(), dtype, shape, data: None, quant: None };
             let id = self.graph.add_value(value);
             self.ids.insert(&input.name, id);
             self.graph.inputs.push(id);
         }
-        if symbolic.is_empty() { Ok(()) } else { Err(Error::Symbolic(symbolic)) }
+        if open.is_empty() { Ok(()) } else { Err(Error::Symbolic(open)) }
+    }
+
+    /// The extents of an input, as far as the file or the user says them; the rest is noted as open.
+    fn input_shape(&self, name: &str, dims: &[DimensionProto], open: &mut Vec<String>) -> Result<Shape, Error> {
+        let wrong = |what: String| Error::Value { value: name.into(), what };
+        let given = self.given.shapes.get(name);
+        if let Some(given) = given.filter(|g| g.len() != dims.len()) {
+            return Err(wrong(format!("{given:?} was given for {} extents", dims.len())));
+        }
+        let mut shape = Shape::new();
+        for (axis, dim) in dims.iter().enumerate() {
+            let said = given.map(|g| g[axis]);
+            shape.push(match (dim.dim_value.filter(|&n| n > 0), said) {
+                (Some(1), _) if axis == 0 && self.rebatch => Dim::Batch,
+                (Some(n), said) => match usize::try_from(n) {
+                    Ok(n) if said.is_none_or(|s| s == n) => Dim::Fixed(n),
+                    Ok(n) => return Err(wrong(format!("its extent {axis} is {n}, {} was given", said.unwrap_or(n)))),
+                    Err(_) => return Err(wrong("an extent is too large".into())),
+                },
+                (None, _) if axis == 0 => Dim::Batch,
+                (None, Some(n)) => Dim::Fixed(n),
+                (None, None) => {
+                    let symbol = dim.dim_param.as_deref().filter(|p| !p.is_empty()).unwrap_or("unnamed");
+                    open.push(format!("'{symbol}' (axis {axis} of input '{name}')"));
+                    Dim::Fixed(1)
+                }
+            });
+        }
+        Ok(shape)
     }
 
     fn node(&mut self, index: usize, proto: &'m NodeProto) -> Result<(), Error> {
