@@ -108,7 +108,10 @@ fn run(case: &Path, options: &Options) -> Verdict {
     match on_exec(case, inputs) {
         Err(why) => Verdict::Unsupported(why),
         Ok(computed) => {
-            let wrong = case::difference(&computed, &expected, options.tolerance, 1e-2 * options.tolerance);
+            // Half precision is computed in f32 here; what is cut to eight bits differs by up to the last one.
+            let coarse = name.contains("_to_BFLOAT16");
+            let tolerance = if coarse { 1.0 / 128.0 } else { options.tolerance };
+            let wrong = case::difference(&computed, &expected, tolerance, 1e-2 * options.tolerance);
             wrong.map_or(Verdict::Passed, Verdict::Wrong)
         }
     }

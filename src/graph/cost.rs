@@ -92,6 +92,8 @@ fn macs(graph: &Graph, node: &Node) -> u64 {
         | Op::Resize(_)
         | Op::Trilu { .. }
         | Op::OneHot { .. }
+        | Op::Quantize { .. }
+        | Op::Dequantize { .. }
         | Op::Relu
         | Op::Clip { .. }
         | Op::LeakyRelu { .. }

@@ -184,6 +184,8 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
             let results = if recurrent.cell == super::Cell::Lstm { 3 } else { 2 };
             return Ok(shapes.into_iter().take(results).map(|shape| (dtype, shape)).collect());
         }
+        Op::Quantize { to, .. } => return Ok(vec![(*to, xs.clone())]),
+        Op::Dequantize { .. } => return Ok(vec![(DType::F32, xs.clone())]),
         Op::OneHot { axis, depth } => {
             check_axis(*axis, rank + 1)?;
             let mut shape = xs.clone();

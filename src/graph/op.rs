@@ -307,6 +307,16 @@ pub enum Op {
         axis: usize,
         depth: usize,
     },
+    /// Stored integers of `x / scale + zero_point`; operands `x, scale, zero_point?`, the latter two one number or one
+    /// for each index of `axis`. Pairs around a value become its parameters instead.
+    Quantize {
+        axis: usize,
+        to: DType,
+    },
+    /// `(x − zero_point) · scale`; operands as of [`Op::Quantize`].
+    Dequantize {
+        axis: usize,
+    },
     Opaque(OpaqueNode),
 }
 
@@ -379,6 +389,8 @@ impl Op {
             Op::Recurrent(Recurrent { cell: Cell::Gru { .. }, .. }) => "GRU",
             Op::Trilu { .. } => "Trilu",
             Op::OneHot { .. } => "OneHot",
+            Op::Quantize { .. } => "QuantizeLinear",
+            Op::Dequantize { .. } => "DequantizeLinear",
             Op::Opaque(node) => &node.op_type,
         }
     }

@@ -1,7 +1,7 @@
 //! Functions of elements.
 
 use super::Numbers;
-use crate::graph::{Binary, Op, Unary, Variadic};
+use crate::graph::{Binary, DType, Op, Tensor, Unary, Variadic};
 
 /// Applies a function to every element.
 pub fn map(x: Numbers, real: impl Fn(f64) -> f64, whole: impl Fn(i64) -> i64) -> Numbers {
@@ -209,4 +209,64 @@ pub fn choose(chosen: &[i64], yes: Numbers, no: Numbers) -> Numbers {
             Numbers::Real(pairs.map(|(&c, (y, n))| if c != 0 { y } else { n }).collect())
         }
     }
+}
+
+/// Scale and zero point of every element.
+fn parameters(
+    x: &Tensor,
+    scale: &Tensor,
+    zero_point: Option<&Tensor>,
+    axis: usize,
+) -> Result<impl Fn(usize) -> (f64, i64), String> {
+    let scales = Numbers::of(scale).real();
+    let zeros = zero_point.map_or(Ok(vec![0; scales.len()]), |z| Numbers::of(z).whole())?;
+    let (extent, inner) = match scales.len() {
+        1 => (1, 1),
+        _ => (*x.shape.get(axis).ok_or("its axis is not there")?, x.shape[axis + 1..].iter().product::<usize>()),
+    };
+    if scales.len() != extent || zeros.len() != extent {
+        return Err(format!("{} scales and {} zero points for {extent}", scales.len(), zeros.len()));
+    }
+    Ok(move |i: usize| {
+        let c = i / inner.max(1) % extent.max(1);
+        (scales[c], zeros[c])
+    })
+}
+
+/// Rounded to the nearest, halves to the even one, and saturated (ONNX QuantizeLinear).
+pub fn quantize(
+    x: &Tensor,
+    scale: &Tensor,
+    zero_point: Option<&Tensor>,
+    axis: usize,
+    to: DType,
+) -> Result<Numbers, String> {
+    let (low, high) = match to {
+        DType::I8 => (-128, 127),
+        DType::U8 => (0, 255),
+        DType::I16 => (-32_768, 32_767),
+        DType::U16 => (0, 65_535),
+        DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        other => return Err(format!("it quantizes to {other}")),
+    };
+    let of = parameters(x, scale, zero_point, axis)?;
+    let values = x.to_f32();
+    let stored = |(i, &v): (usize, &f32)| {
+        let (scale, zero) = of(i);
+        // In f32, as every engine divides.
+        let steps = (v / scale as f32).round_ties_even();
+        (steps as i64).saturating_add(zero).clamp(low, high)
+    };
+    Ok(Numbers::Whole(values.iter().enumerate().map(stored).collect()))
+}
+
+/// ONNX DequantizeLinear.
+pub fn dequantize(x: &Tensor, scale: &Tensor, zero_point: Option<&Tensor>, axis: usize) -> Result<Numbers, String> {
+    let of = parameters(x, scale, zero_point, axis)?;
+    let stored = Numbers::of(x).whole()?;
+    let real = |(i, v): (usize, i64)| {
+        let (scale, zero) = of(i);
+        (v - zero) as f64 * scale
+    };
+    Ok(Numbers::Real(stored.into_iter().enumerate().map(real).collect()))
 }

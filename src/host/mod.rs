@@ -70,6 +70,14 @@ pub fn compute(op: &Op, operands: &[Option<&Tensor>], results: &[(DType, Vec<usi
             let none = x.zeros();
             return one(arithmetic::choose(&kept, x, none));
         }
+        Op::Quantize { axis, to } => {
+            let zero_point = operands.get(2).copied().flatten();
+            return one(arithmetic::quantize(x, operand(1)?, zero_point, *axis, *to)?);
+        }
+        Op::Dequantize { axis } => {
+            let zero_point = operands.get(2).copied().flatten();
+            return one(arithmetic::dequantize(x, operand(1)?, zero_point, *axis)?);
+        }
         Op::OneHot { axis, depth } => return one(movement::one_hot(x, operand(1)?, *axis, *depth)?),
         Op::Pad { pads, mode: PadMode::Constant(value) } => {
             return one(movement::padded(x, pads, f64::from(*value), shape));

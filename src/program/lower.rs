@@ -238,6 +238,8 @@ impl<'a> Lowering<'a> {
             | Op::Recurrent(_)
             | Op::Trilu { .. }
             | Op::OneHot { .. }
+            | Op::Quantize { .. }
+            | Op::Dequantize { .. }
             | Op::Pad { .. } => {
                 return Err(fail("there is no kernel for it".into()));
             }

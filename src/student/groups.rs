@@ -175,6 +175,8 @@ impl Finder<'_> {
             | Op::Recurrent(_)
             | Op::Trilu { .. }
             | Op::OneHot { .. }
+            | Op::Quantize { .. }
+            | Op::Dequantize { .. }
             | Op::Opaque(_) => {
                 // The channels lose their place on axis 1: they keep their number.
                 node.inputs.iter().flatten().for_each(|&id| self.freeze(id));

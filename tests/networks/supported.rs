@@ -107,6 +107,11 @@ fn samples() -> Vec<(Op, Vec<Tensor>)> {
             vec![x(), ramp(&[4, 3, 3, 3])],
         ),
         (Op::Trilu { upper: true, k: 0 }, vec![x()]),
+        (Op::Quantize { axis: 1, to: DType::U8 }, vec![x(), ramp(&[1]), Tensor::new([1], Data::U8(vec![3]))]),
+        (
+            Op::Dequantize { axis: 1 },
+            vec![Tensor::new([2], Data::I8(vec![-3, 5])), ramp(&[1]), Tensor::new([1], Data::I8(vec![3]))],
+        ),
         (Op::OneHot { axis: 1, depth: 3 }, vec![whole(&[2], &[0, 2]), ramp(&[2])]),
     ];
     let unary = [
@@ -280,8 +285,8 @@ fn the_list_of_operators_is_what_the_code_does() {
          Made by trying each operator in a network of one node; a test fails when this file and the code differ\n\
          (`KDC_BLESS=1 cargo test --release --test networks` writes it anew).\n\n\
          - *import*: read from ONNX opsets 7 to 24 and written back. Constant, Shape, Size, ConstantOfShape, Range, If and\n\
-           chains of them are computed while a model is read and leave no node behind; QuantizeLinear and DequantizeLinear\n\
-           pairs become parameters of the value between them.\n\
+           chains of them are computed while a model is read and leave no node behind; pairs of QuantizeLinear and\n\
+           DequantizeLinear become parameters of the value between them.\n\
          - *run*: on burn. *gradient*: differentiable by its operands that are floats.\n\
          - *code*: has a kernel; generated programs can run it. A student consists of such operators only.\n\n\
          | operator | import | run | gradient | code |\n|---|---|---|---|---|\n",

@@ -14,7 +14,7 @@ mod resize;
 
 use super::network::{Mode, Network, Outputs};
 use super::{Datum, Error, Value};
-use crate::graph::{DType, Node, Op, Tensor as HostTensor, ValueId, shape_at};
+use crate::graph::{DType, Node, Op, Tensor as HostTensor, Value as GraphValue, ValueId, shape_at};
 use crate::host;
 use burn::backend::Dispatch;
 use burn::backend::ops::{ActivationOps, FloatTensorOps};
@@ -34,7 +34,8 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
         node.inputs.iter().flatten().for_each(|&id| _ = last_use.insert(id, index));
     }
     wanted.iter().for_each(|&id| _ = last_use.insert(id, usize::MAX));
-    let mut values: HashMap<ValueId, Datum> = graph.inputs.iter().copied().zip(inputs).collect();
+    let inputs = graph.inputs.iter().zip(inputs).map(|(&id, input)| (id, as_stored(input, graph.value(id))));
+    let mut values: HashMap<ValueId, Datum> = inputs.collect();
     let mut skip = vec![false; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         if std::mem::take(&mut skip[index]) {
@@ -51,7 +52,9 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
             }
             None => &node.outputs,
         };
-        values.extend(outputs.iter().copied().zip(results).filter(|(id, _)| last_use.contains_key(id)));
+        for (id, result) in outputs.iter().copied().zip(results).filter(|(id, _)| last_use.contains_key(id)) {
+            values.insert(id, as_stored(result, graph.value(id)));
+        }
     }
     let get = |id: &ValueId| {
         let known = values.get(id).cloned().or_else(|| network.operand(*id, mode));
@@ -61,6 +64,17 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
     let mut all = wanted.iter().map(get).collect::<Result<Vec<_>, _>>()?;
     let taps = all.split_off(graph.outputs.len());
     Ok(Outputs { outputs: all, taps })
+}
+
+/// A value that the network stores as integers takes the nearest of those they stand for. Gradients pass unchanged
+/// (straight-through: Bengio, Léonard, Courville 2013), so that a quantized teacher differentiates as its float self.
+fn as_stored(datum: Datum, value: &GraphValue) -> Datum {
+    let parameters = value.quant.as_ref().filter(|q| q.dtype == DType::I8).map(|q| (&q.scale[..], &q.zero_point[..]));
+    let (Datum::Float(float), Some((&[scale], &[zero]))) = (&datum, parameters) else { return datum };
+    let (shape, x) = (float.shape(), float.clone().flattened());
+    let (low, high) = (-128 - zero, 127 - zero);
+    let stored = (x.clone().detach() / scale).round().clamp(low, high) * scale;
+    Value::flat(x.clone() + (stored - x.detach()), &shape).into()
 }
 
 /// The ReLU right after a batch norm that nothing else reads.
@@ -160,7 +174,7 @@ impl Pass<'_> {
         let operands = || self.node.inputs.iter().flatten();
         !graph.value(self.node.output()).dtype.is_float()
             || !operands().any(float)
-            || matches!(self.node.op, Op::OneHot { .. })
+            || matches!(self.node.op, Op::OneHot { .. } | Op::Dequantize { .. })
     }
 
     fn on_host(&mut self) -> Result<Vec<Datum>, Error> {
@@ -295,6 +309,8 @@ impl Pass<'_> {
             | Op::Cast { .. }
             | Op::ArgExtreme { .. }
             | Op::OneHot { .. }
+            | Op::Quantize { .. }
+            | Op::Dequantize { .. }
             | Op::TopK { .. }
             | Op::Split { .. }
             | Op::Recurrent(_)

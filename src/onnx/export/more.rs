@@ -56,6 +56,7 @@ pub fn encode(op: &Op) -> (Vec<AttributeProto>, More) {
             attributes(list)
         }
         Op::Recurrent(recurrent) => attributes(of_recurrent(recurrent)),
+        Op::Quantize { axis: a, .. } | Op::Dequantize { axis: a } => attributes(vec![axis(*a)]),
         Op::Trilu { upper, k } => (vec![int("upper", (*upper).into())], vec![("k", number(*k))]),
         // Without attributes; Expand's extents and OneHot's depth are operands that the exporter adds itself.
         _ => attributes(vec![]),

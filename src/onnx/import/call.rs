@@ -128,12 +128,14 @@ impl<'m> Call<'_, 'm> {
         }
     }
 
-    /// Whether an operand is of an unsigned type that the graph keeps in a wider one, as far as the file says.
+    /// Whether an operand is of a type that the graph keeps in a wider one, as far as the file says.
     pub fn is_widened(&self, index: usize) -> bool {
         let named = |v: &&ValueInfoProto| Some(v.name.as_str()) == self.operand(index);
         let mut values = self.importer.file.input.iter().chain(&self.importer.file.value_info);
         let stated = values.find(named).and_then(|v| v.r#type.as_ref()?.tensor_type.as_ref());
-        stated.is_some_and(|t| matches!(t.elem_type, data_type::UINT16 | data_type::UINT32 | data_type::UINT64))
+        stated.is_some_and(|t| {
+            matches!(t.elem_type, data_type::INT16 | data_type::UINT16 | data_type::UINT32 | data_type::UINT64)
+        })
     }
 
     /// The contents of a constant operand.

@@ -257,8 +257,15 @@ impl<'m> Importer<'m> {
                 return Ok(());
             }
             "If" => return self.branch(proto),
-            "QuantizeLinear" => return self.quantize(proto, name),
-            "DequantizeLinear" => return self.dequantize(proto),
+            // One half of no pair is an operator like any other.
+            "QuantizeLinear" => match self.quantize(proto, name) {
+                Err(Fault::Foreign(_)) => {}
+                other => return other,
+            },
+            "DequantizeLinear" => match self.dequantize(proto) {
+                Err(Fault::Foreign(_)) => {}
+                other => return other,
+            },
             _ => {}
         }
         let call = self.call(proto)?;

@@ -5,8 +5,8 @@ use super::operators::{Plan, convolution, foreign, resolved_pads, wrong};
 use super::recurrent;
 use super::symbolic::Element;
 use crate::graph::{
-    Binary, Conv, ConvTranspose, Coordinates, Dim, Interpolation, Op, Reduction, Resize, Rounding, Unary, Variadic,
-    shape_text,
+    Binary, Conv, ConvTranspose, Coordinates, DType, Dim, Interpolation, Op, Reduction, Resize, Rounding, Unary,
+    Variadic, shape_text,
 };
 
 /// Converts a node of the standard domain.
@@ -17,7 +17,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
     let name = call.proto.op_type.as_str();
     if name == "BitwiseNot" && call.is_widened(0) {
         // Its upper bits would not be those of the narrow type.
-        return foreign("works on an unsigned type that is kept in a wider one");
+        return foreign("works on a type that is kept in a wider one");
     }
     if let Some(unary) = unary(call, name) {
         return Plan::new(0..1, Op::Unary(unary));
@@ -108,6 +108,25 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "Resize" | "Upsample" => resize(call),
         "ConvTranspose" => conv_transpose(call),
         "RNN" | "LSTM" | "GRU" => recurrent::convert(call),
+        "QuantizeLinear" | "DequantizeLinear" => {
+            let (block, channels) = (call.int("block_size", 0), call.shape(1)?);
+            if block != 0 || channels.len() > 1 {
+                return foreign("quantizes in blocks");
+            }
+            // One scale has no axis, and the attribute no meaning then.
+            let axis = if channels.is_empty() || channels == [Dim::Fixed(1)] { 0 } else { axis(1)? };
+            let to = match call.operand(2) {
+                Some(_) => call.dtype(2)?,
+                None if call.int("output_dtype", 0) != 0 => call.dtype_attribute("output_dtype")?,
+                None => DType::U8,
+            };
+            let stored = if name == "QuantizeLinear" { to } else { call.dtype(0)? };
+            if !matches!(stored, DType::I8 | DType::U8 | DType::I32) || call.is_widened(0) || call.is_widened(2) {
+                return foreign("quantizes to a type kdc does not use");
+            }
+            let quantize = name == "QuantizeLinear";
+            Plan::new(0..3, if quantize { Op::Quantize { axis, to } } else { Op::Dequantize { axis } })
+        }
         "Trilu" => {
             let k = if call.operand(1).is_some() { call.known_ints(1, "diagonal")?.first().copied() } else { None };
             Plan::new(0..1, Op::Trilu { upper: call.int("upper", 1) != 0, k: k.unwrap_or(0) })
