@@ -2,8 +2,8 @@
 //! `test_data_set_0/{input,output}_N.pb`.
 
 use kdc::exec::{Datum, Mode, Network};
-use kdc::graph::{Graph, Tensor};
-use kdc::host::Numbers;
+use kdc::graph::{Dim, Graph, Tensor, ValueId};
+use kdc::host::{Numbers, pick};
 use kdc::onnx;
 use std::fs;
 use std::path::Path;
@@ -24,6 +24,37 @@ pub fn computed(graph: &Graph, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, Strin
     let inputs: Vec<Datum> = inputs.into_iter().map(Datum::from).collect();
     let outputs = network.forward(inputs, &[], Mode::Infer).map_err(|e| e.to_string())?;
     outputs.outputs.iter().map(|o| o.to_host().map_err(|e| e.to_string())).collect()
+}
+
+/// As [`computed`], of a single sample where the batch is open also together with another one: samples that are computed
+/// together have to be what each is alone.
+pub fn computed_apart(graph: &Graph, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    let open = |id: &ValueId| graph.value(*id).shape.first() == Some(&Dim::Batch);
+    let single = inputs.iter().all(|t| t.shape.first() == Some(&1));
+    if !single || inputs.is_empty() || !graph.inputs.iter().chain(&graph.outputs).all(open) {
+        return computed(graph, inputs);
+    }
+    let alone = computed(graph, inputs.clone())?;
+    let other: Vec<Tensor> = inputs.iter().map(reversed).collect();
+    let other_alone = computed(graph, other.clone())?;
+    let pair = |a: &[Tensor], b: &[Tensor]| a.iter().zip(b).map(|(a, b)| stacked(a, b)).collect::<Vec<_>>();
+    let together = computed(graph, pair(&inputs, &other))?;
+    match difference(&together, &pair(&alone, &other_alone), 1e-4, 1e-5) {
+        Some(what) => Err(format!("two samples together are not what each is alone: {what}")),
+        None => Ok(alone),
+    }
+}
+
+fn reversed(tensor: &Tensor) -> Tensor {
+    let at: Vec<usize> = (0..tensor.len()).rev().collect();
+    Tensor::new(tensor.shape.clone(), pick(&tensor.data, &at))
+}
+
+fn stacked(a: &Tensor, b: &Tensor) -> Tensor {
+    let numbers = [Numbers::of(a), Numbers::of(b)];
+    let at: Vec<(usize, usize)> = (0..2).flat_map(|s| (0..a.len()).map(move |i| (s, i))).collect();
+    let shape = [&[2], &a.shape[1..]].concat();
+    Tensor::new(shape, Numbers::gather(&numbers, &at).into_data(a.dtype()))
 }
 
 /// What is off, if anything: relative and absolute tolerance together, the absolute one a share of the output's own

@@ -115,6 +115,12 @@ impl<'m> Call<'_, 'm> {
         }
     }
 
+    /// How many runs of the batch an operand has (see [`super::rebatch`]).
+    pub fn runs(&self, index: usize) -> usize {
+        let id = self.operand(index).and_then(|name| self.importer.ids.get(name));
+        id.and_then(|id| self.importer.runs.get(id)).copied().unwrap_or(1)
+    }
+
     pub fn rank(&self, index: usize) -> Result<usize, Fault> {
         self.shape(index).map(|s| s.len())
     }

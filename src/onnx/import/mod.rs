@@ -59,6 +59,7 @@ struct Importer<'m> {
     external: External<'m>,
     /// Whether a first extent of 1 stands for the batch.
     rebatch: bool,
+    runs: rebatch::Runs,
     given: &'m Given,
     graph: Graph,
     ids: HashMap<&'m str, ValueId>,
@@ -112,6 +113,7 @@ impl<'m> Importer<'m> {
             functions: model.functions.iter().map(|f| (f.domain.as_str(), f.name.as_str())).collect(),
             external: External::new(folder),
             rebatch,
+            runs: rebatch::Runs::new(),
             given,
             graph: Graph { name: file.name.clone(), ..Graph::default() },
             ids: HashMap::new(),
@@ -309,6 +311,11 @@ impl<'m> Importer<'m> {
         if inputs.iter().flatten().any(|id| self.unknown.contains(id)) {
             return Err(Fault::Foreign("follows an operator whose result has no known shape".into()));
         }
+        if let (true, Some(Op::Concat { axis })) = (self.rebatch, plan.ops.first()) {
+            for (i, shape) in rebatch::missing(&self.graph, &inputs, *axis) {
+                inputs[i] = inputs[i].map(|id| self.repeated(id, name, shape));
+            }
+        }
         // A chain is made of operators that keep the element count, so only the first can fail.
         let last = plan.ops.len().saturating_sub(1);
         for (i, op) in plan.ops.into_iter().enumerate() {
@@ -334,10 +341,24 @@ impl<'m> Importer<'m> {
                 }
                 node.outputs.push(id);
             }
+            if let (true, Some(runs)) = (self.rebatch, rebatch::runs(&self.graph, &node, &self.runs)) {
+                self.runs.extend(node.outputs.iter().map(|&id| (id, runs)));
+            }
             inputs = vec![node.outputs.first().copied()];
             self.graph.nodes.push(node);
         }
         Ok(())
+    }
+
+    /// A value broadcast to these extents, for a node of this name.
+    fn repeated(&mut self, id: ValueId, node: &str, shape: Shape) -> ValueId {
+        let (dtype, stem) = (self.graph.value(id).dtype, format!("{}_repeated", self.graph.value(id).name));
+        let name = fresh(&mut self.value_names, &stem);
+        let value = Value { name, dtype, shape: shape.clone(), data: None, quant: None };
+        let result = self.graph.add_value(value);
+        let name = self.fresh_node(&format!("{node}_Expand"));
+        self.graph.nodes.push(Node { name, op: Op::Expand { shape }, inputs: vec![Some(id)], outputs: vec![result] });
+        result
     }
 
     fn infer(&self, node: &Node) -> Result<Vec<(DType, Shape)>, Fault> {

@@ -5,6 +5,7 @@
 
 use super::call::{Call, Fault};
 use super::more;
+use super::rebatch;
 use super::symbolic::Element;
 use crate::graph::{AutoPad, Conv, Dim, Op, PadMode, Pool, elements, shape_text};
 
@@ -282,23 +283,26 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
         });
     }
     let batches = |shape: &[Dim]| shape.iter().filter(|d| d.is_batched()).count();
-    if call.importer.rebatch
-        && batches(&from) > batches(&shape)
-        && open != Some(0)
-        && shape.first() == Some(&Dim::Fixed(1))
-    {
-        shape[0] = Dim::Batch;
-    }
     let dims: Vec<usize> = shape.iter().map(|d| d.at(1)).collect();
     let Some(count) = super::tensor::element_count(&dims) else { return wrong(format!("impossible target {dims:?}")) };
+    // A target that was written down for one sample says nothing of the batch.
+    let for_one = call.importer.rebatch && batches(&from) == 1 && batches(&shape) == 0;
     if let Some(i) = open {
         let rest = elements(&from).checked_div(count).filter(|q| q * count == elements(&from));
         let Some(rest) = rest else { return wrong(format!("{} does not reshape to {target:?}", shape_text(&from))) };
         shape[i] = match batches(&from).checked_sub(batches(&shape)) {
+            _ if for_one => Dim::Fixed(rest),
             Some(0) => Dim::Fixed(rest),
             Some(1) => Dim::batches(rest),
             _ => return foreign("its target mixes the batch with other extents"),
         };
+    }
+    if for_one {
+        let dims: Vec<usize> = shape.iter().map(|d| d.at(1)).collect();
+        match rebatch::place(&from, call.runs(0), &dims) {
+            Some(i) => shape[i] = Dim::batches(dims[i]),
+            None => return foreign("its target cuts samples apart"),
+        }
     }
     if batches(&from) != batches(&shape) {
         return foreign("its target fixes or mixes the batch");

@@ -37,7 +37,15 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
     let activations = activations(call, cell, count)?;
     let coupled = cell == Cell::Lstm && call.flag("input_forget");
     let op = Recurrent { cell, hidden, direction, activations, clip, coupled, batch_first };
-    Plan::new(0..call.proto.input.len(), Op::Recurrent(op))
+    // What says no more than the default is left out: states of zeros, and lengths that are those of the sequence.
+    let steps = x[usize::from(batch_first)];
+    let idle = |i: usize| match (i, call.tensor(i)) {
+        (5 | 6, Some(state)) => state.to_f32().iter().all(|&v| v == 0.0),
+        (4, Some(lengths)) => lengths.to_f32().iter().all(|&n| steps == Dim::Fixed(n as usize)),
+        _ => false,
+    };
+    let operands = (0..call.proto.input.len()).map(|i| if idle(i) { usize::MAX } else { i }).collect();
+    Ok(Plan { operands, ops: vec![Op::Recurrent(op)] })
 }
 
 /// The activations of every direction; parameters are taken from the lists in turn by those that have any.

@@ -1,12 +1,14 @@
-//! Runs models with stored inputs and outputs on the executor: ONNX's own operator tests, or any in their layout
+//! Runs models with stored inputs and outputs on the executor, and on tract beside it: ONNX's own operator tests, or any
+//! in their layout
 //! (`NAME/model.onnx`, `NAME/test_data_set_0/{input,output}_N.pb`).
 //!
-//! `cargo bench --bench conformance -- FOLDER [--each] [--tolerance 1e-3]`; the operator tests come with the Python
-//! package onnx 1.18, in `onnx/backend/test/data/node`. Every case passes, is unsupported (with the reason), is wrong,
+//! `cargo bench --bench conformance -- FOLDER [--each] [--exported] [--tolerance 1e-3]`; the operator tests come with the
+//! Python package onnx 1.18, in `onnx/backend/test/data/node`. `--exported` runs what kdc writes after reading the file. Every case passes, is unsupported (with the reason), is wrong,
 //! or panics; cases of several nodes (the expanded forms of functions) are counted as one row.
 
-#[path = "../tests/networks/case.rs"]
+#[path = "../../tests/networks/case.rs"]
 mod case;
+mod peer;
 
 use kdc::graph::Tensor;
 use kdc::{onnx, pass};
@@ -24,18 +26,31 @@ enum Verdict {
     Panicked,
 }
 
+impl Verdict {
+    fn column(&self) -> usize {
+        match self {
+            Verdict::Passed => 0,
+            Verdict::Unsupported(_) => 1,
+            Verdict::Wrong(_) => 2,
+            Verdict::Panicked => 3,
+        }
+    }
+}
+
 struct Options {
     folder: PathBuf,
     each: bool,
     tolerance: f64,
+    exported: bool,
 }
 
 fn options() -> Option<Options> {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
-    let mut options = Options { folder: arguments.next()?.into(), each: false, tolerance: 1e-3 };
+    let mut options = Options { folder: arguments.next()?.into(), each: false, tolerance: 1e-3, exported: false };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--each" => options.each = true,
+            "--exported" => options.exported = true,
             "--tolerance" => options.tolerance = arguments.next()?.parse().ok()?,
             _ => return None,
         }
@@ -45,7 +60,7 @@ fn options() -> Option<Options> {
 
 fn main() -> ExitCode {
     let Some(options) = options() else {
-        eprintln!("usage: conformance FOLDER [--each] [--tolerance SHARE]");
+        eprintln!("usage: conformance FOLDER [--each] [--exported] [--tolerance SHARE]");
         return ExitCode::from(2);
     };
     let Ok(entries) = fs::read_dir(&options.folder) else {
@@ -56,30 +71,35 @@ fn main() -> ExitCode {
         entries.flatten().map(|e| e.path()).filter(|p| p.join("model.onnx").is_file()).collect();
     cases.sort();
     std::panic::set_hook(Box::new(|_| ()));
-    let mut table: BTreeMap<String, [usize; 4]> = BTreeMap::new();
-    for case in &cases {
-        let verdict = catch_unwind(AssertUnwindSafe(|| run(case, &options))).unwrap_or(Verdict::Panicked);
-        let column = match verdict {
-            Verdict::Passed => 0,
-            Verdict::Unsupported(_) => 1,
-            Verdict::Wrong(_) => 2,
-            Verdict::Panicked => 3,
-        };
-        if options.each && verdict != Verdict::Passed || column > 1 {
-            println!("{}: {verdict:?}", case.file_name().unwrap_or_default().to_string_lossy());
+    let mut table: BTreeMap<String, [[usize; 4]; 2]> = BTreeMap::new();
+    for path in &cases {
+        let row = table.entry(operator(path)).or_default();
+        for (engine, run) in [("kdc", run_kdc as fn(&Path, &Options) -> Verdict), ("tract", run_tract)] {
+            let verdict = catch_unwind(AssertUnwindSafe(|| run(path, &options))).unwrap_or(Verdict::Panicked);
+            row[usize::from(engine == "tract")][verdict.column()] += 1;
+            let ours = engine == "kdc" && (options.each && verdict != Verdict::Passed || verdict.column() > 1);
+            if ours || (options.each && verdict != Verdict::Passed) {
+                println!("{engine} {}: {verdict:?}", path.file_name().unwrap_or_default().to_string_lossy());
+            }
         }
-        table.entry(operator(case)).or_default()[column] += 1;
     }
-    println!("{:<28} {:>7} {:>12} {:>6} {:>9}", "operator", "passed", "unsupported", "wrong", "panicked");
-    let mut total = [0; 4];
-    for (operator, row) in &table {
-        println!("{operator:<28} {:>7} {:>12} {:>6} {:>9}", row[0], row[1], row[2], row[3]);
-        total.iter_mut().zip(row).for_each(|(sum, n)| *sum += n);
+    let columns = "passed unsupp. wrong panic".split(' ').map(|c| format!("{c:>8}")).collect::<String>();
+    println!("{:<32} {columns}    tract: {columns}", "operator");
+    let cells = |row: &[usize; 4]| row.iter().map(|n| format!("{n:>8}")).collect::<String>();
+    let mut total = [[0; 4]; 2];
+    for (operator, rows) in &table {
+        println!("{operator:<32} {}           {}", cells(&rows[0]), cells(&rows[1]));
+        for (sums, row) in total.iter_mut().zip(rows) {
+            sums.iter_mut().zip(row).for_each(|(sum, n)| *sum += n);
+        }
     }
-    println!("{:<28} {:>7} {:>12} {:>6} {:>9}", "all", total[0], total[1], total[2], total[3]);
-    let whole = table.iter().filter(|(name, row)| !name.contains(' ') && row[0] > 0 && row[1..] == [0, 0, 0]).count();
-    println!("operators with every case passed: {whole}");
-    if total[2] + total[3] == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    println!("{:<32} {}           {}", "all", cells(&total[0]), cells(&total[1]));
+    let single = |name: &str| !name.contains(' ') && !name.starts_with('(');
+    let whole = |which: usize| {
+        table.iter().filter(|(name, rows)| single(name) && rows[which][0] > 0 && rows[which][1..] == [0, 0, 0]).count()
+    };
+    println!("operators with every case passed: {}, tract: {}", whole(0), whole(1));
+    if total[0][2] + total[0][3] == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 /// The operator that a case is about.
@@ -92,20 +112,32 @@ fn operator(case: &Path) -> String {
     }
 }
 
-fn run(case: &Path, options: &Options) -> Verdict {
-    let (inputs, expected) = match (case::tensors(case, "input"), case::tensors(case, "output")) {
+fn run_kdc(path: &Path, options: &Options) -> Verdict {
+    judged(path, options, on_exec)
+}
+
+fn run_tract(path: &Path, options: &Options) -> Verdict {
+    judged(path, options, peer::on_tract)
+}
+
+fn judged(path: &Path, options: &Options, run: fn(&Path, Vec<Tensor>) -> Result<Vec<Tensor>, String>) -> Verdict {
+    let (inputs, expected) = match (case::tensors(path, "input"), case::tensors(path, "output")) {
         (Ok(inputs), Ok(expected)) => (inputs, expected),
         (Err(why), _) | (_, Err(why)) => return Verdict::Unsupported(why),
     };
     // numpy has no bfloat16: the tests store its bits as integers, and only their names say so.
-    let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let bits = |tensors: Vec<Tensor>, stored: bool| match stored {
         true => tensors.iter().map(from_bfloat16).collect(),
         false => tensors,
     };
     let (inputs, expected) =
         (bits(inputs, name.contains("_BFLOAT16_to")), bits(expected, name.contains("_to_BFLOAT16")));
-    match on_exec(case, inputs) {
+    let computed = match options.exported {
+        true => written(path).and_then(|copy| run(copy.path(), inputs)),
+        false => run(path, inputs),
+    };
+    match computed {
         Err(why) => Verdict::Unsupported(why),
         Ok(computed) => {
             // Half precision is computed in f32 here; what is cut to eight bits differs by up to the last one.
@@ -115,6 +147,21 @@ fn run(case: &Path, options: &Options) -> Verdict {
             wrong.map_or(Verdict::Passed, Verdict::Wrong)
         }
     }
+}
+
+/// A copy of a case whose model kdc has read and written.
+fn written(path: &Path) -> Result<tempfile::TempDir, String> {
+    let mut graph = onnx::load(&path.join("model.onnx")).map_err(|e| e.to_string())?;
+    pass::normalize(&mut graph).map_err(|e| e.to_string())?;
+    let copy = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let model = onnx::export(&graph).map_err(|e| e.to_string())?;
+    fs::write(copy.path().join("model.onnx"), model).map_err(|e| e.to_string())?;
+    let data = "test_data_set_0";
+    fs::create_dir(copy.path().join(data)).map_err(|e| e.to_string())?;
+    for file in fs::read_dir(path.join(data)).map_err(|e| e.to_string())?.flatten() {
+        fs::copy(file.path(), copy.path().join(data).join(file.file_name())).map_err(|e| e.to_string())?;
+    }
+    Ok(copy)
 }
 
 /// Numbers whose upper half is stored.
@@ -144,5 +191,5 @@ fn on_exec(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
 fn as_given(path: &Path, inputs: Vec<Tensor>, given: &onnx::Given) -> Result<Vec<Tensor>, String> {
     let mut graph = onnx::load_with(&path.join("model.onnx"), given).map_err(|e| e.to_string())?;
     pass::normalize(&mut graph).map_err(|e| e.to_string())?;
-    case::computed(&graph, inputs)
+    case::computed_apart(&graph, inputs)
 }
