@@ -1,8 +1,9 @@
 //! `kdc inspect`: what a model is.
 
 use super::values;
+use crate::data::Shown;
 use crate::onnx::Given;
-use crate::pipeline::{self, Inspection, Sample, Unsupported};
+use crate::pipeline::{self, Inspection, Range, Sample, Unsupported};
 use crate::report::{Align, Port, bytes, count, list, table};
 use crate::target;
 use clap::Args;
@@ -112,19 +113,25 @@ fn unsupported(nodes: &[Unsupported]) -> String {
     table(&head, nodes.iter().map(|n| vec![n.operator.clone(), n.node.clone(), n.why.clone()]))
 }
 
-/// The first test sample as a picture of characters, two to a pixel, and what the network makes of it.
-fn of_sample(sample: &Sample) -> String {
+/// Bytes as a picture of characters, two to a pixel.
+fn picture(pixels: &[u8], width: usize) -> String {
     const SHADES: &[u8] = b" .:-=+*#%@";
-    let [_, width, _] = sample.shape;
+    let shade = |&p: &u8| char::from(SHADES[usize::from(p) * SHADES.len() / 256]);
+    let line = |row: &[u8]| row.iter().flat_map(|p| [shade(p); 2]).collect::<String>();
+    pixels.chunks(width.max(1)).map(|row| format!("  {}", line(row)).trim_end().to_string() + "\n").collect()
+}
+
+/// The first test sample, and what the network makes of it.
+fn of_sample(sample: &Sample) -> String {
+    let range = |r: &Range| format!("{} from {:.3} to {:.3}, mean {:.3}", r.name, r.smallest, r.largest, r.mean);
     let mut text = format!(
-        "\nThe first test sample, labelled {}, said to be {}; as the network gets it from {:.3} to {:.3}, mean {:.3}\n",
-        sample.class, sample.predicted, sample.input[0], sample.input[2], sample.input[1]
+        "\nThe first test sample, labelled {}, said to be {}; as the network gets it: {}\n",
+        sample.class,
+        sample.predicted,
+        sample.inputs.iter().map(range).collect::<Vec<_>>().join("; ")
     );
-    for row in sample.pixels.chunks(width.max(1)) {
-        let shade = |&p: &u8| char::from(SHADES[usize::from(p) * SHADES.len() / 256]);
-        let line: String = row.iter().flat_map(|p| [shade(p); 2]).collect();
-        text += format!("  {line}").trim_end();
-        text.push('\n');
+    match &sample.shown {
+        Shown::Image { shape: [_, width, _], pixels } => text += &picture(pixels, *width),
     }
     text + &format!(
         "\nAccuracy, measured: {:.2}% of {} test samples, by {}\n",

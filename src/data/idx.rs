@@ -1,7 +1,7 @@
 //! The IDX format of MNIST and its relatives (<http://yann.lecun.com/exdb/mnist/>): two zero bytes, a type byte, the
 //! number of extents, the extents as big-endian 32-bit numbers, the elements row-major. Plain or gzipped.
 
-use super::{Dataset, Error, Samples};
+use super::{Error, Samples};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 /// The type byte of unsigned bytes, the only one images and labels use.
 const UNSIGNED_BYTE: u8 = 0x08;
 
-/// Reads the data set in a folder: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same two with `t10k`,
+/// Reads training samples, test samples and the names of the classes in a folder: `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same two with `t10k`,
 /// each plain or with `.gz`. Colour images have four extents (`idx4`: count, height, width, channels).
 /// Without `classes`, labels are named by their numbers.
 ///
 /// # Errors
 /// Names the file that is missing or malformed, the files that disagree, or the label outside `classes`.
-pub fn load(folder: &Path, classes: Option<&[String]>) -> Result<Dataset, Error> {
+pub(super) fn load(folder: &Path, classes: Option<&[String]>) -> Result<(Samples, Samples, Vec<String>), Error> {
     let (train, train_labels) = part(folder, "train")?;
     let (test, test_labels) = part(folder, "t10k")?;
     if train.shape != test.shape {
@@ -35,7 +35,7 @@ pub fn load(folder: &Path, classes: Option<&[String]>) -> Result<Dataset, Error>
             return Err(Error::Label { path, index, label, classes: class_names.len() });
         }
     }
-    Ok(Dataset { train, test, class_names })
+    Ok((train, test, class_names))
 }
 
 /// One half of a set, and the file its labels came from.

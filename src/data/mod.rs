@@ -1,99 +1,48 @@
-//! Samples: where they come from, and how a stored byte becomes an input of a network.
+//! Samples: where they come from, and how they become inputs of a network.
 //!
-//! In: a folder of IDX files ([`load`]) and what a model's file does not say about its input ([`Sidecar`], the TOML file
-//! beside it). Out: [`Samples`] as bytes, and batches as tensors ([`Preprocess::batch`]).
+//! In: files, and what a model's file does not say about its input ([`Sidecar`], the TOML file beside it). Out:
+//! [`Splits`] of samples behind one trait, [`Dataset`], which is all that consumers know: labels, batches as tensors,
+//! augmented views, a hash.
 //!
-//! Samples stay bytes until the last moment. Augmentation ([`View`]) moves bytes; preprocessing is one look-up table
+//! Images stay bytes until the last moment. Augmentation ([`Move`]) moves bytes; preprocessing is one look-up table
 //! of 256 entries per channel ([`Preprocess::table`]). So teacher, student, calibration and the generated program
 //! see the same numbers, bit for bit.
 
+mod augment;
+mod dataset;
 mod error;
 mod idx;
+mod images;
 mod preprocess;
+mod samples;
 mod sidecar;
 mod split;
 #[cfg(test)]
 mod tests;
-mod view;
 
+pub use augment::{Augment, Move};
+pub use dataset::{Dataset, Input, Look, Shown, Splits, View, fits};
 pub use error::Error;
-pub use idx::load;
-pub use preprocess::{Layout, Preprocess, fits};
+pub use images::Images;
+pub use preprocess::{Layout, Preprocess};
+pub use samples::Samples;
 pub use sidecar::{Licences, Sidecar};
 pub use split::split;
-pub use view::{Augment, View};
 
-/// A set to learn from and a set to be judged by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dataset {
-    /// What training (and its validation split) may see.
-    pub train: Samples,
-    /// What only final figures see. Same shape of sample as `train`.
-    pub test: Samples,
-    /// The name of each class, by label.
-    pub class_names: Vec<String>,
-}
+use crate::graph::Graph;
+use std::path::Path;
+use std::sync::Arc;
 
-/// Labelled samples, all of one shape, as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Samples {
-    /// Height, width and channels of one sample.
-    pub shape: [usize; 3],
-    /// Samples back to back, each row-major `[height][width][channel]`.
-    pub pixels: Vec<u8>,
-    /// The class of each sample.
-    pub labels: Vec<u16>,
-}
-
-impl Samples {
-    /// How many samples there are.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// Bytes of one sample.
-    pub fn sample_len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// The bytes of one sample, row-major `[height][width][channel]`.
-    ///
-    /// # Panics
-    /// If there is no such sample.
-    pub fn sample(&self, index: usize) -> &[u8] {
-        let n = self.sample_len();
-        &self.pixels[index * n..][..n]
-    }
-
-    /// The samples named, in the order named.
-    ///
-    /// # Panics
-    /// If there is no such sample.
-    pub fn select(&self, indices: &[usize]) -> Samples {
-        Samples {
-            shape: self.shape,
-            pixels: indices.iter().flat_map(|&i| self.sample(i)).copied().collect(),
-            labels: indices.iter().map(|&i| self.labels[i]).collect(),
-        }
-    }
-
-    /// The BLAKE3 hash of shape, pixels and labels, in hexadecimal: the name of these samples in caches.
-    pub fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(b"kdc samples 1\n");
-        for extent in self.shape {
-            hasher.update(&(extent as u64).to_le_bytes());
-        }
-        hasher.update(&(self.len() as u64).to_le_bytes());
-        hasher.update(&self.pixels);
-        for label in &self.labels {
-            hasher.update(&label.to_le_bytes());
-        }
-        hasher.finalize().to_hex().to_string()
-    }
+/// Reads the data of a model: `path` (a sidecar's own, or another) as the sidecar says, for the inputs of `network`.
+///
+/// # Errors
+/// Names file and line of what cannot be used, and what does not go together.
+pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
+    let (train, test, class_names) = idx::load(path, sidecar.classes.as_deref())?;
+    let part = |samples| -> Result<Arc<dyn Dataset>, Error> {
+        Ok(Arc::new(Images::new(samples, sidecar.preprocess.clone(), sidecar.augment)?))
+    };
+    let splits = Splits { train: part(train)?, test: part(test)?, class_names };
+    fits(network, &splits)?;
+    Ok(splits)
 }

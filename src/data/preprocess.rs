@@ -1,7 +1,7 @@
 //! From stored bytes to a network's input.
 
-use super::{Dataset, Error, Samples, View};
-use crate::graph::{DType, Dim, Graph, Tensor, elements, shape_text};
+use super::{Error, Move, Samples};
+use crate::graph::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum Layout {
 
 impl Layout {
     /// The shape of a batch of `n` samples.
-    fn shape(self, n: usize, [h, w, c]: [usize; 3]) -> Vec<usize> {
+    pub(super) fn shape(self, n: usize, [h, w, c]: [usize; 3]) -> Vec<usize> {
         match self {
             Layout::Nchw => vec![n, c, h, w],
             Layout::Nhwc => vec![n, h, w, c],
@@ -116,14 +116,14 @@ impl Preprocess {
             .collect()
     }
 
-    /// The samples named, as input of a network: `f32`, shaped as [`Preprocess::layout`] says. With `views`, each
-    /// sample is seen as the view at the same position says.
+    /// The samples named, as input of a network: `f32`, shaped as [`Preprocess::layout`] says. With `moves`, each
+    /// sample is moved as the one at the same position says.
     ///
     /// # Panics
-    /// If an index names no sample, or there are not as many views as indices.
-    pub fn batch(&self, samples: &Samples, indices: &[usize], views: Option<&[View]>) -> Tensor {
-        if let Some(views) = views {
-            assert_eq!(views.len(), indices.len(), "one view per sample");
+    /// If an index names no sample, or there are not as many moves as indices.
+    pub fn batch(&self, samples: &Samples, indices: &[usize], moves: Option<&[Move]>) -> Tensor {
+        if let Some(moves) = moves {
+            assert_eq!(moves.len(), indices.len(), "one move per sample");
         }
         let size = samples.sample_len();
         let table = self.table(samples.shape[2]);
@@ -133,9 +133,9 @@ impl Preprocess {
             let piece = (1usize << 14).div_ceil(size);
             out.par_chunks_mut(size).with_min_len(piece).enumerate().for_each(|(i, out)| {
                 let sample = samples.sample(indices[i]);
-                match views.map(|v| v[i]).filter(|v| !v.is_plain()) {
+                match moves.map(|m| m[i]).filter(|m| !m.is_plain()) {
                     None => self.place(sample, samples.shape, &table, out),
-                    Some(view) => self.place(&view.apply(sample, samples.shape), samples.shape, &table, out),
+                    Some(moved) => self.place(&moved.apply(sample, samples.shape), samples.shape, &table, out),
                 }
             });
         }
@@ -161,45 +161,4 @@ impl Preprocess {
             }
         }
     }
-}
-
-/// Checks that a network takes what this preprocessing makes of the data and answers with one number per class.
-///
-/// # Errors
-/// Names both sides of what does not go together.
-pub fn fits(preprocess: &Preprocess, graph: &Graph, data: &Dataset) -> Result<(), Error> {
-    let fail = |what: String| Err(Error::Mismatch { what });
-    preprocess.check(data.train.shape[2])?;
-    let [input] = graph.inputs[..] else {
-        return fail(format!("the network has {} inputs, samples have one part", graph.inputs.len()));
-    };
-    let input = graph.value(input);
-    let [h, w, c] = data.train.shape;
-    let made = preprocess.layout.shape(1, data.train.shape);
-    let same = |(dim, &n): (&Dim, &usize)| matches!(dim, Dim::Fixed(m) if *m == n);
-    if input.shape.len() != made.len() || !input.shape.iter().zip(&made).skip(1).all(same) {
-        let made: Vec<Dim> = std::iter::once(Dim::Batch).chain(made[1..].iter().map(|&n| Dim::Fixed(n))).collect();
-        return fail(format!(
-            "its input {} is {}, but images of {h} x {w} x {c} (height x width x channels) in the layout {:?} are {}",
-            input.name,
-            shape_text(&input.shape),
-            preprocess.layout,
-            shape_text(&made),
-        ));
-    }
-    if input.dtype != DType::F32 {
-        return fail(format!("its input {} is of type {}, preprocessing makes f32", input.name, input.dtype));
-    }
-    let Some(&output) = graph.outputs.first() else {
-        return fail("the network has no output".into());
-    };
-    let (output, classes) = (graph.value(output), data.class_names.len());
-    if elements(&output.shape) != classes {
-        return fail(format!(
-            "its output {} is {}, but the data has {classes} classes",
-            output.name,
-            shape_text(&output.shape)
-        ));
-    }
-    Ok(())
 }

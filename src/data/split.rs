@@ -1,15 +1,19 @@
-use super::Samples;
-use super::view::mix;
+use super::Dataset;
+use super::augment::mix;
 use std::collections::BTreeMap;
 
 /// Parts the samples into training and validation indices, both ascending. Of each class, `fraction` (rounded to the
-/// nearest count) goes to validation; which ones depends on `seed` and the labels alone.
-pub fn split(samples: &Samples, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+/// nearest count) goes to validation; which ones depends on `seed` and the labels alone. Samples without a label
+/// all go to training: they can judge nothing.
+pub fn split(samples: &dyn Dataset, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let mut classes: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
-    for (i, &label) in samples.labels.iter().enumerate() {
-        classes.entry(label).or_default().push(i);
-    }
     let (mut train, mut validation) = (Vec::new(), Vec::new());
+    for i in 0..samples.len() {
+        match samples.label(i) {
+            Some(label) => classes.entry(label).or_default().push(i),
+            None => train.push(i),
+        }
+    }
     for mut members in classes.into_values() {
         members.sort_by_key(|&i| (mix(mix(seed) ^ i as u64), i));
         let taken = (members.len() as f64 * fraction.clamp(0.0, 1.0)).round() as usize;

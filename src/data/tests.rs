@@ -1,5 +1,5 @@
 use super::*;
-use crate::graph::{Builder, Dim, Graph, Op, Tensor};
+use crate::graph::{Builder, DType, Dim, Op, Tensor};
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,14 +30,26 @@ fn folder_with(name: &str, bytes: &[u8]) -> tempfile::TempDir {
     folder
 }
 
+/// What the IDX reader gives.
+#[derive(Debug, PartialEq)]
+struct Set {
+    train: Samples,
+    test: Samples,
+    class_names: Vec<String>,
+}
+
+fn idx_set(folder: &Path, classes: Option<&[String]>) -> Result<Set, Error> {
+    idx::load(folder, classes).map(|(train, test, class_names)| Set { train, test, class_names })
+}
+
 fn failure(name: &str, bytes: &[u8]) -> String {
-    load(folder_with(name, bytes).path(), None).unwrap_err().to_string()
+    idx_set(folder_with(name, bytes).path(), None).unwrap_err().to_string()
 }
 
 #[test]
 fn reads_plain_and_gzipped_files_alike() {
     let folder = folder_with("readme", b"");
-    let plain = load(folder.path(), None).unwrap();
+    let plain = idx_set(folder.path(), None).unwrap();
     assert_eq!(plain.train.shape, [2, 3, 1]);
     assert_eq!(plain.train.sample(1), [6, 7, 8, 9, 10, 11]);
     assert_eq!((plain.train.labels.as_slice(), plain.test.labels.as_slice()), (&[0, 1, 2, 1][..], &[2, 0][..]));
@@ -47,7 +59,7 @@ fn reads_plain_and_gzipped_files_alike() {
         std::fs::write(format!("{}.gz", entry.display()), gzip(&std::fs::read(&entry).unwrap())).unwrap();
         std::fs::remove_file(entry).unwrap();
     }
-    assert_eq!(load(folder.path(), None).unwrap(), plain);
+    assert_eq!(idx_set(folder.path(), None).unwrap(), plain);
 }
 
 #[test]
@@ -55,7 +67,7 @@ fn reads_colour_images() {
     let folder = folder_with("train-images-idx4-ubyte", &idx(&[4, 1, 2, 3], &(0..24).collect::<Vec<u8>>()));
     std::fs::remove_file(folder.path().join("train-images-idx3-ubyte")).unwrap();
     std::fs::write(folder.path().join("t10k-images-idx3-ubyte"), idx(&[2, 1, 2, 3], &[7; 12])).unwrap();
-    let set = load(folder.path(), None).unwrap();
+    let set = idx_set(folder.path(), None).unwrap();
     assert_eq!((set.train.shape, set.test.shape), ([1, 2, 3], [1, 2, 3]));
 }
 
@@ -118,7 +130,7 @@ fn malformed_gzip_files_are_named_with_what_is_wrong() {
     for (bytes, expected) in cases {
         let folder = folder_with(&format!("{name}.gz"), bytes);
         std::fs::remove_file(folder.path().join(name)).unwrap();
-        let message = load(folder.path(), None).unwrap_err().to_string();
+        let message = idx_set(folder.path(), None).unwrap_err().to_string();
         assert!(message.contains(expected) && message.contains(".gz"), "{message:?} should say {expected:?}");
     }
 }
@@ -127,16 +139,16 @@ fn malformed_gzip_files_are_named_with_what_is_wrong() {
 fn absent_files_and_folders_are_named() {
     let folder = folder_with("readme", b"");
     std::fs::remove_file(folder.path().join("t10k-images-idx3-ubyte")).unwrap();
-    let message = load(folder.path(), None).unwrap_err().to_string();
+    let message = idx_set(folder.path(), None).unwrap_err().to_string();
     assert!(message.contains("has no t10k-images-idx3-ubyte"), "{message}");
-    let message = load(Path::new("/nowhere"), None).unwrap_err().to_string();
+    let message = idx_set(Path::new("/nowhere"), None).unwrap_err().to_string();
     assert!(message.contains("/nowhere has no train-images-idx3-ubyte"), "{message}");
 }
 
 #[test]
 fn labels_must_name_a_class() {
     let two = ["a".to_string(), "b".to_string()];
-    let message = load(folder_with("readme", b"").path(), Some(&two)).unwrap_err().to_string();
+    let message = idx_set(folder_with("readme", b"").path(), Some(&two)).unwrap_err().to_string();
     assert!(message.contains("label 2 of sample 2 is outside the 2 classes"), "{message}");
 }
 
@@ -208,7 +220,7 @@ fn layouts() {
 #[test]
 fn views_shift_then_mirror() {
     let sample: Vec<u8> = (1..=6).collect(); // 1 2 3 / 4 5 6
-    let view = |dx, dy, flip| View { dx, dy, flip }.apply(&sample, [2, 3, 1]);
+    let view = |dx, dy, flip| Move { dx, dy, flip }.apply(&sample, [2, 3, 1]);
     assert_eq!(view(0, 0, false), sample);
     assert_eq!(view(1, 0, false), [0, 1, 2, 0, 4, 5]);
     assert_eq!(view(-1, 0, false), [2, 3, 0, 5, 6, 0]);
@@ -218,13 +230,13 @@ fn views_shift_then_mirror() {
     assert_eq!(view(1, 0, true), [2, 1, 0, 5, 4, 0]);
     assert_eq!(view(9, -9, true), [0; 6]);
     // Channels of a pixel stay together.
-    assert_eq!(View { dx: 1, dy: 0, flip: true }.apply(&sample, [1, 2, 3]), [1, 2, 3, 0, 0, 0]);
+    assert_eq!(Move { dx: 1, dy: 0, flip: true }.apply(&sample, [1, 2, 3]), [1, 2, 3, 0, 0, 0]);
 }
 
 #[test]
 fn a_batch_of_views_is_the_batch_of_moved_bytes() {
     let samples = small();
-    let views = [View { dx: 1, dy: 0, flip: false }, View { dx: 0, dy: -1, flip: true }];
+    let views = [Move { dx: 1, dy: 0, flip: false }, Move { dx: 0, dy: -1, flip: true }];
     let moved = Samples {
         pixels: [views[0].apply(samples.sample(2), [2, 2, 2]), views[1].apply(samples.sample(0), [2, 2, 2])].concat(),
         labels: vec![0, 0],
@@ -239,29 +251,30 @@ fn a_batch_of_views_is_the_batch_of_moved_bytes() {
 fn views_are_pure_and_spread_evenly() {
     let augment = Augment { shift: 2, flip: true };
     // Fixed for ever: caches of teacher answers hang on these numbers.
-    let first: Vec<View> = (0..3).map(|k| augment.view(7, 11, k)).collect();
-    assert_eq!(first, (0..3).map(|k| augment.view(7, 11, k)).collect::<Vec<_>>());
-    assert_ne!(first, (0..3).map(|k| augment.view(8, 11, k)).collect::<Vec<_>>());
-    assert_ne!(first, (0..3).map(|k| augment.view(7, 12, k)).collect::<Vec<_>>());
+    let first: Vec<Move> = (0..3).map(|k| augment.of(7, 11, k)).collect();
+    assert_eq!(first, (0..3).map(|k| augment.of(7, 11, k)).collect::<Vec<_>>());
+    assert_ne!(first, (0..3).map(|k| augment.of(8, 11, k)).collect::<Vec<_>>());
+    assert_ne!(first, (0..3).map(|k| augment.of(7, 12, k)).collect::<Vec<_>>());
 
     let mut counts = [[0u32; 2]; 25];
     let n = 50_000;
     for i in 0..n {
-        let View { dx, dy, flip } = augment.view(1, i, i % 2);
+        let Move { dx, dy, flip } = augment.of(1, i, i % 2);
         counts[((dx + 2) * 5 + dy + 2) as usize][usize::from(flip)] += 1;
     }
     // 1000 expected in each of 50 cells; six standard deviations.
     assert!(counts.iter().flatten().all(|&c| (810..1190).contains(&c)), "{counts:?}");
-    assert!((0..100).all(|i| Augment::default().view(1, i, 0).is_plain()));
+    assert!((0..100).all(|i| Augment::default().of(1, i, 0).is_plain()));
 }
 
 #[test]
 fn a_split_is_stratified_and_fixed() {
     let labels: Vec<u16> = (0..1000).map(|i| if i % 10 == 0 { 1 } else { 0 }).collect();
-    let samples = Samples { shape: [1, 1, 1], pixels: vec![0; 1000], labels };
+    let samples = Samples { shape: [1, 1, 1], pixels: vec![0; 1000], labels: labels.clone() };
+    let samples = Images::new(samples, plain(Layout::Nhwc), Augment::default()).unwrap();
     let (train, validation) = split(&samples, 0.1, 3);
     assert_eq!((train.len(), validation.len()), (900, 100));
-    assert_eq!(validation.iter().filter(|&&i| samples.labels[i] == 1).count(), 10);
+    assert_eq!(validation.iter().filter(|&&i| labels[i] == 1).count(), 10);
     let mut all = [train.clone(), validation.clone()].concat();
     all.sort_unstable();
     assert_eq!(all, (0..1000).collect::<Vec<_>>());
@@ -341,18 +354,20 @@ fn the_sample_model_comes_with_its_data() {
     let sidecar = Sidecar::find(&fashion().join("teacher.onnx")).unwrap().unwrap();
     assert_eq!(sidecar.preprocess, fashion_preprocess());
     assert_eq!(sidecar.augment, Augment { shift: 2, flip: true });
-    let set = load(&sidecar.data.unwrap(), sidecar.classes.as_deref()).unwrap();
-    assert_eq!((set.train.len(), set.test.len(), set.train.shape), (12_000, 2_000, [28, 28, 1]));
+    let data = sidecar.data.clone().unwrap();
+    let set = load(&sidecar, &data, &network(10)).unwrap();
+    assert_eq!((set.train.len(), set.test.len(), set.train.extents().as_str()), (12_000, 2_000, "28×28×1"));
+    let inputs = [Input { name: None, dtype: DType::F32, shape: vec![1, 28, 28] }];
+    assert_eq!((set.train.inputs(), set.test.inputs()), (&inputs[..], &inputs[..]));
     assert_eq!(set.class_names[9], "Ankle boot");
     for class in 0..10 {
-        assert_eq!(set.train.labels.iter().filter(|&&l| l == class).count(), 1200);
-        assert_eq!(set.test.labels.iter().filter(|&&l| l == class).count(), 200);
+        let count = |part: &dyn Dataset| (0..part.len()).filter(|&i| part.label(i) == Some(class)).count();
+        assert_eq!((count(set.train.as_ref()), count(set.test.as_ref())), (1200, 200));
     }
 
-    fits(&sidecar.preprocess, &network(10), &set).unwrap();
-    let message = fits(&sidecar.preprocess, &network(7), &set).unwrap_err().to_string();
+    let message = load(&sidecar, &data, &network(7)).unwrap_err().to_string();
     assert!(message.contains("[batch,7]") && message.contains("10 classes"), "{message}");
-    let flat = Preprocess { layout: Layout::Flat, ..sidecar.preprocess };
-    let message = fits(&flat, &network(10), &set).unwrap_err().to_string();
+    let flat = Sidecar { preprocess: Preprocess { layout: Layout::Flat, ..fashion_preprocess() }, ..sidecar };
+    let message = load(&flat, &data, &network(10)).unwrap_err().to_string();
     assert!(message.contains("image is [batch,1,28,28]") && message.contains("[batch,784]"), "{message}");
 }

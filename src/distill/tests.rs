@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{Augment, Layout, Preprocess, Samples};
+use crate::data::{Augment, Dataset, Images, Layout, Preprocess, Samples};
 use crate::graph::{Builder, Dim, Graph, Op, Tensor as HostTensor};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -91,7 +91,7 @@ fn schedules_meet_their_ends() {
 }
 
 /// Images of 6×6 whose class is the quadrant that is bright.
-fn quadrants(count: usize) -> Samples {
+fn quadrants(count: usize) -> Images {
     let mut pixels = Vec::new();
     let mut labels = Vec::new();
     for i in 0..count {
@@ -104,7 +104,9 @@ fn quadrants(count: usize) -> Samples {
         }
         labels.push(class as u16);
     }
-    Samples { shape: [6, 6, 1], pixels, labels }
+    let samples = Samples { shape: [6, 6, 1], pixels, labels };
+    let preprocess = Preprocess { layout: Layout::Nchw, scale: 1.0 / 255.0, mean: vec![0.3], std: vec![0.3] };
+    Images::new(samples, preprocess, Augment { shift: 0, flip: false }).unwrap()
 }
 
 fn small_network() -> Graph {
@@ -124,17 +126,13 @@ fn small_network() -> Graph {
 }
 
 /// Knows the class and says so mildly.
-struct Oracle<'a>(&'a Samples);
+struct Oracle<'a>(&'a Images);
 
 impl TeacherLogits for Oracle<'_> {
     fn read(&self, sample: usize, _view: usize, out: &mut [f32]) {
         out.fill(-1.0);
-        out[usize::from(self.0.labels[sample])] = 2.0;
+        out[usize::from(self.0.label(sample).unwrap())] = 2.0;
     }
-}
-
-fn preprocess() -> Preprocess {
-    Preprocess { layout: Layout::Nchw, scale: 1.0 / 255.0, mean: vec![0.3], std: vec![0.3] }
 }
 
 fn config() -> Config {
@@ -142,23 +140,14 @@ fn config() -> Config {
 }
 
 struct Setting {
-    samples: Samples,
+    samples: Images,
     train: Vec<usize>,
     validation: Vec<usize>,
-    preprocess: Preprocess,
-    augment: Augment,
 }
 
 impl Setting {
     fn new() -> Setting {
-        let (samples, preprocess) = (quadrants(320), preprocess());
-        Setting {
-            samples,
-            train: (0..256).collect(),
-            validation: (256..320).collect(),
-            preprocess,
-            augment: Augment { shift: 0, flip: false },
-        }
+        Setting { samples: quadrants(320), train: (0..256).collect(), validation: (256..320).collect() }
     }
 
     fn train(
@@ -172,8 +161,6 @@ impl Setting {
             samples: &self.samples,
             train: &self.train,
             validation: &self.validation,
-            preprocess: &self.preprocess,
-            augment: &self.augment,
             teacher: Some(&oracle),
         };
         train(&small_network(), &set, config, &Device::flex(), checkpoint, on)
@@ -181,7 +168,7 @@ impl Setting {
 
     fn accuracy(&self, graph: &Graph) -> f64 {
         let network = crate::exec::Network::new(graph, &Device::flex()).unwrap();
-        evaluate(&network, &self.samples, &self.validation, &self.preprocess, &Device::flex()).unwrap().0
+        evaluate(&network, &self.samples, &self.validation).unwrap().0
     }
 }
 

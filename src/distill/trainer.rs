@@ -2,8 +2,8 @@
 
 use super::optimizer::Optimizer;
 use super::{Checkpoint, Config, Error, Objective, StepValues};
-use crate::data::{Augment, Preprocess, Samples};
-use crate::exec::{Mode, Network, Value};
+use crate::data::{Dataset, Look, View};
+use crate::exec::{Mode, Network};
 use crate::graph::Graph;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
@@ -20,13 +20,11 @@ pub trait TeacherLogits {
 
 /// What a student is trained on.
 pub struct TrainingSet<'a> {
-    pub samples: &'a Samples,
+    pub samples: &'a dyn Dataset,
     /// Indices of the samples to learn from.
     pub train: &'a [usize],
     /// Indices of the samples that choose the best epoch; where empty, the last epoch is taken.
     pub validation: &'a [usize],
-    pub preprocess: &'a Preprocess,
-    pub augment: &'a Augment,
     /// Not needed when no term reads the teacher.
     pub teacher: Option<&'a dyn TeacherLogits>,
 }
@@ -133,25 +131,19 @@ pub fn train(
     run.finish(steps)
 }
 
-/// Share of the samples that the network classifies rightly, plain images, and its logits in order.
+/// Share of the samples that the network classifies rightly, plain looks, and its logits in order.
 ///
 /// # Errors
 /// When the network cannot be run.
-pub fn evaluate(
-    network: &Network,
-    samples: &Samples,
-    indices: &[usize],
-    preprocess: &Preprocess,
-    device: &Device,
-) -> Result<(f64, Vec<f32>), Error> {
+pub fn evaluate(network: &Network, samples: &dyn Dataset, indices: &[usize]) -> Result<(f64, Vec<f32>), Error> {
     let mut all = Vec::new();
     let mut right = 0;
     for batch in indices.chunks(EVALUATION_BATCH) {
-        let input = Value::from_host(&preprocess.batch(samples, batch, None), device)?;
-        let logits = network.forward(vec![input], &[], Mode::Infer)?.outputs.remove(0).to_host()?;
+        let inputs = samples.batch(&Look::plain(batch.iter().copied()));
+        let logits = network.forward(inputs, &[], Mode::Infer)?.outputs.remove(0).to_host()?;
         let values = logits.to_f32();
         let classes = values.len() / batch.len().max(1);
-        let hit = |(row, &sample): (&[f32], &usize)| argmax(row) == usize::from(samples.labels[sample]);
+        let hit = |(row, &sample): (&[f32], &usize)| samples.label(sample) == Some(argmax(row) as u16);
         right += values.chunks(classes.max(1)).zip(batch).filter(|pair| hit(*pair)).count();
         all.extend_from_slice(&values);
     }
@@ -197,7 +189,7 @@ impl Run {
             run.optimizer.set_state(saved.optimizer_state(), &run.device);
             (run.done, run.loss_sum, run.history, run.best) = (saved.step, saved.loss_sum, saved.history, saved.best);
         }
-        debug_assert!(set.train.iter().all(|&i| i < set.samples.labels.len()));
+        debug_assert!(set.train.iter().all(|&i| i < set.samples.len()));
         Ok(run)
     }
 
@@ -213,20 +205,23 @@ impl Run {
     ) -> Result<f32, Error> {
         let tracked = self.device.clone().autodiff();
         let view = epoch % config.views;
-        let views: Vec<_> = batch.iter().map(|&s| set.augment.view(config.seed, s, view)).collect();
-        let input = Value::from_host(&set.preprocess.batch(set.samples, batch, Some(&views)), &tracked)?;
+        let looks = Look::at(batch, View { seed: config.seed, number: view });
+        let inputs = set.samples.batch(&looks);
         let mode = Mode::Train { momentum: config.norm_momentum };
-        let logits =
-            self.network.forward(vec![input], &[], mode)?.outputs.remove(0).into_float()?.into_tensor::<2>()?;
+        let logits = self.network.forward(inputs, &[], mode)?.outputs.remove(0).into_float()?.into_tensor::<2>()?;
         let [rows, classes] = logits.dims();
+        let mut teacher_values = Vec::new();
         let teacher_logits = set.teacher.filter(|_| objective.reads().teacher_logits).map(|teacher| {
-            let mut values = vec![0.0; rows * classes];
-            for (row, &sample) in values.chunks_mut(classes).zip(batch) {
+            teacher_values.resize(rows * classes, 0.0);
+            for (row, &sample) in teacher_values.chunks_mut(classes).zip(batch) {
                 teacher.read(sample, view, row);
             }
-            Tensor::<2>::from_data(TensorData::new(values, [rows, classes]), &tracked)
+            Tensor::<2>::from_data(TensorData::new(teacher_values.clone(), [rows, classes]), &tracked)
         });
-        let labels: Vec<i64> = batch.iter().map(|&s| i64::from(set.samples.labels[s])).collect();
+        // A sample that nobody labelled counts as what the teacher takes it for.
+        let pseudo = |row: usize| teacher_values.get(row * classes..(row + 1) * classes).map_or(0, argmax) as u16;
+        let label = |(row, &s): (usize, &usize)| i64::from(set.samples.label(s).unwrap_or_else(|| pseudo(row)));
+        let labels: Vec<i64> = batch.iter().enumerate().map(label).collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &tracked);
         let lottery = batch.iter().map(|&s| lottery(config.seed, s)).collect();
         let loss = objective.loss(&StepValues { student_logits: logits, teacher_logits, labels, lottery }, progress);
@@ -243,7 +238,7 @@ impl Run {
 
     fn end_epoch(&mut self, set: &TrainingSet, epoch: usize, steps: usize) -> Result<Epoch, Error> {
         let loss = std::mem::take(&mut self.loss_sum) / steps as f64;
-        let (accuracy, _) = evaluate(&self.network, set.samples, set.validation, set.preprocess, &self.device)?;
+        let (accuracy, _) = evaluate(&self.network, set.samples, set.validation)?;
         let best = self.history.iter().map(|e| e.accuracy).fold(f64::NEG_INFINITY, f64::max);
         // The later of two equals: it has learned longer. Without validation samples every epoch is better than the last.
         if accuracy.is_nan() || accuracy >= best {

@@ -100,14 +100,15 @@ pub fn reload_and_run(nnef: &[u8], input: &Tensor) -> Result<Tensor, NnefError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Layout, Preprocess, load};
+    use crate::data::{Look, Sidecar};
     use crate::teacher::{self, EngineChoice};
     use std::path::Path;
 
     fn images(n: usize) -> Tensor {
-        let data = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/data"), None).unwrap();
-        let preprocess = Preprocess { layout: Layout::Nchw, scale: 1.0 / 255.0, mean: vec![0.286], std: vec![0.353] };
-        preprocess.batch(&data.test, &(0..n).collect::<Vec<_>>(), None)
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/teacher.onnx");
+        let sidecar = Sidecar::find(&model).unwrap().unwrap();
+        let data = crate::data::load(&sidecar, &model.with_file_name("data"), &crate::onnx::load(&model).unwrap());
+        data.unwrap().test.batch(&Look::plain(0..n)).remove(0)
     }
 
     fn shape(batch: Dim) -> [Dim; 4] {
@@ -122,7 +123,7 @@ mod tests {
         for (dim, n) in [(Dim::Batch, 5), (Dim::Fixed(1), 1)] {
             let file = nnef(&model, &shape(dim)).unwrap();
             assert_eq!(file, nnef(&model, &shape(dim)).unwrap(), "two runs, other bytes");
-            let (input, wanted) = (images(n), teacher.run(&images(n)).unwrap().outputs.remove(0));
+            let (input, wanted) = (images(n), teacher.run(&[images(n)]).unwrap().outputs.remove(0));
             let got = reload_and_run(&file, &input).unwrap();
             assert_eq!(got.shape, wanted.shape);
             let worst = got.to_f32().iter().zip(wanted.to_f32().iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -158,7 +159,7 @@ mod tests {
             let input = Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect());
             let got = reload_and_run(&file, &input).unwrap_or_else(|e| panic!("{name}: {e}"));
             let teacher = teacher::open(&path, &[], EngineChoice::Tract).unwrap();
-            let wanted = teacher.run(&input).unwrap().outputs.remove(0);
+            let wanted = teacher.run(std::slice::from_ref(&input)).unwrap().outputs.remove(0);
             assert_eq!(got.shape, wanted.shape, "{name}");
             let worst = got.to_f32().iter().zip(wanted.to_f32().iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-3, "{name} differs by {worst}");

@@ -1,7 +1,7 @@
 //! What networks say about samples.
 
-use super::{Error, Job};
-use crate::data::Samples;
+use super::Error;
+use crate::data::{Dataset, Look};
 use crate::program::{Program, reference};
 use rayon::prelude::*;
 
@@ -15,6 +15,11 @@ pub(super) fn classes(logits: &[f32], classes: usize) -> Vec<u16> {
         row.iter().enumerate().fold((0, f32::NEG_INFINITY), better).0 as u16
     };
     logits.chunks(classes.max(1)).map(best).collect()
+}
+
+/// The labels of some samples; one without a label has a class that there is none of.
+pub(super) fn labels(samples: &dyn Dataset) -> Vec<u16> {
+    (0..samples.len()).map(|i| samples.label(i).unwrap_or(u16::MAX)).collect()
 }
 
 /// The share of samples on which two agree.
@@ -44,10 +49,13 @@ impl Expected {
 }
 
 /// Runs the reference interpreter on some samples.
-pub(super) fn interpret(program: &Program, samples: &Samples, indices: &[usize], job: &Job) -> Result<Expected, Error> {
-    let one = |&i: &usize| {
-        let input = job.preprocess.batch(samples, &[i], None);
-        reference::run(program, &reference::Input::F32(&input.to_f32()))
-    };
+pub(super) fn interpret(program: &Program, samples: &dyn Dataset, indices: &[usize]) -> Result<Expected, Error> {
+    let one = |&i: &usize| reference::run(program, &reference::Input::F32(&floats(samples, &[i])));
     Ok(Expected { runs: indices.par_iter().map(one).collect::<Result<_, _>>()? })
+}
+
+/// The first input of some samples, plain, one after the other: what programs of one input are fed.
+pub(super) fn floats(samples: &dyn Dataset, indices: &[usize]) -> Vec<f32> {
+    let batch = samples.batch(&Look::plain(indices.iter().copied()));
+    batch.first().map_or_else(Vec::new, |input| input.to_f32().into_owned())
 }

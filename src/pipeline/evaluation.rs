@@ -1,7 +1,8 @@
 //! How right a model is, class by class, and where two models disagree.
 
+use super::answers::labels;
 use super::{Error, job};
-use crate::data::{self, Dataset, Preprocess};
+use crate::data::Splits;
 use crate::graph::Graph;
 use crate::{onnx, teacher};
 use serde::Serialize;
@@ -43,15 +44,9 @@ pub struct Other {
 }
 
 /// The data that goes with a model, checked against it.
-pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) -> Result<(Dataset, Preprocess), Error> {
-    let (sidecar, folder) = job::locate_data(model, data)?;
-    let dataset = data::load(&folder, sidecar.classes.as_deref())?;
-    data::fits(&sidecar.preprocess, network, &dataset).map_err(|source| Error::Fit {
-        model: model.to_path_buf(),
-        data: folder,
-        source,
-    })?;
-    Ok((dataset, sidecar.preprocess))
+pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Splits, Error> {
+    let (sidecar, path) = job::locate_data(model, data)?;
+    job::load_data(model, &sidecar, &path, network)
 }
 
 /// Runs a model on the test samples. The second model sees them as the first one's sidecar says.
@@ -59,13 +54,14 @@ pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) ->
 /// # Errors
 /// When a model or the data cannot be read, do not fit each other, or no engine runs the model.
 pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Result<Evaluation, Error> {
-    let (dataset, preprocess) = samples_for(model, data, &onnx::load(model)?)?;
-    let test = &dataset.test;
+    let dataset = samples_for(model, data, &onnx::load(model)?)?;
+    let test = dataset.test.as_ref();
+    let labels = labels(test);
     let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
-    let said = teacher::predict(engine.as_ref(), test, &preprocess)?;
+    let said = teacher::predict(engine.as_ref(), test)?;
     let count = dataset.class_names.len();
     let mut confusion = vec![vec![0; count]; count];
-    for (&label, &predicted) in test.labels.iter().zip(&said) {
+    for (&label, &predicted) in labels.iter().zip(&said) {
         confusion[usize::from(label)][usize::from(predicted)] += 1;
     }
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
@@ -76,12 +72,12 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
     };
     let other = against.map(|other| -> Result<Other, Error> {
         let engine = teacher::open(other, &[], teacher::EngineChoice::Auto)?;
-        let theirs = teacher::predict(engine.as_ref(), test, &preprocess)?;
+        let theirs = teacher::predict(engine.as_ref(), test)?;
         let pairs = said.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
         Ok(Other {
             model: other.display().to_string(),
             accuracy: teacher::accuracy(&theirs, test),
-            disagreements: pairs.map(|(i, (&a, &b))| (i, test.labels[i], a, b)).collect(),
+            disagreements: pairs.map(|(i, (&a, &b))| (i, labels[i], a, b)).collect(),
         })
     });
     Ok(Evaluation {

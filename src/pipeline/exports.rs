@@ -1,8 +1,9 @@
 //! The exported files, run by other people's engines and compared with the student they were written from.
 
-use super::answers::{COMPARED, classes, interpret, share};
+use super::answers::{COMPARED, classes, interpret, labels, share};
 use super::stages::{Compiled, Exports};
 use super::{Error, Job};
+use crate::data::Look;
 use crate::distill;
 use crate::emit::nnef;
 use crate::exec::Network;
@@ -41,9 +42,9 @@ pub struct QdqCheck {
 pub(super) fn nnef(job: &Job, compiled: &Compiled, exports: &Exports) -> Result<Option<NnefCheck>, Error> {
     let Some(nnef) = &exports.nnef else { return Ok(None) };
     let few: Vec<usize> = (0..NNEF_SAMPLES.min(job.data.test.len())).collect();
-    let theirs = nnef::reload_and_run(nnef, &job.preprocess.batch(&job.data.test, &few, None))?;
+    let theirs = nnef::reload_and_run(nnef, &job.data.test.batch(&Look::plain(few.iter().copied()))[0])?;
     let network = Network::new(&compiled.float, &Device::flex())?;
-    let (_, ours) = distill::evaluate(&network, &job.data.test, &few, &job.preprocess, &Device::flex())?;
+    let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), &few)?;
     let theirs = theirs.to_f32();
     let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     let largest = ours.iter().zip(theirs.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
@@ -78,11 +79,11 @@ pub(super) fn qdq(
         }
         Err(e) => return Err(e.into()),
     };
-    let test = &job.data.test;
-    let theirs = teacher::logits(engine.as_ref(), test, &job.preprocess)?.to_f32().into_owned();
+    let test = job.data.test.as_ref();
+    let theirs = teacher::logits(engine.as_ref(), test)?.to_f32().into_owned();
     let few: Vec<usize> = (0..COMPARED.min(test.len())).collect();
     let program = &compiled.int8_program;
-    let ours = interpret(program, test, &few, job)?.concat_f32();
+    let ours = interpret(program, test, &few)?.concat_f32();
     // An output that leaves the program as a float (a softmax) has no step; then the last bit of an i8 is taken.
     let step = program.buffer(program.output.buffer).quant.map_or(1.0 / 256.0, |q| q.scale);
     let steps: Vec<u32> = ours.iter().zip(&theirs).map(|(a, b)| ((a - b).abs() / step).round() as u32).collect();
@@ -92,6 +93,6 @@ pub(super) fn qdq(
         values: steps.len(),
         beyond_one_step: beyond as f64 / steps.len().max(1) as f64,
         largest: steps.iter().copied().max().unwrap_or(0),
-        accuracy_difference: (share(&said, &test.labels) - accuracy).abs(),
+        accuracy_difference: (share(&said, &labels(test)) - accuracy).abs(),
     }))
 }

@@ -2,6 +2,7 @@
 
 use super::evaluation::samples_for;
 use super::{Error, job};
+use crate::data::{Look, Shown};
 use crate::graph::{self, Cost, Graph, Op, shape_text};
 use crate::report::Port;
 use crate::target::Profile;
@@ -57,16 +58,22 @@ pub struct Unsupported {
 pub struct Sample {
     pub class: String,
     pub predicted: String,
-    /// Height, width, channels.
-    pub shape: [usize; 3],
-    /// The first channel, as stored.
-    pub pixels: Vec<u8>,
-    /// The network's input for it: smallest, mean and largest number.
-    pub input: [f32; 3],
+    pub shown: Shown,
+    /// The network's inputs for it.
+    pub inputs: Vec<Range>,
     pub engine: String,
     /// Measured on so many test samples.
     pub samples: usize,
     pub accuracy: f64,
+}
+
+/// One input of the network for a sample: smallest, mean and largest number.
+#[derive(Clone, Debug, Serialize)]
+pub struct Range {
+    pub name: String,
+    pub smallest: f32,
+    pub mean: f32,
+    pub largest: f32,
 }
 
 /// Reads a model (`given` says what its file leaves open), and runs it where data is named or its sidecar names some.
@@ -140,22 +147,25 @@ fn alive(network: &Graph) -> u64 {
 }
 
 fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, Error> {
-    let (dataset, preprocess) = samples_for(model, data, network)?;
+    let dataset = samples_for(model, data, network)?;
+    let test = dataset.test.as_ref();
     let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
-    let predicted = teacher::predict(engine.as_ref(), &dataset.test, &preprocess)?;
-    let input = preprocess.batch(&dataset.test, &[0], None).to_f32().into_owned();
-    let mean = input.iter().sum::<f32>() / input.len().max(1) as f32;
-    let fold = |f: fn(f32, f32) -> f32| input.iter().copied().reduce(f).unwrap_or(0.0);
+    let predicted = teacher::predict(engine.as_ref(), test)?;
+    let range = |(id, part): (&graph::ValueId, graph::Tensor)| {
+        let values = part.to_f32();
+        let fold = |f: fn(f32, f32) -> f32| values.iter().copied().reduce(f).unwrap_or(0.0);
+        let mean = values.iter().sum::<f32>() / values.len().max(1) as f32;
+        Range { name: network.value(*id).name.clone(), smallest: fold(f32::min), mean, largest: fold(f32::max) }
+    };
+    let inputs = network.inputs.iter().zip(test.batch(&Look::plain([0]))).map(range).collect();
     let name = |label: u16| dataset.class_names.get(usize::from(label)).cloned().unwrap_or_default();
-    let channels = dataset.test.shape[2];
     Ok(Sample {
-        class: name(dataset.test.labels[0]),
+        class: test.label(0).map_or("nothing".into(), name),
         predicted: name(predicted[0]),
-        shape: dataset.test.shape,
-        pixels: dataset.test.sample(0).iter().step_by(channels).copied().collect(),
-        input: [fold(f32::min), mean, fold(f32::max)],
+        shown: test.show(0),
+        inputs,
         engine: engine.engine().into(),
-        samples: dataset.test.len(),
-        accuracy: teacher::accuracy(&predicted, &dataset.test),
+        samples: test.len(),
+        accuracy: teacher::accuracy(&predicted, test),
     })
 }

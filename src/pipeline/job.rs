@@ -1,7 +1,7 @@
 //! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
 
 use super::{Cache, Error, Options};
-use crate::data::{self, Augment, Dataset, Preprocess, Sidecar};
+use crate::data::{self, Sidecar, Splits};
 use crate::distill;
 use crate::files;
 use crate::graph::Graph;
@@ -24,12 +24,10 @@ pub struct Job {
     pub teacher: Graph,
     /// Hash of the teacher's file (and of what lies outside it).
     pub teacher_hash: String,
-    pub data: Dataset,
+    pub data: Splits,
     pub data_dir: PathBuf,
-    /// Hash of all samples and labels.
+    /// Hash of all samples, their labels, and how they become inputs.
     pub data_hash: String,
-    pub preprocess: Preprocess,
-    pub augment: Augment,
     pub training: distill::Config,
 }
 
@@ -66,6 +64,16 @@ pub(super) fn locate_data(model: &Path, data: Option<&Path>) -> Result<(Sidecar,
     Ok((sidecar, data))
 }
 
+/// The data of a model, checked against its network.
+pub(super) fn load_data(model: &Path, sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
+    data::load(sidecar, path, network).map_err(|source| match source {
+        data::Error::Mismatch { .. } | data::Error::Channels { .. } => {
+            Error::Fit { model: model.to_path_buf(), data: path.to_path_buf(), source }
+        }
+        other => other.into(),
+    })
+}
+
 impl Job {
     /// Reads and checks the teacher, the data and the settings.
     ///
@@ -78,29 +86,10 @@ impl Job {
         let teacher = onnx::load_with(&options.model, &given)?;
         let teacher_hash = teacher::content_hash(&options.model)?;
         let (sidecar, data_dir) = locate(&options)?;
-        let data = data::load(&data_dir, sidecar.classes.as_deref())?;
-        data::fits(&sidecar.preprocess, &teacher, &data).map_err(|source| Error::Fit {
-            model: options.model.clone(),
-            data: data_dir.clone(),
-            source,
-        })?;
+        let data = load_data(&options.model, &sidecar, &data_dir, &teacher)?;
         let data_hash = files::hash(format!("{}{}", data.train.hash(), data.test.hash()).as_bytes());
         let cache = Cache::open(options.force)?;
-        let (preprocess, augment) = (sidecar.preprocess, sidecar.augment);
-        Ok(Job {
-            options,
-            profile,
-            cache,
-            out,
-            teacher,
-            teacher_hash,
-            data,
-            data_dir,
-            data_hash,
-            preprocess,
-            augment,
-            training,
-        })
+        Ok(Job { options, profile, cache, out, teacher, teacher_hash, data, data_dir, data_hash, training })
     }
 
     /// The budgets that were asked for; where none was, the default share of the teacher. The profile's limits always hold.

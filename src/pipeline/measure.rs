@@ -1,11 +1,11 @@
 //! How good the student is on samples that nothing was fitted to, and what its program takes.
 
-use super::answers::{COMPARED, Expected, classes, interpret, share};
+use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, share};
 use super::exports::{NnefCheck, QdqCheck};
 use super::stages::{Asked, Built, Compiled, Exports};
 use super::{Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
-use crate::data::Samples;
+use crate::data::Dataset;
 use crate::distill;
 use crate::exec::Network;
 use crate::files;
@@ -87,54 +87,56 @@ fn accuracy(
     measured: &mut Measured,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let test = &job.data.test;
+    let test = job.data.test.as_ref();
+    let truth = labels(test);
     let count = job.data.class_names.len();
-    let teacher = teacher::predict(asked.teacher.as_ref(), test, &job.preprocess)?;
+    let teacher = teacher::predict(asked.teacher.as_ref(), test)?;
     let row = |network, engine: &str, said: &[u16]| AccuracyRow {
         network,
         engine: engine.into(),
         samples: said.len(),
-        accuracy: share(said, &test.labels),
+        accuracy: share(said, &truth),
         agreement: (network != Name::Teacher).then(|| share(said, &teacher)),
     };
     measured.rows.push(row(Name::Teacher, asked.teacher.engine(), &teacher));
 
     let network = Network::new(&compiled.float, &Device::flex())?;
     let all: Vec<usize> = (0..test.len()).collect();
-    let (_, logits) = distill::evaluate(&network, test, &all, &job.preprocess, &Device::flex())?;
+    let (_, logits) = distill::evaluate(&network, test, &all)?;
     measured.rows.push(row(Name::StudentF32, "burn", &classes(&logits, count)));
 
     // The interpreter is slow; the program on this machine is the same bits, which the first samples prove.
     let few = &all[..COMPARED.min(all.len())];
     let program = compiled.program();
-    let expected = interpret(program, test, few, job)?;
+    let expected = interpret(program, test, few)?;
     let host = built.host.as_ref().map(Student::direct);
-    let said_by = |student: &Student, samples: &Samples| -> Result<Vec<u16>, Error> {
-        let outputs = student.run(Input::U8, &samples.pixels, false)?;
+    let said_by = |student: &Student, indices: &[usize]| -> Result<Vec<u16>, Error> {
+        let (input, bytes) = fed(test, indices);
+        let outputs = student.run(input, &bytes, false)?;
         let floats: Vec<f32> = outputs.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         Ok(classes(&floats, count))
     };
     if compiled.precision == Precision::Int8
         && let Some(host) = &host
     {
-        let equal = equality(host, program, test.select(few), &expected)?;
+        let equal = equality(host, program, test, few, &expected)?;
         if equal.differing == 0 {
             let engine = format!("this host's program, equal to the reference on {}", equal.samples);
-            measured.rows.push(row(Name::StudentInt8, &engine, &said_by(host, test)?));
+            measured.rows.push(row(Name::StudentInt8, &engine, &said_by(host, &all)?));
         }
         measured.equality = Some(equal);
     }
     if !measured.rows.iter().any(|r| r.network == Name::StudentInt8) {
         progress.note("running the reference interpreter, which is slow");
-        let outputs = interpret(&compiled.int8_program, test, &all, job)?.concat_f32();
+        let outputs = interpret(&compiled.int8_program, test, &all)?.concat_f32();
         measured.rows.push(row(Name::StudentInt8, "reference interpreter", &classes(&outputs, count)));
     }
     match (&built.target, target_student(job, built)) {
         (Some(Ok(_)), Some(student)) => {
-            let samples = if job.profile.is_host() { test.clone() } else { test.select(few) };
+            let samples = if job.profile.is_host() { all.as_slice() } else { few };
             let engine = if job.profile.is_host() { "this host".into() } else { emulator_name(&job.profile) };
-            measured.rows.push(row(Name::Program, &engine, &said_by(&student, &samples)?));
-            measured.equality = Some(equality(&student, program, test.select(few), &expected)?);
+            measured.rows.push(row(Name::Program, &engine, &said_by(&student, samples)?));
+            measured.equality = Some(equality(&student, program, test, few, &expected)?);
             measured.arena_used = Some(student.arena()?.used_bytes);
         }
         (Some(Ok(_)), None) => {
@@ -170,15 +172,30 @@ fn emulator_name(profile: &Profile) -> String {
     emulator.map_or_else(String::new, |e| format!("{} {}", e.program, e.arguments.join(" ")))
 }
 
-/// Runs a program on raw bytes and compares what it stores with what the interpreter stored for the same samples as
-/// real numbers: arithmetic and preprocessing at once.
-fn equality(student: &Student, program: &Program, samples: Samples, expected: &Expected) -> Result<Equality, Error> {
-    let stored = student.run(Input::U8, &samples.pixels, true)?;
+/// What a program is fed for some samples: raw bytes where they are images, else the network's own input.
+fn fed(samples: &dyn Dataset, indices: &[usize]) -> (Input, Vec<u8>) {
+    match samples.images() {
+        Some(images) => (Input::U8, images.samples().select(indices).pixels),
+        None => (Input::F32, floats(samples, indices).iter().flat_map(|x| x.to_le_bytes()).collect()),
+    }
+}
+
+/// Runs a program on samples and compares what it stores with what the interpreter stored for the same samples as
+/// real numbers: arithmetic and, where it takes raw bytes, preprocessing at once.
+fn equality(
+    student: &Student,
+    program: &Program,
+    samples: &dyn Dataset,
+    indices: &[usize],
+    expected: &Expected,
+) -> Result<Equality, Error> {
+    let (input, bytes) = fed(samples, indices);
+    let stored = student.run(input, &bytes, true)?;
     let (size, expected) = (program.precision.bytes(), expected.stored());
     let pairs = stored.chunks(size).zip(expected.chunks(size));
     let missing = stored.len().abs_diff(expected.len()) / size;
     let differing = pairs.filter(|(a, b)| a != b).count() + missing;
-    Ok(Equality { samples: samples.len(), values: expected.len() / size, differing })
+    Ok(Equality { samples: indices.len(), values: expected.len() / size, differing })
 }
 
 fn times(

@@ -77,7 +77,6 @@ pub fn plan(job: &Job, teacher: &Prepared, student: &Candidate, stages: Vec<Stag
 fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Precision, stages: Vec<Stage>) -> Report {
     let training = &job.training;
     let data = &job.data;
-    let [h, w, c] = data.train.shape;
     let value = |&id| Port::of(job.teacher.value(id));
     let classes = data.class_names.len();
     Report {
@@ -94,10 +93,11 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Preci
             dry_run: false,
             plan: Plan {
                 data: format!(
-                    "{}: {} training, {} test samples of {h}×{w}×{c} in {classes} classes",
+                    "{}: {} training, {} test samples of {} in {classes} classes",
                     job.data_dir.display(),
                     data.train.len(),
-                    data.test.len()
+                    data.test.len(),
+                    data.train.extents()
                 ),
                 student: format!("the teacher's graph, narrowed; channels per group {:?}", student.widths),
                 training: format!(

@@ -2,9 +2,10 @@
 //! returns its result and whether that was there already.
 
 use super::{Artefact, Error, Job, Progress};
+use crate::data::{Images, Look};
 use crate::distill::{self, Event, Method, TeacherLogits, TrainingSet};
 use crate::emit::{self, CrateOptions, nnef};
-use crate::exec::{Mode, Network, Value};
+use crate::exec::{Mode, Network};
 use crate::graph::{self, Cost, Graph, Op};
 use crate::pass::TrailingSoftmax;
 use crate::program::{self, LowerError, Plan, Precision, Program};
@@ -102,9 +103,7 @@ pub fn label(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error>
                 teacher: teacher.as_ref(),
                 teacher_hash: &job.teacher_hash,
                 value: value.as_deref(),
-                samples: &job.data.train,
-                preprocess: &job.preprocess,
-                augment: job.augment,
+                samples: job.data.train.as_ref(),
                 seed: job.options.seed,
                 views: job.training.views,
             };
@@ -153,7 +152,7 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
     let inputs = [
         files::hash(&onnx::export(student)?),
         job.data_hash.clone(),
-        format!("{:?} {:?} {:?}", job.preprocess, job.augment, job.training),
+        format!("{} {:?}", job.data.train.augmentation(), job.training),
         teacher,
     ];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
@@ -172,13 +171,11 @@ fn train(
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let (train, validation) = data::split(&job.data.train, job.training.validation, job.options.seed);
+    let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
     let set = TrainingSet {
-        samples: &job.data.train,
+        samples: job.data.train.as_ref(),
         train: &train,
         validation: &validation,
-        preprocess: &job.preprocess,
-        augment: &job.augment,
         teacher: logits.map(|l| l as &dyn TeacherLogits),
     };
     let mut on = |event: Event| match event {
@@ -243,9 +240,10 @@ pub fn quantize(job: &Job, teacher: &Prepared, trained: &Trained) -> Result<Comp
         return Err(fault.into());
     }
     let quantized = CalibratedModel::new(float.clone(), &observers, job.options.calibration)?.quantize()?;
-    let tables = job.preprocess.table(job.data.train.shape[2]);
-    let float_program = program::lower_f32(&float, Some(&tables))?;
-    let int8_program = program::lower_int8(&quantized, Some(&tables))?;
+    // Only images have raw bytes to take; every other student takes the network's own input alone.
+    let tables = job.data.train.images().map(Images::table);
+    let float_program = program::lower_f32(&float, tables.as_deref())?;
+    let int8_program = program::lower_int8(&quantized, tables.as_deref())?;
     let precision = choose_precision(job, &float_program);
     let chosen = if precision == Precision::Int8 { &int8_program } else { &float_program };
     let plan = program::plan(chosen);
@@ -256,15 +254,15 @@ pub fn quantize(job: &Job, teacher: &Prepared, trained: &Trained) -> Result<Comp
 fn observe(job: &Job, graph: &Graph, taps: &[graph::ValueId], see: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
     let device = Device::flex();
     let network = Network::new(graph, &device)?;
-    let samples = &job.data.train;
+    let samples = job.data.train.as_ref();
     let share = CALIBRATION_SAMPLES as f64 / samples.len().max(1) as f64;
     let indices = match share < 1.0 {
         true => data::split(samples, share, job.options.seed).1,
         false => (0..samples.len()).collect(),
     };
     for batch in indices.chunks(64) {
-        let input = Value::from_host(&job.preprocess.batch(samples, batch, None), &device)?;
-        let outputs = network.forward(vec![input], taps, Mode::Infer)?;
+        let inputs = samples.batch(&Look::plain(batch.iter().copied()));
+        let outputs = network.forward(inputs, taps, Mode::Infer)?;
         for (index, value) in outputs.taps.iter().enumerate() {
             see(index, &value.to_host()?.to_f32());
         }

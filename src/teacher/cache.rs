@@ -9,7 +9,7 @@
 
 use super::predict::BATCH;
 use super::{Error, Teacher};
-use crate::data::{Augment, Preprocess, Samples, View};
+use crate::data::{Dataset, Look, View};
 use crate::files;
 use half::f16;
 use std::path::Path;
@@ -35,14 +35,10 @@ pub struct Labelling<'a> {
     /// The tap that holds the logits; `None`: the first output.
     pub value: Option<&'a str>,
     /// What is looked at.
-    pub samples: &'a Samples,
-    /// How bytes become input.
-    pub preprocess: &'a Preprocess,
-    /// How views differ from the sample.
-    pub augment: Augment,
+    pub samples: &'a dyn Dataset,
     /// The seed of the views.
     pub seed: u64,
-    /// Views per sample, at least 1. With an [`Augment`] that changes nothing one is enough.
+    /// Views per sample, at least 1. Where views do not differ from the sample one is enough.
     pub views: usize,
 }
 
@@ -119,22 +115,14 @@ impl LogitCache {
 impl Labelling<'_> {
     /// The name of these logits: a hash of everything they depend on.
     fn key(&self) -> String {
-        let Preprocess { layout, scale, mean, std } = self.preprocess;
-        // Numbers by their bits: two that print alike may still differ.
-        let bits =
-            |values: &[f64]| values.iter().map(|v| format!("{:016x}", v.to_bits())).collect::<Vec<_>>().join(",");
         files::hash(
             format!(
-                "kdc logits {FORMAT}\nteacher {}\nengine {}\nvalue {:?}\nsamples {}\nlayout {layout:?}\nscale {}\nmean {}\nstd {}\nshift {}\nflip {}\nseed {}\nviews {}\n",
+                "kdc logits {FORMAT}\nteacher {}\nengine {}\nvalue {:?}\nsamples {}\naugmentation {}\nseed {}\nviews {}\n",
                 self.teacher_hash,
                 self.teacher.engine(),
                 self.value,
                 self.samples.hash(),
-                bits(&[*scale]),
-                bits(mean),
-                bits(std),
-                self.augment.shift,
-                self.augment.flip,
+                self.samples.augmentation(),
                 self.seed,
                 self.views,
             )
@@ -159,10 +147,11 @@ impl Labelling<'_> {
         let per_batch = (BATCH / self.views).max(1);
         for start in (first..first + count).step_by(per_batch) {
             let end = (start + per_batch).min(first + count);
-            let pairs = (start..end).flat_map(|sample| (0..self.views).map(move |k| (sample, k)));
-            let (indices, views): (Vec<usize>, Vec<View>) =
-                pairs.map(|(sample, k)| (sample, self.augment.view(self.seed, sample, k))).unzip();
-            let answers = self.teacher.run(&self.preprocess.batch(self.samples, &indices, Some(&views)))?;
+            let views = (0..self.views).map(|number| View { seed: self.seed, number });
+            let looks: Vec<Look> = (start..end)
+                .flat_map(|sample| views.clone().map(move |view| Look { sample, view: Some(view) }))
+                .collect();
+            let answers = self.teacher.run(&self.samples.batch(&looks))?;
             let logits = match tap {
                 None => answers.outputs.first(),
                 Some(tap) => answers.taps.get(tap),

@@ -7,42 +7,71 @@
 use super::{Answers, Error};
 use crate::graph::{Data, Tensor};
 
-/// The extents of a model's input, as far as its file says, and who it is in messages.
+/// The extents of one input of a model, as far as its file says.
 #[derive(Clone, Debug)]
 pub(super) struct Input {
-    pub model: String,
     pub name: String,
     /// `None` where the file leaves it open.
     pub shape: Option<Vec<Option<usize>>>,
 }
 
-impl Input {
+/// The inputs of a model in the file's order, and its name for messages.
+#[derive(Clone, Debug)]
+pub(super) struct Inputs {
+    pub model: String,
+    pub list: Vec<Input>,
+}
+
+impl Inputs {
     /// How many samples go through the engine at once: what the file fixes, else `preferred` or the whole batch if
     /// that is less.
     ///
     /// # Errors
     /// When the batch does not fit.
-    pub fn chunk(&self, batch: &Tensor, preferred: usize) -> Result<usize, Error> {
-        let n = batch.shape.first().copied().unwrap_or(0);
-        let mismatch = |expected: String| {
-            let (model, input) = (self.model.clone(), self.name.clone());
-            Error::Shape { model, input, expected, given: batch.shape.clone() }
-        };
-        if n == 0 {
-            return Err(mismatch("at least one sample".into()));
+    pub fn chunk(&self, batch: &[Tensor], preferred: usize) -> Result<usize, Error> {
+        if self.list.len() != batch.len() {
+            return Err(Error::Inputs { model: self.model.clone(), wanted: self.list.len(), given: batch.len() });
         }
-        let Some(shape) = &self.shape else { return Ok(preferred.min(n)) };
-        let fits = |(want, &have): (&Option<usize>, &usize)| want.is_none_or(|want| want == have);
-        if shape.len() != batch.shape.len() || !shape.iter().zip(&batch.shape).skip(1).all(fits) {
-            let extents: Vec<String> = shape.iter().map(|d| d.map_or("?".into(), |n| n.to_string())).collect();
-            return Err(mismatch(format!("[{}]", extents.join(","))));
+        let n = batch.first().and_then(|t| t.shape.first()).copied().unwrap_or(0);
+        let mut fixed = None;
+        for (input, part) in self.list.iter().zip(batch) {
+            let mismatch = |expected: String| {
+                let (model, input) = (self.model.clone(), input.name.clone());
+                Error::Shape { model, input, expected, given: part.shape.clone() }
+            };
+            if n == 0 {
+                return Err(mismatch("at least one sample".into()));
+            }
+            if part.shape.first() != Some(&n) {
+                return Err(mismatch(format!("{n} samples, as the first input")));
+            }
+            let Some(shape) = &input.shape else { continue };
+            let fits = |(want, &have): (&Option<usize>, &usize)| want.is_none_or(|want| want == have);
+            if shape.len() != part.shape.len() || !shape.iter().zip(&part.shape).skip(1).all(fits) {
+                let extents: Vec<String> = shape.iter().map(|d| d.map_or("?".into(), |n| n.to_string())).collect();
+                return Err(mismatch(format!("[{}]", extents.join(","))));
+            }
+            fixed = fixed.or(shape[0].filter(|&fixed| fixed > 0));
         }
-        Ok(shape[0].filter(|&fixed| fixed > 0).unwrap_or(preferred.min(n)))
+        Ok(fixed.unwrap_or(preferred.min(n)))
     }
 }
 
-/// The batch cut into chunks of `size` samples, the last one filled up with zeros.
-pub(super) fn cut(batch: &Tensor, size: usize) -> Vec<Tensor> {
+/// A batch cut into chunks of `size` samples, the last one filled up with zeros.
+pub(super) fn cut(batch: &[Tensor], size: usize) -> Vec<Vec<Tensor>> {
+    let mut chunks: Vec<Vec<Tensor>> = Vec::new();
+    for part in batch {
+        for (index, piece) in cut_one(part, size).into_iter().enumerate() {
+            match chunks.get_mut(index) {
+                Some(chunk) => chunk.push(piece),
+                None => chunks.push(vec![piece]),
+            }
+        }
+    }
+    chunks
+}
+
+fn cut_one(batch: &Tensor, size: usize) -> Vec<Tensor> {
     let row: usize = batch.shape[1..].iter().product();
     let mut shape = batch.shape.clone();
     shape[0] = size;

@@ -16,9 +16,9 @@ pub enum Error {
     /// A value asked for is not in the file.
     #[error("{model}: the value \"{names}\" cannot be read out: {what}; `kdc inspect` lists the names")]
     Taps { model: String, names: String, what: String },
-    /// Teachers have one input.
-    #[error("{} has {count} inputs; a teacher of images or features has one", path.display())]
-    Inputs { path: PathBuf, count: usize },
+    /// The batch has more or fewer parts than the network has inputs.
+    #[error("{model} has {wanted} inputs, the samples have {given}")]
+    Inputs { model: String, wanted: usize, given: usize },
     /// The batch does not fit the input.
     #[error("{model}: the input \"{input}\" is {expected}, the batch is {given:?}")]
     Shape { model: String, input: String, expected: String, given: Vec<usize> },

@@ -1,7 +1,7 @@
 //! The model file, as the engines get it.
 
 use super::Error;
-use super::chunks::Input;
+use super::chunks::{Input, Inputs};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -18,8 +18,8 @@ pub(super) struct Model {
     pub bytes: Vec<u8>,
     /// The same, decoded.
     pub proto: pb::ModelProto,
-    /// The one input.
-    pub input: Input,
+    /// Its inputs, weights not among them.
+    pub inputs: Inputs,
     /// The names of its outputs.
     pub outputs: Vec<String>,
     /// The names of the values asked for beside them.
@@ -33,9 +33,9 @@ impl Model {
         external_files(path, &proto)?;
         let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
         let name = path.display().to_string();
-        let input = input(path, &name, &proto)?;
+        let inputs = inputs(&name, &proto);
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Model { name, folder, bytes, proto, input, outputs, taps: taps.to_vec() })
+        Ok(Model { name, folder, bytes, proto, inputs, outputs, taps: taps.to_vec() })
     }
 
     /// The names of every value the engine is asked for: outputs, then taps.
@@ -132,23 +132,21 @@ fn decode(path: &Path, mut bytes: &[u8]) -> Result<pb::ModelProto, Error> {
     }
 }
 
-fn input(path: &Path, model: &str, proto: &pb::ModelProto) -> Result<Input, Error> {
+fn inputs(model: &str, proto: &pb::ModelProto) -> Inputs {
     use pb::tensor_shape_proto::dimension::Value;
     use pb::type_proto;
     let graph = proto.graph.iter();
     // Files of IR version 3 list their weights among the inputs.
-    let inputs: Vec<_> =
-        graph.flat_map(|g| g.input.iter().filter(|i| !g.initializer.iter().any(|t| t.name == i.name))).collect();
-    let [input] = inputs[..] else {
-        return Err(Error::Inputs { path: path.into(), count: inputs.len() });
-    };
-    let shape = input.r#type.as_ref().and_then(|t| t.value.as_ref()).and_then(|value| match value {
-        type_proto::Value::TensorType(tensor) => tensor.shape.as_ref(),
-    });
+    let inputs = graph.flat_map(|g| g.input.iter().filter(|i| !g.initializer.iter().any(|t| t.name == i.name)));
     let extent = |value: &Option<Value>| match value {
         Some(Value::DimValue(n)) => usize::try_from(*n).ok(),
         _ => None,
     };
-    let shape = shape.map(|s| s.dim.iter().map(|d| extent(&d.value)).collect());
-    Ok(Input { model: model.into(), name: input.name.clone(), shape })
+    let one = |input: &pb::ValueInfoProto| {
+        let kind = input.r#type.as_ref().and_then(|t| t.value.as_ref());
+        let shape = kind.and_then(|type_proto::Value::TensorType(tensor)| tensor.shape.as_ref());
+        let shape = shape.map(|s| s.dim.iter().map(|d| extent(&d.value)).collect());
+        Input { name: input.name.clone(), shape }
+    };
+    Inputs { model: model.into(), list: inputs.map(one).collect() }
 }

@@ -49,11 +49,12 @@ pub trait Teacher: Send + Sync {
     /// The names of the values that [`Answers::taps`] holds.
     fn taps(&self) -> &[String];
 
-    /// Runs the network on a batch, shaped as its input is, the first extent the number of samples.
+    /// Runs the network on a batch: one tensor for each input of the file, in its order, each shaped as that input is,
+    /// the first extent the number of samples.
     ///
     /// # Errors
-    /// When the batch does not fit the input, the engine fails, or an answer is not finite.
-    fn run(&self, batch: &Tensor) -> Result<Answers, Error>;
+    /// When the batch does not fit the inputs, the engine fails, or an answer is not finite.
+    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error>;
 }
 
 /// Which engine runs a teacher.

@@ -1,6 +1,6 @@
 //! ONNX Runtime, through a library of the machine (<https://onnxruntime.ai>).
 
-use super::chunks::{self, Input};
+use super::chunks::{self, Inputs};
 use super::file::Model;
 use super::{Answers, Error, Teacher, library};
 use crate::graph::{Data, Tensor};
@@ -16,7 +16,7 @@ const CHUNK: usize = 64;
 /// A teacher run by ONNX Runtime.
 pub(super) struct OnnxRuntime {
     engine: String,
-    input: Input,
+    inputs: Inputs,
     names: Vec<String>,
     outputs: usize,
     session: Mutex<Session>,
@@ -32,27 +32,34 @@ impl OnnxRuntime {
             .map_err(|e| fail(e.to_string()))?;
         Ok(OnnxRuntime {
             engine: library.engine.clone(),
-            input: model.input.clone(),
+            inputs: model.inputs.clone(),
             names: model.wanted(),
             outputs: model.outputs.len(),
             session: Mutex::new(session),
         })
     }
 
-    fn call(&self, piece: &Tensor) -> Result<Vec<Tensor>, ort::Error> {
-        let shape = piece.shape.clone();
-        let input: SessionInputValue = match &piece.data {
-            Data::F32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
-            Data::I8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
-            Data::U8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
-            Data::I32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
-            Data::I64(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
-            Data::Bool(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
-        };
+    fn call(&self, piece: &[Tensor]) -> Result<Vec<Tensor>, ort::Error> {
+        let names = self.inputs.list.iter().map(|input| input.name.as_str());
+        let parts = names.zip(piece).map(|(name, part)| Ok((name, view(part)?)));
+        let parts = parts.collect::<Result<Vec<_>, ort::Error>>()?;
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let outputs = session.run(vec![(self.input.name.as_str(), input)])?;
+        let outputs = session.run(parts)?;
         self.names.iter().map(|name| read(name, outputs.get(name))).collect()
     }
+}
+
+/// A tensor as ONNX Runtime reads it.
+fn view(part: &Tensor) -> Result<SessionInputValue<'_>, ort::Error> {
+    let shape = part.shape.clone();
+    Ok(match &part.data {
+        Data::F32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+        Data::I8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+        Data::U8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+        Data::I32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+        Data::I64(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+        Data::Bool(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+    })
 }
 
 /// A session of fixed, deterministic settings.
@@ -104,16 +111,16 @@ impl Teacher for OnnxRuntime {
         &self.names[self.outputs..]
     }
 
-    fn run(&self, batch: &Tensor) -> Result<Answers, Error> {
-        let size = self.input.chunk(batch, CHUNK)?;
+    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
+        let size = self.inputs.chunk(batch, CHUNK)?;
         let answers: Result<Vec<Vec<Tensor>>, ort::Error> =
             chunks::cut(batch, size).iter().map(|piece| self.call(piece)).collect();
         let answers = answers.map_err(|e| Error::Engine {
             engine: self.engine.clone(),
-            model: self.input.model.clone(),
+            model: self.inputs.model.clone(),
             what: e.to_string(),
         })?;
-        let n = batch.shape[0];
-        chunks::join(&self.input.model, &self.engine, &self.names, self.outputs, answers, size, n)
+        let n = batch[0].shape[0];
+        chunks::join(&self.inputs.model, &self.engine, &self.names, self.outputs, answers, size, n)
     }
 }

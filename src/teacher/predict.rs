@@ -1,5 +1,5 @@
 use super::{Error, Teacher};
-use crate::data::{Preprocess, Samples};
+use crate::data::{Dataset, Look};
 use crate::graph::Tensor;
 
 /// Samples handed to the teacher at once: bounds memory, and is a multiple of every engine's chunk.
@@ -9,12 +9,11 @@ pub(super) const BATCH: usize = 256;
 ///
 /// # Errors
 /// As [`Teacher::run`].
-pub fn logits(teacher: &dyn Teacher, samples: &Samples, preprocess: &Preprocess) -> Result<Tensor, Error> {
+pub fn logits(teacher: &dyn Teacher, samples: &dyn Dataset) -> Result<Tensor, Error> {
     let mut values = Vec::new();
     let mut shape = vec![0];
     for start in (0..samples.len()).step_by(BATCH) {
-        let indices: Vec<usize> = (start..samples.len().min(start + BATCH)).collect();
-        let answers = teacher.run(&preprocess.batch(samples, &indices, None))?;
+        let answers = teacher.run(&samples.batch(&Look::plain(start..samples.len().min(start + BATCH))))?;
         let Some(first) = answers.outputs.first() else {
             return Err(Error::Logits { what: "the teacher has no output".into() });
         };
@@ -29,15 +28,15 @@ pub fn logits(teacher: &dyn Teacher, samples: &Samples, preprocess: &Preprocess)
 ///
 /// # Errors
 /// As [`Teacher::run`].
-pub fn predict(teacher: &dyn Teacher, samples: &Samples, preprocess: &Preprocess) -> Result<Vec<u16>, Error> {
-    let logits = logits(teacher, samples, preprocess)?;
+pub fn predict(teacher: &dyn Teacher, samples: &dyn Dataset) -> Result<Vec<u16>, Error> {
+    let logits = logits(teacher, samples)?;
     let classes: usize = logits.shape[1..].iter().product();
     let best = |row: &[f32]| row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best });
     Ok(logits.to_f32().chunks_exact(classes.max(1)).map(|row| best(row) as u16).collect())
 }
 
-/// The share of samples whose predicted class is their label, 0 to 1.
-pub fn accuracy(predicted: &[u16], samples: &Samples) -> f64 {
-    let right = predicted.iter().zip(&samples.labels).filter(|(p, l)| p == l).count();
+/// The share of samples whose predicted class is their label, 0 to 1. One without a label counts as wrong.
+pub fn accuracy(predicted: &[u16], samples: &dyn Dataset) -> f64 {
+    let right = predicted.iter().enumerate().filter(|(i, said)| samples.label(*i) == Some(**said)).count();
     right as f64 / samples.len().max(1) as f64
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{Augment, Dataset, Layout, Preprocess, Samples, Sidecar, View};
+use crate::data::{Augment, Images, Layout, Look, Preprocess, Samples, Sidecar, Splits};
 use crate::graph::Tensor;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,10 +8,9 @@ fn fashion() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/teacher.onnx")
 }
 
-fn fashion_data() -> (Dataset, Preprocess) {
+fn fashion_data() -> Splits {
     let sidecar = Sidecar::find(&fashion()).unwrap().unwrap();
-    let data = crate::data::load(&sidecar.data.unwrap(), sidecar.classes.as_deref()).unwrap();
-    (data, sidecar.preprocess)
+    crate::data::load(&sidecar, sidecar.data.as_ref().unwrap(), &crate::onnx::load(&fashion()).unwrap()).unwrap()
 }
 
 /// What ONNX Runtime 1.22.0 answers to the first test image, from Python.
@@ -35,14 +34,16 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
 }
 
 fn check_engine(teacher: &dyn Teacher) {
-    let (data, preprocess) = fashion_data();
+    let data = fashion_data();
     // 245 of the first 256, counted with onnxruntime in Python: 95.7%.
-    let slice = data.test.select(&(0..256).collect::<Vec<_>>());
-    let answers = logits(teacher, &slice, &preprocess).unwrap();
+    let samples = data.test.images().unwrap().samples().select(&(0..256).collect::<Vec<_>>());
+    let preprocess = Sidecar::find(&fashion()).unwrap().unwrap().preprocess;
+    let slice = Images::new(samples, preprocess, Augment::default()).unwrap();
+    let answers = logits(teacher, &slice).unwrap();
     assert_eq!(answers.shape, [256, 10]);
     assert_close(&answers.to_f32()[..10], &FIRST_IMAGE, 1e-4);
-    let predicted = predict(teacher, &slice, &preprocess).unwrap();
-    assert_eq!(predicted.iter().zip(&slice.labels).filter(|(p, l)| p == l).count(), 245);
+    let predicted = predict(teacher, &slice).unwrap();
+    assert_eq!(predicted.iter().zip(&slice.samples().labels).filter(|(p, l)| p == l).count(), 245);
     assert_eq!(accuracy(&predicted, &slice), 245.0 / 256.0);
 }
 
@@ -68,8 +69,8 @@ fn onnx_runtime_answers_as_the_network_was_trained_to() {
         Ok(teacher) => {
             assert!(teacher.engine().starts_with("ONNX Runtime 1."), "{}", teacher.engine());
             check_engine(teacher.as_ref());
-            let (data, preprocess) = fashion_data();
-            let batch = preprocess.batch(&data.test, &[0, 1, 2], None);
+            let data = fashion_data();
+            let batch = data.test.batch(&Look::plain(0..3));
             let tract = open(&fashion(), &[tap], EngineChoice::Tract).unwrap();
             let (a, b) = (teacher.run(&batch).unwrap(), tract.run(&batch).unwrap());
             assert_eq!(a.taps[0].shape, b.taps[0].shape);
@@ -92,8 +93,8 @@ fn taps_come_beside_the_outputs_and_may_be_outputs() {
     let names = ["/body/body.0/Add_output_0".to_string(), "logits".to_string()];
     let teacher = open(&fashion(), &names, EngineChoice::Tract).unwrap();
     assert_eq!(teacher.taps(), names);
-    let (data, preprocess) = fashion_data();
-    let answers = teacher.run(&preprocess.batch(&data.test, &[0, 1, 2], None)).unwrap();
+    let data = fashion_data();
+    let answers = teacher.run(&data.test.batch(&Look::plain(0..3))).unwrap();
     assert_eq!((answers.outputs.len(), answers.taps.len()), (1, 2));
     assert_eq!(answers.taps[1], answers.outputs[0]);
     assert_eq!(answers.taps[0].shape[0], 3);
@@ -105,16 +106,16 @@ fn taps_come_beside_the_outputs_and_may_be_outputs() {
 
 #[test]
 fn answers_depend_neither_on_cores_nor_on_the_rest_of_the_batch() {
-    let (data, preprocess) = fashion_data();
+    let data = fashion_data();
     let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
-    let batch = preprocess.batch(&data.test, &(0..37).collect::<Vec<_>>(), None);
+    let batch = data.test.batch(&Look::plain(0..37));
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| teacher.run(&batch).unwrap())
     };
     let one = on(1);
     assert_eq!(one, on(3));
-    let alone = teacher.run(&preprocess.batch(&data.test, &[36], None)).unwrap();
+    let alone = teacher.run(&data.test.batch(&Look::plain([36]))).unwrap();
     assert_eq!(alone.outputs[0].to_f32()[..], one.outputs[0].to_f32()[360..]);
 }
 
@@ -123,7 +124,7 @@ fn a_batch_of_another_shape_is_refused() {
     let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
     for shape in [vec![2, 3, 28, 28], vec![2, 784], vec![0, 1, 28, 28], vec![]] {
         let batch = Tensor::f32(shape.clone(), vec![0.0; shape.iter().product()]);
-        let message = teacher.run(&batch).unwrap_err().to_string();
+        let message = teacher.run(&[batch]).unwrap_err().to_string();
         assert!(message.contains("\"image\" is") && message.contains(&format!("{shape:?}")), "{message}");
     }
 }
@@ -192,7 +193,8 @@ impl Teacher for Echo {
         &[]
     }
 
-    fn run(&self, batch: &Tensor) -> Result<Answers, Error> {
+    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
+        let batch = &batch[0];
         let n = batch.shape[0];
         if self.seen.fetch_add(n, Ordering::Relaxed) + n > self.until {
             return Err(Error::Engine { engine: "echo".into(), model: "none".into(), what: "interrupted".into() });
@@ -203,25 +205,21 @@ impl Teacher for Echo {
 }
 
 /// 5,000 samples of one pixel: three files of a cache.
-fn pixels() -> Samples {
-    Samples { shape: [1, 1, 1], pixels: (0..5000).map(|i| (i % 251) as u8).collect(), labels: vec![0; 5000] }
+fn pixels() -> Images {
+    pixels_as(0, 1.0, SHIFT)
 }
 
-fn labelling<'a>(teacher: &'a Echo, samples: &'a Samples, preprocess: &'a Preprocess) -> Labelling<'a> {
-    Labelling {
-        teacher,
-        teacher_hash: "abc",
-        value: None,
-        samples,
-        preprocess,
-        augment: Augment { shift: 1, flip: false },
-        seed: 5,
-        views: 2,
-    }
+const SHIFT: Augment = Augment { shift: 1, flip: false };
+
+fn pixels_as(label: u16, scale: f64, augment: Augment) -> Images {
+    let pixels = (0..5000).map(|i| (i % 251) as u8).collect();
+    let samples = Samples { shape: [1, 1, 1], pixels, labels: vec![label; 5000] };
+    let preprocess = Preprocess { layout: Layout::Flat, scale, mean: vec![0.0], std: vec![1.0] };
+    Images::new(samples, preprocess, augment).unwrap()
 }
 
-fn bytes_as_they_are() -> Preprocess {
-    Preprocess { layout: Layout::Flat, scale: 1.0, mean: vec![0.0], std: vec![1.0] }
+fn labelling<'a>(teacher: &'a Echo, samples: &'a Images) -> Labelling<'a> {
+    Labelling { teacher, teacher_hash: "abc", value: None, samples, seed: 5, views: 2 }
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -235,10 +233,10 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn logits_are_asked_for_once() {
-    let (folder, samples, preprocess) = (tempfile::tempdir().unwrap(), pixels(), bytes_as_they_are());
+    let (folder, samples) = (tempfile::tempdir().unwrap(), pixels());
     let teacher = Echo::until(usize::MAX);
     let (mut calls, mut last) = (0, (0, 0));
-    let first = LogitCache::fill(&labelling(&teacher, &samples, &preprocess), folder.path(), &mut |done, total| {
+    let first = LogitCache::fill(&labelling(&teacher, &samples), folder.path(), &mut |done, total| {
         assert!(done >= last.0 && total == 5000);
         (calls, last) = (calls + 1, (done, total));
     })
@@ -248,48 +246,46 @@ fn logits_are_asked_for_once() {
     assert_eq!((first.views(), first.classes()), (2, 2));
     for sample in [0, 1, 2047, 2048, 4999] {
         for k in 0..2 {
-            let view = Augment { shift: 1, flip: false }.view(5, sample, k);
-            let x = f32::from(view.apply(samples.sample(sample), [1, 1, 1])[0]);
+            let moved = SHIFT.of(5, sample, k);
+            let x = f32::from(moved.apply(samples.samples().sample(sample), [1, 1, 1])[0]);
             let mut row = Vec::new();
             first.extend_f32(sample, k, &mut row);
-            assert_eq!(row, [x, -x], "sample {sample}, {:?}", View { ..view });
+            assert_eq!(row, [x, -x], "sample {sample}, {moved:?}");
         }
     }
 
     let silent = Echo::until(0);
-    let again = LogitCache::fill(&labelling(&silent, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap();
+    let again = LogitCache::fill(&labelling(&silent, &samples), folder.path(), &mut |_, _| ()).unwrap();
     assert_eq!(again, first);
     assert_eq!(silent.seen.load(Ordering::Relaxed), 0);
 
     // Whatever the numbers depend on asks anew.
-    let relabelled = Samples { labels: vec![1; 5000], ..pixels() };
-    let scaled = Preprocess { scale: 2.0, ..bytes_as_they_are() };
-    let with =
-        |teacher: &Echo, change: &dyn for<'a> Fn(&mut Labelling<'a>), samples: &Samples, preprocess: &Preprocess| {
-            let mut other = labelling(teacher, samples, preprocess);
-            change(&mut other);
-            assert!(LogitCache::fill(&other, folder.path(), &mut |_, _| ()).is_err());
-        };
-    with(&Echo::until(0), &|l| l.seed = 6, &samples, &preprocess);
-    with(&Echo::until(0), &|l| l.views = 1, &samples, &preprocess);
-    with(&Echo::until(0), &|l| l.teacher_hash = "abd", &samples, &preprocess);
-    with(&Echo::until(0), &|l| l.augment.flip = true, &samples, &preprocess);
-    with(&Echo::until(0), &|_| (), &relabelled, &preprocess);
-    with(&Echo::until(0), &|_| (), &samples, &scaled);
+    let with = |samples: &Images, change: &dyn for<'a> Fn(&mut Labelling<'a>)| {
+        let silent = Echo::until(0);
+        let mut other = labelling(&silent, samples);
+        change(&mut other);
+        assert!(LogitCache::fill(&other, folder.path(), &mut |_, _| ()).is_err());
+    };
+    with(&samples, &|l| l.seed = 6);
+    with(&samples, &|l| l.views = 1);
+    with(&samples, &|l| l.teacher_hash = "abd");
+    with(&pixels_as(0, 1.0, Augment { flip: true, ..SHIFT }), &|_| ());
+    with(&pixels_as(1, 1.0, SHIFT), &|_| ());
+    with(&pixels_as(0, 2.0, SHIFT), &|_| ());
 }
 
 #[test]
 fn an_interrupted_labelling_goes_on() {
-    let (folder, samples, preprocess) = (tempfile::tempdir().unwrap(), pixels(), bytes_as_they_are());
+    let (folder, samples) = (tempfile::tempdir().unwrap(), pixels());
     let first = Echo::until(6000); // 4,096 answers fill the first file
-    assert!(LogitCache::fill(&labelling(&first, &samples, &preprocess), folder.path(), &mut |_, _| ()).is_err());
+    assert!(LogitCache::fill(&labelling(&first, &samples), folder.path(), &mut |_, _| ()).is_err());
     assert_eq!(files_below(folder.path()).len(), 1);
     let second = Echo::until(usize::MAX);
-    let resumed = LogitCache::fill(&labelling(&second, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap();
+    let resumed = LogitCache::fill(&labelling(&second, &samples), folder.path(), &mut |_, _| ()).unwrap();
     assert_eq!(second.seen.load(Ordering::Relaxed), 10_000 - 4096);
 
     let (elsewhere, whole) = (tempfile::tempdir().unwrap(), Echo::until(usize::MAX));
-    let whole = LogitCache::fill(&labelling(&whole, &samples, &preprocess), elsewhere.path(), &mut |_, _| ()).unwrap();
+    let whole = LogitCache::fill(&labelling(&whole, &samples), elsewhere.path(), &mut |_, _| ()).unwrap();
     assert_eq!(resumed, whole);
     let contents = |f: &Path| files_below(f).iter().map(|p| std::fs::read(p).unwrap()).collect::<Vec<_>>();
     assert_eq!(contents(folder.path()), contents(elsewhere.path()));
@@ -297,9 +293,9 @@ fn an_interrupted_labelling_goes_on() {
 
 #[test]
 fn a_damaged_file_is_made_again() {
-    let (folder, samples, preprocess) = (tempfile::tempdir().unwrap(), pixels(), bytes_as_they_are());
+    let (folder, samples) = (tempfile::tempdir().unwrap(), pixels());
     let teacher = Echo::until(usize::MAX);
-    let good = LogitCache::fill(&labelling(&teacher, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap();
+    let good = LogitCache::fill(&labelling(&teacher, &samples), folder.path(), &mut |_, _| ()).unwrap();
     let files = files_below(folder.path());
     let original: Vec<Vec<u8>> = files.iter().map(|f| std::fs::read(f).unwrap()).collect();
     let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
@@ -318,10 +314,7 @@ fn a_damaged_file_is_made_again() {
         damage(&mut bytes);
         std::fs::write(&files[1], bytes).unwrap();
         let again = Echo::until(usize::MAX);
-        assert_eq!(
-            LogitCache::fill(&labelling(&again, &samples, &preprocess), folder.path(), &mut |_, _| ()).unwrap(),
-            good
-        );
+        assert_eq!(LogitCache::fill(&labelling(&again, &samples), folder.path(), &mut |_, _| ()).unwrap(), good);
         assert_eq!(again.seen.load(Ordering::Relaxed), 4096, "only the damaged file is made again");
         assert_eq!(std::fs::read(&files[1]).unwrap(), original[1]);
     }
@@ -329,12 +322,10 @@ fn a_damaged_file_is_made_again() {
 
 #[test]
 fn logits_beyond_half_precision_are_an_error() {
-    let (folder, samples) = (tempfile::tempdir().unwrap(), pixels());
-    let preprocess = Preprocess { scale: 1e4, ..bytes_as_they_are() };
+    let (folder, samples) = (tempfile::tempdir().unwrap(), pixels_as(0, 1e4, SHIFT));
     let teacher = Echo::until(usize::MAX);
-    let message = LogitCache::fill(&labelling(&teacher, &samples, &preprocess), folder.path(), &mut |_, _| ())
-        .unwrap_err()
-        .to_string();
+    let message =
+        LogitCache::fill(&labelling(&teacher, &samples), folder.path(), &mut |_, _| ()).unwrap_err().to_string();
     assert!(message.contains("65504"), "{message}");
 }
 
@@ -361,11 +352,11 @@ fn engines_agree_on_other_models() {
         if path.extension().is_none_or(|e| e != "onnx") || path.to_string_lossy().contains("int8") {
             continue;
         }
-        let shape = file::Model::read(&path, &[]).unwrap().input.shape.unwrap();
+        let shape = file::Model::read(&path, &[]).unwrap().inputs.list[0].shape.clone().unwrap();
         let shape: Vec<usize> =
             shape.iter().enumerate().map(|(i, d)| d.unwrap_or(if i == 0 { 3 } else { 1 })).collect();
         let n = shape.iter().product();
-        let batch = Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect());
+        let batch = [Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect())];
         let tract = open(&path, &[], EngineChoice::Tract).unwrap().run(&batch).unwrap();
         match open(&path, &[], EngineChoice::OnnxRuntime) {
             Err(Error::NoLibrary { what }) => return eprintln!("skipped: no ONNX Runtime ({what})"),

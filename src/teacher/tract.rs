@@ -1,6 +1,6 @@
 //! tract: an inference engine in Rust, built in (<https://github.com/sonos/tract>).
 
-use super::chunks::{self, Input};
+use super::chunks::{self, Inputs};
 use super::file::{Model, no_value};
 use super::{Answers, Error, Teacher};
 use crate::graph::{Data, Tensor};
@@ -23,12 +23,12 @@ const CHUNK: usize = 1;
 pub(super) struct Tract {
     engine: String,
     note: Option<String>,
-    input: Input,
+    inputs: Inputs,
     names: Vec<String>,
     outputs: usize,
     model: InferenceModel,
-    /// By the shape of the input; tract specialises a plan to it.
-    plans: Mutex<BTreeMap<Vec<usize>, Arc<TypedRunnableModel>>>,
+    /// By the shapes of the inputs; tract specialises a plan to them.
+    plans: Mutex<BTreeMap<Vec<Vec<usize>>, Arc<TypedRunnableModel>>>,
 }
 
 impl Tract {
@@ -43,33 +43,39 @@ impl Tract {
         })?;
         let teacher = Tract {
             note,
-            input: model.input.clone(),
+            inputs: model.inputs.clone(),
             outputs: model.outputs.len(),
             names,
             model: parsed,
             plans: Mutex::default(),
             engine: engine.clone(),
         };
-        // Where the shape is known, find out now whether tract can run it, not in the middle of the work.
-        if let Some([batch, rest @ ..]) = model.input.shape.as_deref()
-            && let Some(rest) = rest.iter().copied().collect::<Option<Vec<usize>>>()
-        {
-            let shape = [vec![batch.unwrap_or(CHUNK)], rest].concat();
-            guarded(|| teacher.plan(&shape, None)).map_err(fail)?;
+        // Where the shapes are known, find out now whether tract can run it, not in the middle of the work.
+        let known = |input: &chunks::Input| {
+            let [batch, rest @ ..] = input.shape.as_deref()? else { return None };
+            let rest = rest.iter().copied().collect::<Option<Vec<usize>>>()?;
+            Some([vec![batch.unwrap_or(CHUNK)], rest].concat())
+        };
+        if let Some(shapes) = model.inputs.list.iter().map(known).collect::<Option<Vec<_>>>() {
+            guarded(|| teacher.plan(&shapes, &[])).map_err(fail)?;
         }
         Ok(teacher)
     }
 
-    fn plan(&self, shape: &[usize], element: Option<DatumType>) -> TractResult<Arc<TypedRunnableModel>> {
+    /// The plan for inputs of these shapes. `elements` are their types where the file does not say.
+    fn plan(&self, shapes: &[Vec<usize>], elements: &[DatumType]) -> TractResult<Arc<TypedRunnableModel>> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.get(shape) {
+        if let Some(plan) = plans.get(shapes) {
             return Ok(plan.clone());
         }
-        let declared = self.model.input_fact(0)?.datum_type.concretize();
-        let element = declared.or(element).unwrap_or(DatumType::F32);
-        let fact = InferenceFact::dt_shape(element, shape);
-        let plan = self.model.clone().with_input_fact(0, fact)?.into_optimized()?.into_runnable()?;
-        plans.insert(shape.to_vec(), plan.clone());
+        let mut model = self.model.clone();
+        for (index, shape) in shapes.iter().enumerate() {
+            let declared = model.input_fact(index)?.datum_type.concretize();
+            let element = declared.or(elements.get(index).copied()).unwrap_or(DatumType::F32);
+            model = model.with_input_fact(index, InferenceFact::dt_shape(element, shape))?;
+        }
+        let plan = model.into_optimized()?.into_runnable()?;
+        plans.insert(shapes.to_vec(), plan.clone());
         Ok(plan)
     }
 }
@@ -117,34 +123,36 @@ impl Teacher for Tract {
         &self.names[self.outputs..]
     }
 
-    fn run(&self, batch: &Tensor) -> Result<Answers, Error> {
+    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
         let fail = |e: TractError| Error::Engine {
             engine: self.engine.clone(),
-            model: self.input.model.clone(),
+            model: self.inputs.model.clone(),
             what: format!("{e:#}"),
         };
-        let size = self.input.chunk(batch, CHUNK)?;
+        let size = self.inputs.chunk(batch, CHUNK)?;
         let pieces = chunks::cut(batch, size);
-        let element = to_tract(&Tensor { shape: vec![0], data: empty(&batch.data) }).map_err(fail)?.datum_type();
-        let plan = guarded(|| self.plan(&pieces[0].shape, Some(element))).map_err(fail)?;
-        let answers: Result<Vec<Vec<Tensor>>, TractError> = pieces
-            .par_iter()
-            .map(|piece| plan.run(tvec!(to_tract(piece)?.into()))?.iter().map(|t| from_tract(t)).collect())
-            .collect();
-        let n = batch.shape[0];
-        chunks::join(&self.input.model, &self.engine, &self.names, self.outputs, answers.map_err(fail)?, size, n)
+        let shapes: Vec<Vec<usize>> = pieces[0].iter().map(|part| part.shape.clone()).collect();
+        let elements: Vec<DatumType> = batch.iter().map(|part| element(&part.data)).collect();
+        let plan = guarded(|| self.plan(&shapes, &elements)).map_err(fail)?;
+        let one = |piece: &Vec<Tensor>| -> TractResult<Vec<Tensor>> {
+            let inputs = piece.iter().map(|part| Ok(to_tract(part)?.into())).collect::<TractResult<TVec<TValue>>>()?;
+            plan.run(inputs)?.iter().map(|t| from_tract(t)).collect()
+        };
+        let answers: TractResult<Vec<Vec<Tensor>>> = pieces.par_iter().map(one).collect();
+        let n = batch[0].shape[0];
+        chunks::join(&self.inputs.model, &self.engine, &self.names, self.outputs, answers.map_err(fail)?, size, n)
     }
 }
 
-/// No elements, of the type of these.
-fn empty(data: &Data) -> Data {
+/// tract's name for the type of some elements.
+fn element(data: &Data) -> DatumType {
     match data {
-        Data::F32(_) => Data::F32(vec![]),
-        Data::I8(_) => Data::I8(vec![]),
-        Data::U8(_) => Data::U8(vec![]),
-        Data::I32(_) => Data::I32(vec![]),
-        Data::I64(_) => Data::I64(vec![]),
-        Data::Bool(_) => Data::Bool(vec![]),
+        Data::F32(_) => DatumType::F32,
+        Data::I8(_) => DatumType::I8,
+        Data::U8(_) => DatumType::U8,
+        Data::I32(_) => DatumType::I32,
+        Data::I64(_) => DatumType::I64,
+        Data::Bool(_) => DatumType::Bool,
     }
 }
 

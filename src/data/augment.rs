@@ -1,4 +1,4 @@
-//! Augmented views of a sample, as moves of bytes.
+//! Augmented views of an image, as moves of bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +14,9 @@ pub struct Augment {
     pub flip: bool,
 }
 
-/// One changed look at a sample: shifted, then mirrored.
+/// One changed image: shifted, then mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct View {
+pub struct Move {
     /// Pixels to the right; what comes in at the edge is zero bytes.
     pub dx: isize,
     /// Pixels down.
@@ -31,7 +31,7 @@ impl Augment {
     ///
     /// Three draws of the [`mix`] stream that starts at a hash of `(seed, sample, k)`: dx, dy, flip; a shift is drawn
     /// uniformly from `-shift..=shift`.
-    pub fn view(&self, seed: u64, sample: usize, k: usize) -> View {
+    pub fn of(&self, seed: u64, sample: usize, k: usize) -> Move {
         let state = mix(mix(mix(seed) ^ sample as u64) ^ k as u64);
         let draw = |i: u64| mix(state.wrapping_add(i.wrapping_mul(GOLDEN_GAMMA)));
         // Multiply-shift maps 64 random bits onto 0..n; for such small n the bias is below 2^-50.
@@ -39,7 +39,7 @@ impl Augment {
             let n = 2 * self.shift as u128 + 1;
             ((u128::from(bits) * n) >> 64) as isize - self.shift as isize
         };
-        View { dx: shift(draw(1)), dy: shift(draw(2)), flip: self.flip && draw(3) >> 63 == 1 }
+        Move { dx: shift(draw(1)), dy: shift(draw(2)), flip: self.flip && draw(3) >> 63 == 1 }
     }
 }
 
@@ -53,13 +53,13 @@ pub(super) fn mix(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-impl View {
-    /// Whether the view is the sample itself.
+impl Move {
+    /// Whether nothing moves.
     pub fn is_plain(&self) -> bool {
-        *self == View::default()
+        *self == Move::default()
     }
 
-    /// The pixel of the sample (row, column) that stands at a pixel of the view; `None` where nothing came in.
+    /// The pixel of the sample (row, column) that stands at a pixel of the moved image; `None` where nothing came in.
     #[inline]
     pub(super) fn source(&self, row: usize, column: usize, height: usize, width: usize) -> Option<(usize, usize)> {
         let column = if self.flip { width - 1 - column } else { column };
@@ -68,7 +68,7 @@ impl View {
         Some((row, column))
     }
 
-    /// The bytes of a sample of `shape` (height, width, channels) under this view.
+    /// The bytes of a sample of `shape` (height, width, channels), moved.
     ///
     /// # Panics
     /// If `sample` has not as many bytes as `shape` says.

@@ -1,0 +1,95 @@
+//! Images as samples of a network.
+
+use super::dataset::{Dataset, Input, Look, Shown};
+use super::{Augment, Error, Move, Preprocess, Samples};
+use crate::graph::{DType, Tensor};
+
+/// Images, and how they become the input of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Images {
+    samples: Samples,
+    preprocess: Preprocess,
+    augment: Augment,
+    inputs: [Input; 1],
+}
+
+impl Images {
+    /// Images of one shape.
+    ///
+    /// # Errors
+    /// When the preprocessing does not fit their channels.
+    pub fn new(samples: Samples, preprocess: Preprocess, augment: Augment) -> Result<Images, Error> {
+        preprocess.check(samples.shape[2])?;
+        let shape = preprocess.layout.shape(1, samples.shape).split_off(1);
+        let inputs = [Input { name: None, dtype: DType::F32, shape }];
+        Ok(Images { samples, preprocess, augment, inputs })
+    }
+
+    /// The stored bytes and labels.
+    pub fn samples(&self) -> &Samples {
+        &self.samples
+    }
+
+    /// The input value of every byte, per channel; see [`Preprocess::table`].
+    pub fn table(&self) -> Vec<[f32; 256]> {
+        self.preprocess.table(self.samples.shape[2])
+    }
+}
+
+impl Dataset for Images {
+    fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    fn label(&self, sample: usize) -> Option<u16> {
+        Some(self.samples.labels[sample])
+    }
+
+    fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
+        let (indices, moves): (Vec<usize>, Vec<Move>) = looks
+            .iter()
+            .map(|look| {
+                (look.sample, look.view.map(|v| self.augment.of(v.seed, look.sample, v.number)).unwrap_or_default())
+            })
+            .unzip();
+        vec![self.preprocess.batch(&self.samples, &indices, Some(&moves))]
+    }
+
+    fn hash(&self) -> String {
+        let Preprocess { layout, scale, mean, std } = &self.preprocess;
+        // Numbers by their bits: two that print alike may still differ.
+        let bits =
+            |values: &[f64]| values.iter().map(|v| format!("{:016x}", v.to_bits())).collect::<Vec<_>>().join(",");
+        let text = format!(
+            "kdc images 1\nsamples {}\nlayout {layout:?}\nscale {}\nmean {}\nstd {}\n",
+            self.samples.hash(),
+            bits(&[*scale]),
+            bits(mean),
+            bits(std)
+        );
+        crate::files::hash(text.as_bytes())
+    }
+
+    fn augmentation(&self) -> String {
+        format!("shift {} flip {}", self.augment.shift, self.augment.flip)
+    }
+
+    fn show(&self, sample: usize) -> Shown {
+        let shape = self.samples.shape;
+        let pixels = self.samples.sample(sample).iter().step_by(shape[2].max(1)).copied().collect();
+        Shown::Image { shape, pixels }
+    }
+
+    fn extents(&self) -> String {
+        let [h, w, c] = self.samples.shape;
+        format!("{h}×{w}×{c}")
+    }
+
+    fn images(&self) -> Option<&Images> {
+        Some(self)
+    }
+}
