@@ -47,6 +47,8 @@ pub(super) struct Statistics {
 /// A graph that runs.
 pub struct Network {
     pub(super) graph: Graph,
+    /// Nodes that are computed as one.
+    pub(super) plan: forward::Plan,
     params: Vec<Parameter>,
     param_of: HashMap<ValueId, usize>,
     /// Constants that do not train, on the plain device.
@@ -105,7 +107,8 @@ impl Network {
             }
         }
         let statistics = Mutex::new(statistics);
-        Ok(Network { graph: graph.clone(), params, param_of, constants, statistics, device: device.clone() })
+        let (graph, plan) = (graph.clone(), forward::Plan::new(graph));
+        Ok(Network { graph, plan, params, param_of, constants, statistics, device: device.clone() })
     }
 
     /// Runs the network. `inputs` in the graph's order; floats on this network's device (the plain one for

@@ -7,6 +7,7 @@ mod elementwise;
 mod linear;
 mod movement;
 mod normalisation;
+mod plan;
 mod pooling;
 mod recurrent;
 mod reduction;
@@ -21,6 +22,8 @@ use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::ops::PadMode as BurnPad;
 use burn::tensor::{Slice, Tensor};
 use elementwise::{clip, hard_sigmoid};
+pub(super) use plan::Plan;
+use plan::{Fusion, Kind};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -28,32 +31,37 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
     let graph = &network.graph;
     let batch = inputs.first().and_then(|v| v.shape().first().copied()).unwrap_or(1);
     let wanted: Vec<ValueId> = graph.outputs.iter().chain(taps).copied().collect();
+    let fused = network.plan.by_node(graph, &wanted);
+    // Where a node is computed: with the last one of its fusion.
+    let place = |index: usize| fused[index].map_or(index, Fusion::last);
     // A value is dropped after its last reader, so that memory is what the network needs at once.
     let mut last_use: HashMap<ValueId, usize> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        node.inputs.iter().flatten().for_each(|&id| _ = last_use.insert(id, index));
+        for &id in node.inputs.iter().flatten() {
+            let last = last_use.entry(id).or_default();
+            *last = place(index).max(*last);
+        }
     }
     wanted.iter().for_each(|&id| _ = last_use.insert(id, usize::MAX));
     let inputs = graph.inputs.iter().zip(inputs).map(|(&id, input)| (id, as_stored(input, graph.value(id))));
     let mut values: HashMap<ValueId, Datum> = inputs.collect();
-    let mut skip = vec![false; graph.nodes.len()];
-    for (index, node) in graph.nodes.iter().enumerate() {
-        if std::mem::take(&mut skip[index]) {
+    for (at, node) in graph.nodes.iter().enumerate() {
+        if place(at) != at {
             continue;
         }
-        let mut pass = Pass { network, node, index, values: &mut values, last_use: &last_use, mode, batch };
-        // Batch norm and the ReLU that alone reads it are one operator: half the memory traffic.
-        let relu = fused_relu(network, index, &wanted);
-        let results = pass.compute(relu.is_some())?;
-        let outputs = match relu {
-            Some(next) => {
-                skip[next] = true;
-                &graph.nodes[next].outputs
-            }
-            None => &node.outputs,
+        let nodes = fused[at].map_or(std::slice::from_ref(&at), |fusion| &fusion.nodes);
+        let mut pass = Pass { network, node, index: at, nodes, values: &mut values, last_use: &last_use, mode, batch };
+        let results = match fused[at] {
+            Some(fusion) => pass.fused(fusion)?,
+            None => pass.compute()?,
         };
-        for (id, result) in outputs.iter().copied().zip(results).filter(|(id, _)| last_use.contains_key(id)) {
+        for (id, result) in node.outputs.iter().copied().zip(results).filter(|(id, _)| last_use.contains_key(id)) {
             values.insert(id, as_stored(result, graph.value(id)));
+        }
+        for id in nodes.iter().flat_map(|&i| graph.nodes[i].inputs.iter().flatten()) {
+            if last_use[id] == at {
+                values.remove(id);
+            }
         }
     }
     let get = |id: &ValueId| {
@@ -77,21 +85,14 @@ fn as_stored(datum: Datum, value: &GraphValue) -> Datum {
     Value::flat(x.clone() + (stored - x.detach()), &shape).into()
 }
 
-/// The ReLU right after a batch norm that nothing else reads.
-fn fused_relu(network: &Network, index: usize, wanted: &[ValueId]) -> Option<usize> {
-    let nodes = &network.graph.nodes;
-    let Op::BatchNormalization { .. } = nodes[index].op else { return None };
-    let out = nodes[index].output();
-    let next = nodes.get(index + 1)?;
-    let alone = nodes.iter().filter(|n| n.inputs.contains(&Some(out))).count() == 1;
-    (next.op == Op::Relu && next.input(0) == Some(out) && alone && !wanted.contains(&out)).then_some(index + 1)
-}
-
 /// One node of a pass.
 struct Pass<'a> {
     network: &'a Network,
     node: &'a Node,
+    /// The node's.
     index: usize,
+    /// All nodes that are computed here as one, in order.
+    nodes: &'a [usize],
     values: &'a mut HashMap<ValueId, Datum>,
     last_use: &'a HashMap<ValueId, usize>,
     mode: Mode,
@@ -102,8 +103,9 @@ impl Pass<'_> {
     fn datum(&mut self, index: usize) -> Result<Datum, Error> {
         let missing = || Error::Operand { node: self.node.name.clone(), index };
         let id = self.node.input(index).ok_or_else(missing)?;
-        let again = self.node.inputs.iter().filter(|i| **i == Some(id)).count() > 1;
-        let last = self.last_use.get(&id) == Some(&self.index) && !again;
+        let reads = |&index: &usize| self.network.graph.nodes[index].inputs.iter().filter(|i| **i == Some(id)).count();
+        let again = self.nodes.iter().map(reads).sum::<usize>() > 1;
+        let last = self.last_use.get(&id) == self.nodes.last() && !again;
         let value = if last { self.values.remove(&id) } else { self.values.get(&id).cloned() };
         value.or_else(|| self.network.operand(id, self.mode)).ok_or_else(missing)
     }
@@ -143,7 +145,26 @@ impl Pass<'_> {
         Error::Unsupported { node: self.node.name.clone(), op: self.node.op.name().into(), why: why.into() }
     }
 
-    fn compute(&mut self, relu: bool) -> Result<Vec<Datum>, Error> {
+    /// Several nodes as one operator, of which the last has one result.
+    fn fused(&mut self, fusion: &Fusion) -> Result<Vec<Datum>, Error> {
+        let result = match (fusion.kind, &fusion.nodes[..]) {
+            (Kind::NormRelu, &[norm, _]) => {
+                let Op::BatchNormalization { epsilon } = self.turn_to(norm).op else { unreachable!("so it was found") };
+                let x = self.operand(0)?;
+                self.batch_norm(x, epsilon, true)?
+            }
+            _ => unreachable!("a fusion has the nodes of its kind"),
+        };
+        Ok(vec![result.into()])
+    }
+
+    /// Makes another node of a fusion the one whose operands are read.
+    fn turn_to(&mut self, index: usize) -> &Node {
+        (self.index, self.node) = (index, &self.network.graph.nodes[index]);
+        self.node
+    }
+
+    fn compute(&mut self) -> Result<Vec<Datum>, Error> {
         if let Op::Opaque(opaque) = &self.node.op {
             return Err(self.unsupported(opaque.why.clone()));
         }
@@ -163,7 +184,7 @@ impl Pass<'_> {
                 let x = self.operand(0)?;
                 self.moved(x)
             }
-            _ => Ok(vec![self.float(relu)?.into()]),
+            _ => Ok(vec![self.float()?.into()]),
         }
     }
 
@@ -203,7 +224,7 @@ impl Pass<'_> {
     }
 
     /// A node with one result, a float.
-    fn float(&mut self, relu: bool) -> Result<Value, Error> {
+    fn float(&mut self) -> Result<Value, Error> {
         let node = self.node;
         if let Op::Where = node.op {
             return self.chosen();
@@ -219,7 +240,7 @@ impl Pass<'_> {
                 let (a, b) = align(x, self.operand(1)?);
                 zip(a, b, Dispatch::float_matmul)
             }
-            Op::BatchNormalization { epsilon } => self.batch_norm(x, *epsilon, relu)?,
+            Op::BatchNormalization { epsilon } => self.batch_norm(x, *epsilon, false)?,
             Op::Relu => x.map(Dispatch::relu),
             Op::Clip { min, max } => clip(x, *min, *max),
             Op::LeakyRelu { alpha } => x.map(|t| Dispatch::leaky_relu(t, (*alpha).into())),

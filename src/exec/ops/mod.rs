@@ -4,13 +4,15 @@
 //! chain of element-wise passes; together they are most of a training step of a small network. Here both are single
 //! operators with kernels made for the purpose ([`conv`], [`batch_norm`]), reached through burn's *backend extension*:
 //! a trait that is implemented for the CPU backend with our kernels and for autodiff over any backend with a backward
-//! pass. A tensor on another device (CUDA, wgpu) goes to burn's own operators.
+//! pass. A tensor on another device (CUDA, wgpu) goes to burn's own operators. Further operators need none of that:
+//! each is a [`kernel::Kernel`], and [`kernel::apply`] does the rest.
 //!
 //! Results do not depend on the number of threads: work is cut into blocks by the geometry alone, and partial sums are
 //! added in the order of the blocks.
 
 mod batch_norm;
 mod conv;
+pub mod kernel;
 
 pub use batch_norm::{BatchNorm, batch_norm_train};
 pub use conv::conv2d;
