@@ -2,9 +2,10 @@
 
 use super::movement::expanded;
 use super::{Burn, Error, Pass, Value, align, zip};
+use crate::exec::ops::{Function, kernel};
 use crate::graph::{Binary, Unary, Variadic};
 use burn::backend::Dispatch;
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::{Bool, Tensor, TensorData};
 
 impl Pass<'_> {
@@ -121,12 +122,7 @@ pub(super) fn unary(unary: Unary, x: Tensor<1>) -> Option<Tensor<1>> {
         Unary::Elu { alpha } => x.clone().clamp_min(0.0) + below_zero(x, 1.0) * alpha,
         Unary::Celu { alpha } => x.clone().clamp_min(0.0) + below_zero(x, alpha) * alpha,
         Unary::Selu { alpha, gamma } => (x.clone().clamp_min(0.0) + below_zero(x, 1.0) * alpha) * gamma,
-        Unary::Gelu { tanh: false } => x.clone() * ((x * std::f32::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5,
-        Unary::Gelu { tanh: true } => {
-            let cube = x.clone() * x.clone() * x.clone();
-            let inner = (x.clone() + cube * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
-            x * (inner.tanh() + 1.0) * 0.5
-        }
+        Unary::Gelu { tanh } => gelu(x, tanh),
         Unary::Mish => x.clone() * softplus(x).tanh(),
         Unary::ThresholdedRelu { alpha } => {
             let below = x.clone().lower_equal_elem(alpha);
@@ -150,12 +146,44 @@ fn softplus(x: Tensor<1>) -> Tensor<1> {
     x.clone().clamp_min(0.0) + (x.abs().neg()).exp().log1p()
 }
 
-pub(super) fn clip(x: Value, min: f32, max: f32) -> Value {
+/// By our own kernel on the CPU, by burn's operators elsewhere.
+pub(super) fn function(x: Value, function: Function) -> Value {
+    let x = x.into_dispatch();
+    if kernel::takes([&x]) {
+        return Value::from_dispatch(function.of(x));
+    }
+    let x = Value::from_dispatch(x);
+    match function {
+        Function::Relu => x.map(Dispatch::relu),
+        Function::LeakyRelu { alpha } => x.map(|t| Dispatch::leaky_relu(t, alpha.into())),
+        Function::Clip { min, max } => clip(x, min, max),
+        Function::Sigmoid => x.map(Dispatch::sigmoid),
+        Function::Tanh => x.map(Dispatch::float_tanh),
+        Function::Gelu | Function::GeluTanh => {
+            let (shape, tanh) = (x.shape(), function == Function::GeluTanh);
+            Value::flat(gelu(x.flattened(), tanh), &shape)
+        }
+        Function::HardSigmoid { alpha, beta } => hard_sigmoid(x, alpha, beta),
+        Function::HardSwish => zip(x.clone(), hard_sigmoid(x, 1.0 / 6.0, 0.5), Dispatch::float_mul),
+        Function::Silu => zip(x.clone(), x.map(Dispatch::sigmoid), Dispatch::float_mul),
+    }
+}
+
+fn gelu(x: Tensor<1>, tanh: bool) -> Tensor<1> {
+    if tanh {
+        let cube = x.clone() * x.clone() * x.clone();
+        let inner = (x.clone() + cube * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+        return x * (inner.tanh() + 1.0) * 0.5;
+    }
+    x.clone() * ((x * std::f32::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5
+}
+
+fn clip(x: Value, min: f32, max: f32) -> Value {
     let x = if min > f32::NEG_INFINITY { x.map(|t| Dispatch::float_clamp_min(t, min.into())) } else { x };
     if max < f32::INFINITY { x.map(|t| Dispatch::float_clamp_max(t, max.into())) } else { x }
 }
 
-pub(super) fn hard_sigmoid(x: Value, alpha: f32, beta: f32) -> Value {
+fn hard_sigmoid(x: Value, alpha: f32, beta: f32) -> Value {
     let line = x.map(|t| Dispatch::float_add_scalar(Dispatch::float_mul_scalar(t, alpha.into()), beta.into()));
     clip(line, 0.0, 1.0)
 }

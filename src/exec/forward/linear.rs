@@ -1,7 +1,9 @@
 //! Products with weights.
 
+use super::normalisation::softmax;
 use super::{Error, Pass, Value, align, scaled, zip};
-use crate::exec::ops;
+use crate::exec::ops::{self, kernel};
+use crate::graph::Dim;
 use crate::graph::{Conv, ConvTranspose};
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
@@ -18,8 +20,15 @@ impl Pass<'_> {
     ) -> Result<Value, Error> {
         let b = self.operand(1)?;
         let turned = |v: Value, turn: bool| if turn { v.map(|t| Dispatch::float_swap_dims(t, 0, 1)) } else { v };
-        let product = zip(turned(a, trans_a), turned(b, trans_b), Dispatch::float_matmul);
-        let product = scaled(product, alpha);
+        let (a, b) = (turned(a, trans_a), turned(b, trans_b));
+        let columns = b.shape()[1];
+        if let (1.0, Some(id)) = (alpha, self.node.input(2))
+            && self.network.graph.value(id).shape == [Dim::Fixed(columns)]
+        {
+            let bias = scaled(self.operand(2)?, beta);
+            return Ok(linear(a, b, Some(bias)));
+        }
+        let product = scaled(matmul(a, b), alpha);
         match self.node.input(2) {
             None => Ok(product),
             Some(_) => {
@@ -86,4 +95,42 @@ impl Pass<'_> {
         shape[1] = out[1];
         Ok(zip(y, bias.reshape(&shape), Dispatch::float_add))
     }
+}
+
+/// Rows of the left operand times a matrix by our own kernel on the CPU, every other product by burn's.
+pub(super) fn matmul(a: Value, b: Value) -> Value {
+    if b.shape().len() == 2 && a.shape().len() >= 2 {
+        return linear(a, b, None);
+    }
+    let (a, b) = align(a, b);
+    zip(a, b, Dispatch::float_matmul)
+}
+
+/// `x · weights + bias` of `[.., k]`, `[k, n]` and `[n]`.
+pub(super) fn linear(x: Value, weights: Value, bias: Option<Value>) -> Value {
+    let [x, weights] = [x, weights].map(Value::into_dispatch);
+    let bias = bias.map(Value::into_dispatch);
+    if kernel::takes([&x, &weights].into_iter().chain(&bias)) {
+        return Value::from_dispatch(ops::linear(x, weights, bias));
+    }
+    let (x, weights) = align(Value::from_dispatch(x), Value::from_dispatch(weights));
+    let product = zip(x, weights, Dispatch::float_matmul);
+    let Some(bias) = bias else { return product };
+    let (product, bias) = align(product, Value::from_dispatch(bias));
+    zip(product, bias, Dispatch::float_add)
+}
+
+/// `softmax(factor · q · k) · v` of rank 4, with `k` turned.
+pub(super) fn attention(q: Value, k: Value, v: Value, factor: f32) -> Value {
+    let operands = [q, k, v].map(Value::into_dispatch);
+    if kernel::takes(&operands) {
+        let [q, k, v] = &operands;
+        if let Some(result) = ops::attention(q, k, v, factor) {
+            return Value::from_dispatch(result);
+        }
+    }
+    let [q, k, v] = operands.map(Value::from_dispatch);
+    let scores = scaled(matmul(q, k), factor);
+    let axis = scores.shape().len() - 1;
+    matmul(softmax(scores, axis, false), v)
 }

@@ -14,14 +14,15 @@ mod reduction;
 mod resize;
 
 use super::network::{Mode, Network, Outputs};
+use super::ops::Function;
 use super::{Datum, Error, Value};
-use crate::graph::{DType, Node, Op, Tensor as HostTensor, Value as GraphValue, ValueId, shape_at};
+use crate::graph::{DType, Node, Op, Tensor as HostTensor, Unary, Value as GraphValue, ValueId, shape_at};
 use crate::host;
 use burn::backend::Dispatch;
-use burn::backend::ops::{ActivationOps, FloatTensorOps};
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::ops::PadMode as BurnPad;
 use burn::tensor::{Slice, Tensor};
-use elementwise::{clip, hard_sigmoid};
+use elementwise::function;
 pub(super) use plan::Plan;
 use plan::{Fusion, Kind};
 use std::collections::HashMap;
@@ -153,6 +154,26 @@ impl Pass<'_> {
                 let x = self.operand(0)?;
                 self.batch_norm(x, epsilon, true)?
             }
+            (Kind::Linear, &[product, sum]) => {
+                self.turn_to(product);
+                let between = self.node.output();
+                let (x, weights) = (self.operand(0)?, self.operand(1)?);
+                self.turn_to(sum);
+                let bias = self.operand(usize::from(self.node.input(0) == Some(between)))?;
+                linear::linear(x, weights, Some(bias))
+            }
+            (Kind::Gelu, &[scaled, ..]) => {
+                self.turn_to(scaled);
+                let x = self.operand(0)?;
+                function(x, Function::Gelu)
+            }
+            (Kind::Attention { factor }, &[scores, .., last]) => {
+                self.turn_to(scores);
+                let (q, k) = (self.operand(0)?, self.operand(1)?);
+                self.turn_to(last);
+                let v = self.operand(1)?;
+                linear::attention(q, k, v, factor)
+            }
             _ => unreachable!("a fusion has the nodes of its kind"),
         };
         Ok(vec![result.into()])
@@ -236,21 +257,16 @@ impl Pass<'_> {
         Ok(match &node.op {
             Op::Conv(conv) => self.conv(conv, x)?,
             Op::Gemm { alpha, beta, trans_a, trans_b } => self.gemm(x, (*alpha, *beta), *trans_a, *trans_b)?,
-            Op::MatMul => {
-                let (a, b) = align(x, self.operand(1)?);
-                zip(a, b, Dispatch::float_matmul)
-            }
+            Op::MatMul => linear::matmul(x, self.operand(1)?),
             Op::BatchNormalization { epsilon } => self.batch_norm(x, *epsilon, false)?,
-            Op::Relu => x.map(Dispatch::relu),
-            Op::Clip { min, max } => clip(x, *min, *max),
-            Op::LeakyRelu { alpha } => x.map(|t| Dispatch::leaky_relu(t, (*alpha).into())),
-            Op::Sigmoid => x.map(Dispatch::sigmoid),
-            Op::Tanh => x.map(Dispatch::float_tanh),
-            Op::HardSwish => {
-                let gate = hard_sigmoid(x.clone(), 1.0 / 6.0, 0.5);
-                zip(x, gate, Dispatch::float_mul)
-            }
-            Op::HardSigmoid { alpha, beta } => hard_sigmoid(x, *alpha, *beta),
+            Op::Relu => function(x, Function::Relu),
+            Op::Clip { min, max } => function(x, Function::Clip { min: *min, max: *max }),
+            Op::LeakyRelu { alpha } => function(x, Function::LeakyRelu { alpha: *alpha }),
+            Op::Sigmoid => function(x, Function::Sigmoid),
+            Op::Tanh => function(x, Function::Tanh),
+            Op::HardSwish => function(x, Function::HardSwish),
+            Op::HardSigmoid { alpha, beta } => function(x, Function::HardSigmoid { alpha: *alpha, beta: *beta }),
+            Op::Unary(Unary::Gelu { tanh }) => function(x, if *tanh { Function::GeluTanh } else { Function::Gelu }),
             Op::Add => self.basic(x, Dispatch::float_add)?,
             Op::Sub => self.basic(x, Dispatch::float_sub)?,
             Op::Mul => self.basic(x, Dispatch::float_mul)?,

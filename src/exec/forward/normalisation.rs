@@ -1,7 +1,7 @@
 //! Normalisations.
 
 use super::{Error, Mode, Pass, Value, align, as_images, zip};
-use crate::exec::ops;
+use crate::exec::ops::{self, kernel};
 use burn::backend::Dispatch;
 use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::{Tensor, TensorData, activation};
@@ -58,11 +58,24 @@ impl Pass<'_> {
     /// Over all axes from `axis` on (Ba, Kiros, Hinton 2016).
     pub(super) fn layer_norm(&mut self, x: Value, axis: usize, epsilon: f32) -> Result<Value, Error> {
         let shape = x.shape();
-        let inner = shape[axis..].iter().product();
+        let inner: usize = shape[axis..].iter().product();
+        let scale = self.node.input(1).map(|_| self.operand(1)).transpose()?;
+        let bias = self.node.input(2).map(|_| self.operand(2)).transpose()?;
+        // A scale and a bias by element of a row, as everyone has them; the specification lets them broadcast.
+        let whole = |v: &Value| v.shape().iter().product::<usize>() == inner;
+        let mut x = x;
+        if let Some(scale) = scale.as_ref().filter(|s| whole(s) && bias.as_ref().is_none_or(whole)) {
+            let operands = [Some(x), Some(scale.clone().reshape(&[inner])), bias.clone().map(|b| b.reshape(&[inner]))];
+            let mut operands: Vec<_> = operands.into_iter().flatten().map(Value::into_dispatch).collect();
+            if kernel::takes(&operands) {
+                return Ok(Value::from_dispatch(ops::layer_norm(operands, epsilon)));
+            }
+            x = Value::from_dispatch(operands.swap_remove(0));
+        }
         let mut y = standardised(x, inner, epsilon).reshape(&shape);
-        for (index, f) in [(1, Dispatch::float_mul as fn(_, _) -> _), (2, Dispatch::float_add)] {
-            if self.node.input(index).is_some() {
-                let (a, b) = align(y, self.operand(index)?);
+        for (operand, f) in [(scale, Dispatch::float_mul as fn(_, _) -> _), (bias, Dispatch::float_add)] {
+            if let Some(operand) = operand {
+                let (a, b) = align(y, operand);
                 y = zip(a, b, f);
             }
         }

@@ -10,15 +10,27 @@
 //! Results do not depend on the number of threads: work is cut into blocks by the geometry alone, and partial sums are
 //! added in the order of the blocks.
 
+mod attention;
 mod batch_norm;
 mod conv;
+mod function;
 pub mod kernel;
+mod layer_norm;
+mod linear;
+mod math;
+mod matmul;
+#[cfg(test)]
+mod tests;
 
+pub use attention::attention;
 pub use batch_norm::{BatchNorm, batch_norm_train};
 pub use conv::conv2d;
+pub use function::Function;
+pub use layer_norm::layer_norm;
+pub use linear::linear;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{DType, DispatchTensor, DispatchTensorKind, Flex};
+use burn::backend::{DType, DispatchTensor, DispatchTensorKind, Flex, Shape, TensorData};
 
 /// A tensor of the CPU backend.
 type CpuTensor = FloatTensor<Flex>;
@@ -35,4 +47,13 @@ fn on_cpu(tensor: &DispatchTensor) -> bool {
 /// The numbers of a contiguous tensor; none if they are not f32.
 fn f32_slice(tensor: &CpuTensor) -> Option<&[f32]> {
     (tensor.dtype() == DType::F32).then(|| tensor.as_slice::<f32>())?
+}
+
+/// The numbers of a contiguous tensor that [`kernel::takes`] has let pass.
+fn numbers(tensor: &CpuTensor) -> &[f32] {
+    f32_slice(tensor).expect("kernels are given f32")
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> CpuTensor {
+    CpuTensor::from_data(TensorData::new(values, shape.into()))
 }
