@@ -90,7 +90,8 @@ impl Network {
         }
         let plain = device.clone().inner();
         let (mut params, mut param_of, mut constants) = (Vec::new(), HashMap::new(), HashMap::new());
-        for id in graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten().copied()) {
+        let read = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
+        for &id in read.chain(&graph.outputs) {
             let Some(tensor) = graph.constant(id) else { continue };
             if param_of.contains_key(&id) || constants.contains_key(&id) || frozen.contains(&id) {
                 continue;

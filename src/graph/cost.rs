@@ -51,7 +51,7 @@ fn macs(graph: &Graph, node: &Node) -> u64 {
     let shape = |i: usize| node.input(i).map(|id| graph.value(id).shape.as_slice()).unwrap_or(&[]);
     let out = elements(&graph.value(node.output()).shape) as u64;
     match &node.op {
-        Op::Conv(conv) => {
+        Op::Conv(conv) | Op::ConvInteger(conv) => {
             let per_output = shape(1).get(1).map_or(0, |d| d.at(1)) * conv.kernel.iter().product::<usize>();
             out * per_output as u64
         }

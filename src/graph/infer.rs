@@ -184,6 +184,9 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
             let results = if recurrent.cell == super::Cell::Lstm { 3 } else { 2 };
             return Ok(shapes.into_iter().take(results).map(|shape| (dtype, shape)).collect());
         }
+        Op::ConvInteger(conv) => {
+            return Ok(vec![(DType::I32, conv_shape(conv, xs, &operand(1)?.shape).map_err(fail)?)]);
+        }
         Op::Quantize { to, .. } => return Ok(vec![(*to, xs.clone())]),
         Op::Dequantize { .. } => return Ok(vec![(DType::F32, xs.clone())]),
         Op::OneHot { axis, depth } => {
@@ -277,9 +280,13 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
                 .collect::<Option<Shape>>()
                 .ok_or_else(|| fail(format!("axes {axes:?} repeat")))?
         }
-        Op::Pad { pads, .. } => {
+        Op::Pad { pads, mode } => {
             if pads.len() != 2 * rank {
                 return Err(fail(format!("{} pads for a rank-{rank} operand", pads.len())));
+            }
+            let nothing = |d: usize| xs[d] == Dim::Fixed(0) && (pads[d] > 0 || pads[d + rank] > 0);
+            if !matches!(mode, super::PadMode::Constant(_)) && (0..rank).any(nothing) {
+                return Err(fail(format!("{} has nothing to pad with", shape_text(xs))));
             }
             (0..rank).map(|d| padded(xs[d], pads[d] + pads[d + rank])).collect::<Result<_, _>>().map_err(fail)?
         }

@@ -47,6 +47,8 @@ pub enum PadMode {
     Constant(f32),
     Reflect,
     Edge,
+    /// The operand, repeated.
+    Wrap,
 }
 
 /// Attributes of a transposed convolution. Weights are `[in, out / group, kernel…]`; `conv.pads` are cut off the result.
@@ -94,6 +96,8 @@ pub struct Resize {
     pub scales: Vec<f32>,
     pub coordinates: Coordinates,
     pub interpolation: Interpolation,
+    /// Where elements become fewer, each is a mean of all those it stands for.
+    pub antialias: bool,
 }
 
 /// A node kdc has no operator for, kept whole so that it can be written back.
@@ -317,6 +321,8 @@ pub enum Op {
     Dequantize {
         axis: usize,
     },
+    /// A convolution of stored integers, exact in `i32`: operands `x, w, x_zero_point?, w_zero_point?`.
+    ConvInteger(Conv),
     Opaque(OpaqueNode),
 }
 
@@ -391,6 +397,7 @@ impl Op {
             Op::OneHot { .. } => "OneHot",
             Op::Quantize { .. } => "QuantizeLinear",
             Op::Dequantize { .. } => "DequantizeLinear",
+            Op::ConvInteger(_) => "ConvInteger",
             Op::Opaque(node) => &node.op_type,
         }
     }

@@ -40,6 +40,7 @@ fn op_text(op: &Op) -> String {
         Op::Opaque(node) => format!("opaque {} ({})", node.op_type, node.why),
         // The derived form reads `Conv(Conv { … })` for tuple variants; one name is enough.
         Op::Conv(a) => format!("{a:?}"),
+        Op::ConvInteger(a) => format!("{a:?}").replacen("Conv", op.name(), 1),
         Op::Unary(a) => format!("{a:?}"),
         Op::Binary(a) => format!("{a:?}"),
         Op::Variadic(a) => format!("{a:?}"),

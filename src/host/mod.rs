@@ -12,6 +12,7 @@ mod numbers;
 mod order;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use movement::{source, triangle};
 pub use numbers::{Numbers, cast};
@@ -77,6 +78,11 @@ pub fn compute(op: &Op, operands: &[Option<&Tensor>], results: &[(DType, Vec<usi
         Op::Dequantize { axis } => {
             let zero_point = operands.get(2).copied().flatten();
             return one(arithmetic::dequantize(x, operand(1)?, zero_point, *axis)?);
+        }
+        Op::MaxPool(pool) if !x.dtype().is_float() => return one(window::max_pool(x, pool, shape)?),
+        Op::ConvInteger(conv) => {
+            let zero_points = [2, 3].map(|i| operands.get(i).copied().flatten());
+            return one(window::conv_integer([x, operand(1)?], zero_points, conv, shape)?);
         }
         Op::OneHot { axis, depth } => return one(movement::one_hot(x, operand(1)?, *axis, *depth)?),
         Op::Pad { pads, mode: PadMode::Constant(value) } => {

@@ -60,7 +60,10 @@ pub fn source(
             let [n, c, h, w] = image(shape)?;
             elements::transposed(&[n, c, h / b, *b, w / b, *b], &[0, 3, 5, 1, 2, 4])
         }
-        Op::Pad { pads, mode: PadMode::Edge } => elements::padded(shape, pads, result, |i, n| i.clamp(0, n - 1)),
+        Op::Pad { pads, mode: PadMode::Edge } => {
+            elements::padded(shape, pads, result, |i, n| i.clamp(0, (n - 1).max(0)))
+        }
+        Op::Pad { pads, mode: PadMode::Wrap } => elements::padded(shape, pads, result, |i, n| i.rem_euclid(n.max(1))),
         Op::Pad { pads, mode: PadMode::Reflect } => elements::padded(shape, pads, result, |i, n| {
             let period = (2 * (n - 1)).max(1);
             let i = i.rem_euclid(period);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::graph::{Binary, Reduction, Unary};
+use crate::graph::{Binary, Conv, Pool, Reduction, Unary};
 
 fn whole(op: &Op, operands: &[Tensor], shape: &[usize]) -> Vec<i64> {
     let operands: Vec<Option<&Tensor>> = operands.iter().map(Some).collect();
@@ -66,6 +66,31 @@ fn of_equals_the_first_unless_the_last_is_asked_for() {
     assert_eq!((arg(false), arg(true)), (vec![1], vec![2]));
     assert_eq!(top(&x, 1, 3, true), (vec![1, 2, 0], vec![1, 2, 0]));
     assert_eq!(top(&x, 1, 2, false).1, [3, 0]);
+}
+
+#[test]
+fn windows_over_integers() {
+    let conv = |group| Conv { kernel: vec![2, 2], strides: vec![1; 2], pads: vec![1; 4], dilations: vec![1; 2], group };
+    let bytes = |shape: &[usize], v: Vec<u8>| Tensor::new(shape, Data::U8(v));
+    // ONNX's own example: padding counts as the zero point.
+    let (x, w) = (bytes(&[1, 1, 3, 3], (2..=10).collect()), bytes(&[1, 1, 2, 2], vec![1; 4]));
+    let made = whole(&Op::ConvInteger(conv(1)), &[x, w, bytes(&[1], vec![1])], &[1, 1, 4, 4]);
+    assert_eq!(made, [1, 3, 5, 3, 5, 12, 16, 9, 11, 24, 28, 15, 7, 15, 17, 9]);
+    // Two groups, a zero point for each filter.
+    let (x, w) = (bytes(&[1, 2, 1, 1], vec![3, 5]), bytes(&[2, 1, 2, 2], vec![1, 2, 3, 4, 5, 6, 7, 8]));
+    let zeros = [bytes(&[1], vec![1]), bytes(&[2], vec![1, 8])];
+    let made = whole(&Op::ConvInteger(conv(2)), &[x, w, zeros[0].clone(), zeros[1].clone()], &[1, 2, 2, 2]);
+    assert_eq!(made, [6, 4, 2, 0, 0, -4, -8, -12]);
+    let pool = Pool {
+        kernel: vec![2, 2],
+        strides: vec![1; 2],
+        pads: vec![1, 0, 0, 0],
+        dilations: vec![1; 2],
+        ceil_mode: false,
+        count_include_pad: false,
+    };
+    let largest = whole(&Op::MaxPool(pool), &[numbers(&[1, 1, 2, 3], &[-1, -2, -3, -6, -5, -4])], &[1, 1, 2, 2]);
+    assert_eq!(largest, [-1, -2, -1, -2]);
 }
 
 #[test]

@@ -9,12 +9,14 @@
 mod export;
 mod file;
 mod import;
+mod limits;
 mod proto;
 mod tensor;
 #[cfg(test)]
 mod tests;
 
 pub use export::export;
+pub use limits::{LIMITS, Limit, OPSETS, WRITTEN_AS_OTHERS, limit, since};
 
 use crate::graph::{Graph, Tensor, VerifyError};
 use bytes::Bytes;
@@ -85,7 +87,7 @@ pub fn load_with(path: &Path, given: &Given) -> Result<Graph, Error> {
     let in_file = |error| Error::File { path: path.to_path_buf(), error: Box::new(error) };
     let bytes = file::map(path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let read = |model| import::import(&model, Some(folder), given);
+    let read = |model| import::import(model, Some(folder), given);
     file::decode(bytes).and_then(read).map_err(in_file)
 }
 
@@ -94,7 +96,7 @@ pub fn load_with(path: &Path, given: &Given) -> Result<Graph, Error> {
 /// # Errors
 /// As [`load`], without the file's name.
 pub fn import(model: Bytes, folder: Option<&Path>) -> Result<Graph, Error> {
-    import::import(&file::decode(model)?, folder, &Given::default())
+    import::import(file::decode(model)?, folder, &Given::default())
 }
 
 /// The same model with more graph outputs, so that any engine that runs it also gives these intermediate values.

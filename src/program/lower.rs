@@ -240,6 +240,7 @@ impl<'a> Lowering<'a> {
             | Op::OneHot { .. }
             | Op::Quantize { .. }
             | Op::Dequantize { .. }
+            | Op::ConvInteger(_)
             | Op::Pad { .. } => {
                 return Err(fail("there is no kernel for it".into()));
             }

@@ -2,4 +2,6 @@
 
 mod case;
 mod families;
+mod quantized;
 mod supported;
+mod written;

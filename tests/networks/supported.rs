@@ -1,6 +1,7 @@
 //! SUPPORTED-OPERATORS.md, made by trying every operator: one node each, written, read, run, differentiated, lowered.
 //! `KDC_BLESS=1` writes the file anew.
 
+use crate::{case, written};
 use kdc::exec::{Datum, Mode, Network};
 use kdc::graph::*;
 use kdc::{emit, onnx, program};
@@ -99,6 +100,7 @@ fn samples() -> Vec<(Op, Vec<Tensor>)> {
                 scales: vec![1.0, 1.0, 2.0, 2.0],
                 coordinates: Coordinates::HalfPixel,
                 interpolation: Interpolation::Linear,
+                antialias: false,
             }),
             vec![x()],
         ),
@@ -111,6 +113,14 @@ fn samples() -> Vec<(Op, Vec<Tensor>)> {
         (
             Op::Dequantize { axis: 1 },
             vec![Tensor::new([2], Data::I8(vec![-3, 5])), ramp(&[1]), Tensor::new([1], Data::I8(vec![3]))],
+        ),
+        (
+            Op::ConvInteger(conv(2)),
+            vec![
+                Tensor::new([1, 2, 4, 4], Data::U8((0..32).collect())),
+                Tensor::new([3, 2, 3, 3], Data::U8((0..54).collect())),
+                Tensor::new([0; 0], Data::U8(vec![3])),
+            ],
         ),
         (Op::OneHot { axis: 1, depth: 3 }, vec![whole(&[2], &[0, 2]), ramp(&[2])]),
     ];
@@ -232,15 +242,13 @@ fn runs(op: &Op, operands: &[Tensor]) -> bool {
     let graph = one_node(op, operands, &(0..operands.len()).collect::<Vec<_>>());
     // Statistics of a batch norm are constants.
     let graph = if matches!(op, Op::BatchNormalization { .. }) { one_node(op, operands, &[0]) } else { graph };
-    let network = Network::new(&graph, &burn::tensor::Device::flex()).unwrap();
-    let inputs: Vec<Datum> = operands.iter().take(graph.inputs.len()).cloned().map(Datum::from).collect();
-    network.forward(inputs, &[], Mode::Infer).is_ok()
+    let inputs: Vec<Tensor> = operands.iter().take(graph.inputs.len()).cloned().collect();
+    case::computed(&graph, inputs).is_ok()
 }
 
-/// Whether a gradient reaches an operand; its values are compared with differences elsewhere.
-fn differentiates(op: &Op, operands: &[Tensor]) -> bool {
-    let graph = one_node(op, operands, &[]);
-    let network = Network::new(&graph, &burn::tensor::Device::flex().autodiff()).unwrap();
+/// Whether a gradient reaches a constant; its values are compared with differences elsewhere.
+fn differentiates(graph: &Graph) -> bool {
+    let network = Network::new(graph, &burn::tensor::Device::flex().autodiff()).unwrap();
     let made = network.forward(Vec::<Datum>::new(), &[], Mode::Train { momentum: 0.9 });
     let Some(Datum::Float(output)) = made.ok().map(|mut o| o.outputs.remove(0)) else { return false };
     let count = output.shape().iter().product();
@@ -250,11 +258,22 @@ fn differentiates(op: &Op, operands: &[Tensor]) -> bool {
     gradients.is_ok_and(|gradients| network.params().iter().any(|p| p.tensor.grad(&gradients).is_some()))
 }
 
-/// Whether it becomes a program, and the program code.
-fn generates(op: &Op, operands: &[Tensor]) -> bool {
+/// Whether one of these graphs becomes a program, and the program code.
+fn generates(graphs: &[Graph]) -> [bool; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let programs: Vec<_> = graphs.iter().filter_map(|graph| program::lower_f32(graph, None).ok()).collect();
+    let written = |(i, program): (usize, &program::Program)| {
+        let plan = program::plan(program);
+        emit::write_crate(program, &plan, &folder.path().join(i.to_string()), &emit::CrateOptions::default()).is_ok()
+    };
+    [!programs.is_empty(), programs.iter().enumerate().any(written)]
+}
+
+/// The graphs in which an operator may have a kernel: other operands constant, or one operand read twice, since a program
+/// has one input.
+fn lowered(op: &Op, operands: &[Tensor]) -> [Graph; 2] {
     let alike: Vec<usize> = (0..operands.len()).filter(|&i| operands[i].shape == operands[0].shape).collect();
     let mut twice = one_node(op, operands, &alike);
-    // Two operands of one shape are one value, read twice: a program has one input.
     let first = twice.inputs.first().copied();
     for id in twice.nodes[0].inputs.iter_mut().flatten() {
         if twice.inputs.contains(id) {
@@ -262,38 +281,41 @@ fn generates(op: &Op, operands: &[Tensor]) -> bool {
         }
     }
     twice.inputs.truncate(1);
-    let folder = tempfile::tempdir().unwrap();
-    [twice, one_node(op, operands, &[0])].iter().any(|graph| {
-        program::lower_f32(graph, None).is_ok_and(|program| {
-            let plan = program::plan(&program);
-            let options = emit::CrateOptions::default();
-            emit::write_crate(&program, &plan, &folder.path().join(op.name()), &options).is_ok()
-        })
-    })
+    [twice, one_node(op, operands, &[0])]
+}
+
+/// What is tried of a network that an operator is written as: import, run, gradient, lowering, code.
+fn tried(name: &str) -> [bool; 5] {
+    let Some(graph) = written::network(name) else { return [false; 5] };
+    let inputs = graph.inputs.iter().map(|&id| written::numbers(&shape_at(&graph.value(id).shape, 1))).collect();
+    let runs = case::computed(&graph, inputs).is_ok();
+    let [lowers, generates] = generates(std::slice::from_ref(&graph));
+    [true, runs, differentiates(&written::trainable(graph)), lowers, generates]
 }
 
 #[test]
 fn the_list_of_operators_is_what_the_code_does() {
-    let mut rows: BTreeMap<String, [bool; 4]> = BTreeMap::new();
+    let mut rows: BTreeMap<String, [bool; 5]> = BTreeMap::new();
     for (op, operands) in samples() {
-        let row =
-            [imports(&op, &operands), runs(&op, &operands), differentiates(&op, &operands), generates(&op, &operands)];
+        let [lowers, generates] = generates(&lowered(&op, &operands));
+        let gradient = differentiates(&one_node(&op, &operands, &[]));
+        let row = [imports(&op, &operands), runs(&op, &operands), gradient, lowers, generates];
         rows.insert(op.name().to_string(), row);
     }
-    let mut text = String::from(
-        "# Operators\n\n\
-         Made by trying each operator in a network of one node; a test fails when this file and the code differ\n\
-         (`KDC_BLESS=1 cargo test --release --test networks` writes it anew).\n\n\
-         - *import*: read from ONNX opsets 7 to 24 and written back. Constant, Shape, Size, ConstantOfShape, Range, If and\n\
-           chains of them are computed while a model is read and leave no node behind; pairs of QuantizeLinear and\n\
-           DequantizeLinear become parameters of the value between them.\n\
-         - *run*: on burn. *gradient*: differentiable by its operands that are floats.\n\
-         - *code*: has a kernel; generated programs can run it. A student consists of such operators only.\n\n\
-         | operator | import | run | gradient | code |\n|---|---|---|---|---|\n",
-    );
+    rows.extend(onnx::WRITTEN_AS_OTHERS.map(|name| (name.to_string(), tried(name))));
+    for limit in onnx::LIMITS {
+        assert!(rows.contains_key(limit.operator), "{} is limited, and not known", limit.operator);
+    }
+    let mut text = String::from(INTRODUCTION);
     for (name, row) in &rows {
         let cells = row.map(|yes| if yes { "yes" } else { "–" }).join(" | ");
-        writeln!(text, "| {name} | {cells} |").unwrap();
+        // ONNX Runtime's own operators have one version.
+        let opsets = match name.contains('.') {
+            true => "1".into(),
+            false => format!("{}–{}", onnx::since(name), onnx::OPSETS.end()),
+        };
+        let not = onnx::limit(name).map_or(String::new(), |limit| format!("not: {}", limit.not));
+        writeln!(text, "| {name} | {opsets} | {cells} | {not} |").unwrap();
     }
     writeln!(text, "\n{} operators.", rows.len()).unwrap();
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("SUPPORTED-OPERATORS.md");
@@ -302,5 +324,26 @@ fn the_list_of_operators_is_what_the_code_does() {
     }
     let recorded = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(recorded, text, "SUPPORTED-OPERATORS.md differs from the code; KDC_BLESS=1 writes it anew");
-    assert!(rows.values().all(|[imported, run, ..]| *imported && *run), "an operator is known and does not run");
+    let unread = rows.iter().find(|(_, [imported, run, ..])| !(*imported && *run));
+    assert!(unread.is_none(), "an operator is known and is not read, or does not run: {unread:?}");
 }
+
+const INTRODUCTION: &str = "\
+# Operators
+
+Made by trying each operator in a network of one node; a test fails when this file and the code differ
+(`KDC_BLESS=1 cargo test --release --test networks` writes it anew).
+
+- *opsets*: in which it is read; those of com.microsoft are ONNX Runtime's own.
+- *import*: read, and written back. Constant, Shape, Size, ConstantOfShape, Range, If and chains of them are computed
+  while a model is read and leave no node behind; pairs of QuantizeLinear and DequantizeLinear become parameters of the
+  value between them; operators on quantized tensors are written as such pairs around operators on floats.
+- *run*: on burn. *gradient*: differentiable by its operands that are floats; through roundings as if there were none.
+- *lowering*: becomes part of an f32 program. *code*: has a kernel; generated programs can run it. A student consists of
+  such operators only.
+- *not*: what of it is not read. No operator takes strings, sequences or optionals, 8-bit floats or 4-bit numbers.
+  Floats of 16 and 64 bits are computed in 32, integers of 16 bits and unsigned ones in wider signed ones.
+
+| operator | opsets | import | run | gradient | lowering | code | |
+|---|---|---|---|---|---|---|---|
+";

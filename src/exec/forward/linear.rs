@@ -1,5 +1,6 @@
 //! Products with weights.
 
+use super::movement::pad_any;
 use super::normalisation::softmax;
 use super::{Error, Pass, Value, align, scaled, zip};
 use crate::exec::ops::{self, kernel};
@@ -7,8 +8,8 @@ use crate::graph::Dim;
 use crate::graph::{Conv, ConvTranspose};
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::module::conv_transpose2d;
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+use burn::tensor::module::{conv_transpose2d, conv_transpose3d, conv3d};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode as BurnPad};
 
 impl Pass<'_> {
     pub(super) fn gemm(
@@ -43,6 +44,15 @@ impl Pass<'_> {
         let bias = self.node.input(2).map(|_| self.operand(2)).transpose()?;
         let out = self.output_shape();
         let flat = conv.kernel.len() == 1;
+        if let [_, _, _] = conv.kernel[..] {
+            let grow =
+                (0..5).map(|d| if d < 2 { (0, 0) } else { (conv.pads[d - 2], conv.pads[d + 1]) }).collect::<Vec<_>>();
+            let x = pad_any(x, &grow, BurnPad::Constant(0.0))
+                .ok_or_else(|| self.unsupported("its operand is no volume"))?;
+            let options = ConvOptions::new(triple(&conv.strides), [0; 3], triple(&conv.dilations), conv.group);
+            let y = Value::from_tensor(conv3d(x.into_tensor()?, weights.into_tensor()?, None, options));
+            return Ok(biased(y, bias));
+        }
         if !flat && conv.kernel.len() != 2 {
             return Err(self.unsupported(format!("{}-D convolutions are not there yet", conv.kernel.len())));
         }
@@ -59,10 +69,7 @@ impl Pass<'_> {
         let options = ConvOptions::new_with_padding(stride, pads, dilation, conv.group);
         let y = ops::conv2d(lift(x).into_tensor()?, lift(weights).into_tensor()?, options);
         let y = Value::from_tensor(y).reshape(&out);
-        let Some(bias) = bias else { return Ok(y) };
-        let mut shape = vec![1; out.len()];
-        shape[1] = out[1];
-        Ok(zip(y, bias.reshape(&shape), Dispatch::float_add))
+        Ok(biased(y, bias))
     }
 
     /// burn's own, without pads: those are cut off afterwards, so that they need not be alike on both sides.
@@ -70,6 +77,19 @@ impl Pass<'_> {
         let (weights, conv) = (self.operand(1)?, &op.conv);
         let bias = self.node.input(2).map(|_| self.operand(2)).transpose()?;
         let (out, n) = (self.output_shape(), conv.kernel.len());
+        if let [_, _, _] = conv.kernel[..] {
+            let options = ConvTransposeOptions {
+                stride: triple(&conv.strides),
+                padding: [0; 3],
+                padding_out: triple(&op.output_padding),
+                dilation: triple(&conv.dilations),
+                groups: conv.group,
+            };
+            let y = conv_transpose3d(x.into_tensor()?, weights.into_tensor()?, None, options);
+            let inside = |d: usize| conv.pads[d]..conv.pads[d] + out[d + 2];
+            let y = y.slice([0..out[0], 0..out[1], inside(0), inside(1), inside(2)]);
+            return Ok(biased(Value::from_tensor(y), bias));
+        }
         if n > 2 {
             return Err(self.unsupported(format!("{n}-D transposed convolutions are not there yet")));
         }
@@ -90,11 +110,20 @@ impl Pass<'_> {
         let extents = if n == 1 { [1, out[2]] } else { [out[2], out[3]] };
         let y = y.slice([0..out[0], 0..out[1], begin[0]..begin[0] + extents[0], begin[1]..begin[1] + extents[1]]);
         let y = Value::from_tensor(y).reshape(&out);
-        let Some(bias) = bias else { return Ok(y) };
-        let mut shape = vec![1; out.len()];
-        shape[1] = out[1];
-        Ok(zip(y, bias.reshape(&shape), Dispatch::float_add))
+        Ok(biased(y, bias))
     }
+}
+
+fn triple(v: &[usize]) -> [usize; 3] {
+    [v[0], v[1], v[2]]
+}
+
+/// A number for each channel added.
+fn biased(y: Value, bias: Option<Value>) -> Value {
+    let Some(bias) = bias else { return y };
+    let mut shape = vec![1; y.shape().len()];
+    shape[1] = y.shape()[1];
+    zip(y, bias.reshape(&shape), Dispatch::float_add)
 }
 
 /// Rows of the left operand times a matrix by our own kernel on the CPU, every other product by burn's.

@@ -192,6 +192,9 @@ impl Pass<'_> {
         if self.is_for_the_host() {
             return self.on_host();
         }
+        if let Some(nothing) = self.nothing()? {
+            return Ok(nothing);
+        }
         match &self.node.op {
             Op::Recurrent(recurrent) => {
                 let x = self.operand(0)?;
@@ -209,6 +212,20 @@ impl Pass<'_> {
         }
     }
 
+    /// Results without elements: burn's operators want some.
+    fn nothing(&self) -> Result<Option<Vec<Datum>>, Error> {
+        let shapes = self.result_shapes();
+        if shapes.iter().any(|shape| !shape.contains(&0)) {
+            return Ok(None);
+        }
+        let dtypes = self.node.outputs.iter().map(|&id| self.network.graph.value(id).dtype);
+        let empty = |(dtype, shape): (DType, Vec<usize>)| match dtype.is_float() {
+            true => self.network.upload(&HostTensor::f32(shape, vec![]), self.mode).map(Datum::Float),
+            false => Ok(Datum::Host(Arc::new(HostTensor::new(shape, host::Numbers::Whole(vec![]).into_data(dtype))))),
+        };
+        dtypes.zip(shapes).map(empty).collect::<Result<_, _>>().map(Some)
+    }
+
     /// Whether nothing of it is computed on the device: no operand is a float, or the result is none.
     fn is_for_the_host(&self) -> bool {
         let graph = &self.network.graph;
@@ -217,6 +234,7 @@ impl Pass<'_> {
         !graph.value(self.node.output()).dtype.is_float()
             || !operands().any(float)
             || matches!(self.node.op, Op::OneHot { .. } | Op::Dequantize { .. })
+            || (matches!(self.node.op, Op::Reduce { .. }) && self.shape_of(0).is_some_and(|s| s.contains(&0)))
     }
 
     fn on_host(&mut self) -> Result<Vec<Datum>, Error> {
@@ -346,6 +364,7 @@ impl Pass<'_> {
             | Op::Cast { .. }
             | Op::ArgExtreme { .. }
             | Op::OneHot { .. }
+            | Op::ConvInteger(_)
             | Op::Quantize { .. }
             | Op::Dequantize { .. }
             | Op::TopK { .. }

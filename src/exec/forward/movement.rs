@@ -9,9 +9,14 @@ use burn::tensor::ops::PadMode as BurnPad;
 use burn::tensor::{Bool, Int, Shape, Slice, Tensor, TensorData};
 
 impl Pass<'_> {
-    pub(super) fn pad(&self, x: Value, pads: &[i64], mode: PadMode) -> Result<Value, Error> {
+    pub(super) fn pad(&mut self, x: Value, pads: &[i64], mode: PadMode) -> Result<Value, Error> {
         let shape = x.shape();
         let rank = shape.len();
+        // burn reflects once.
+        let often = mode == PadMode::Reflect && (0..2 * rank).any(|d| pads[d] >= shape[d % rank] as i64);
+        if often || mode == PadMode::Wrap {
+            return self.moved(x)?.remove(0).into_float();
+        }
         let crop: Vec<Slice> = (0..rank)
             .map(|d| {
                 let cut = |p: i64| usize::try_from(-p).unwrap_or(0);
@@ -25,7 +30,7 @@ impl Pass<'_> {
         let mode = match mode {
             PadMode::Constant(value) => BurnPad::Constant(value),
             PadMode::Reflect => BurnPad::Reflect,
-            PadMode::Edge => BurnPad::Edge,
+            PadMode::Edge | PadMode::Wrap => BurnPad::Edge,
         };
         pad_any(x, &grow, mode).ok_or_else(|| self.unsupported(format!("padding of rank {rank} is not there yet")))
     }
@@ -96,7 +101,7 @@ pub(super) fn expanded(x: Value, shape: &[usize]) -> Value {
     }
 }
 
-fn pad_any(x: Value, grow: &[(usize, usize)], mode: BurnPad) -> Option<Value> {
+pub(super) fn pad_any(x: Value, grow: &[(usize, usize)], mode: BurnPad) -> Option<Value> {
     let x = x.into_dispatch();
     Some(match *grow {
         [a] => Value::from_tensor(Tensor::<1>::from_dispatch(x).pad([a], mode)),

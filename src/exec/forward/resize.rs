@@ -30,6 +30,10 @@ fn weights(input: usize, output: usize, scale: f64, op: &Resize) -> Vec<f64> {
     for (o, row) in matrix.chunks_exact_mut(input).enumerate() {
         let at = place(o as f64, input as f64, output as f64, scale, op.coordinates);
         let inside = |i: f64| i.clamp(0.0, input as f64 - 1.0) as usize;
+        if op.antialias && scale < 1.0 {
+            antialiased(row, at, scale, op.interpolation);
+            continue;
+        }
         match op.interpolation {
             Interpolation::Nearest(rounding) => {
                 let nearest = match rounding {
@@ -63,8 +67,35 @@ fn weights(input: usize, output: usize, scale: f64, op: &Resize) -> Vec<f64> {
     matrix
 }
 
+/// The kernel is stretched over all elements that one of the result stands for.
+fn antialiased(row: &mut [f64], at: f64, scale: f64, interpolation: Interpolation) {
+    let (reach, exclude) = match interpolation {
+        Interpolation::Cubic { exclude_outside, .. } => (2.0, exclude_outside),
+        Interpolation::Linear | Interpolation::Nearest(_) => (1.0, false),
+    };
+    let base = at.ceil() - 1.0;
+    let start = (-reach / scale).floor() as i64 + 1;
+    let mut sum = 0.0;
+    for k in start..=1 - start {
+        let i = base + k as f64;
+        let distance = ((i - at) * scale).abs();
+        let weight = match interpolation {
+            Interpolation::Cubic { coefficient, .. } => cubic_at(distance, f64::from(coefficient)),
+            Interpolation::Linear | Interpolation::Nearest(_) => (1.0 - distance).max(0.0),
+        };
+        if exclude && !(0.0..row.len() as f64).contains(&i) {
+            continue;
+        }
+        row[i.clamp(0.0, row.len() as f64 - 1.0) as usize] += weight;
+        sum += weight;
+    }
+    row.iter_mut().for_each(|w| *w /= sum);
+}
+
 /// The place in the operand that an element of the result is taken from.
 fn place(o: f64, input: f64, output: f64, scale: f64, coordinates: Coordinates) -> f64 {
+    // Where the result would end before its extent is rounded down.
+    let end = if scale == f64::from(output as f32 / input as f32) { output } else { scale * input };
     match coordinates {
         Coordinates::HalfPixel => (o + 0.5) / scale - 0.5,
         Coordinates::HalfPixelSymmetric => {
@@ -75,16 +106,23 @@ fn place(o: f64, input: f64, output: f64, scale: f64, coordinates: Coordinates) 
         Coordinates::PytorchHalfPixel if output <= 1.0 => 0.0,
         Coordinates::PytorchHalfPixel => (o + 0.5) / scale - 0.5,
         Coordinates::AlignCorners if output <= 1.0 => 0.0,
-        Coordinates::AlignCorners => o * (input - 1.0) / (output - 1.0),
+        Coordinates::AlignCorners => o * (input - 1.0) / (end - 1.0),
         Coordinates::Asymmetric => o / scale,
     }
 }
 
 /// Weights of the four neighbours (Keys 1981), for a share of the way between the middle two.
 fn cubic(t: f64, a: f64) -> [f64; 4] {
-    let near = |d: f64| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
-    let far = |d: f64| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
-    [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)]
+    [1.0 + t, t, 1.0 - t, 2.0 - t].map(|distance| cubic_at(distance, a))
+}
+
+/// The weight of an element at this distance.
+fn cubic_at(d: f64, a: f64) -> f64 {
+    match d {
+        _ if d <= 1.0 => ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0,
+        _ if d < 2.0 => ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a,
+        _ => 0.0,
+    }
 }
 
 #[cfg(test)]
@@ -94,7 +132,13 @@ mod tests {
 
     fn row(interpolation: Interpolation, coordinates: Coordinates, input: usize, output: usize, o: usize) -> Vec<f64> {
         let scale = output as f32 / input as f32;
-        let op = Resize { sizes: vec![Dim::Fixed(output)], scales: vec![scale], coordinates, interpolation };
+        let op = Resize {
+            sizes: vec![Dim::Fixed(output)],
+            scales: vec![scale],
+            coordinates,
+            interpolation,
+            antialias: false,
+        };
         weights(input, output, scale.into(), &op)[o * input..][..input].to_vec()
     }
 

@@ -13,7 +13,7 @@ use super::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::{Error, tensor};
-use crate::graph::{Binary, Data, Dim, Graph, Node, Op, OpaqueNode, Tensor, Unary, Value, ValueId, verify};
+use crate::graph::{Binary, Data, Dim, Graph, Node, Op, OpaqueNode, PadMode, Tensor, Unary, Value, ValueId, verify};
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
 
@@ -25,6 +25,9 @@ const OPSET_DILATED_AVERAGE: i64 = 19;
 const OPSET_GELU: i64 = 20;
 const OPSET_MISH: i64 = 18;
 const OPSET_BITWISE: i64 = 18;
+/// The first opset in which padding repeats the operand, and resizing is antialiased or of some axes only.
+const OPSET_WRAP: i64 = 19;
+const OPSET_RESIZE: i64 = 18;
 /// The first opset in which a group has its scale by channel.
 const OPSET_GROUP_NORM: i64 = 21;
 
@@ -66,6 +69,10 @@ fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
     for node in &graph.nodes {
         let (domain, needed) = match &node.op {
             Op::AveragePool(pool) if pool.dilations.iter().any(|&d| d != 1) => ("", OPSET_DILATED_AVERAGE),
+            Op::Pad { mode: PadMode::Wrap, .. } => ("", OPSET_WRAP),
+            Op::Resize(resize) if resize.antialias || more::by_sizes(resize, extents(graph, node)) => {
+                ("", OPSET_RESIZE)
+            }
             Op::Unary(Unary::Gelu { .. }) => ("", OPSET_GELU),
             Op::Unary(Unary::Mish) => ("", OPSET_MISH),
             Op::Unary(Unary::BitwiseNot) => ("", OPSET_BITWISE),
@@ -180,7 +187,13 @@ impl<'g> Exporter<'g> {
             let depth = self.initializer(&format!("{}_depth", node.name), &Tensor::i64([0; 0], vec![*depth as i64]));
             input.insert(1, depth);
         }
-        let (attribute, more) = operators::encode(&node.op, self.opset);
+        let (attribute, more) =
+            match &node.op {
+                Op::Resize(resize) => more::of_resize(resize, extents(self.graph, node)).map_err(|what| {
+                    Error::Node { node: node.name.clone(), op: node.op.name().into(), what: what.into() }
+                })?,
+                op => operators::encode(op, self.opset),
+            };
         for (suffix, constant) in more {
             input.push(match constant {
                 Some(constant) => self.initializer(&format!("{}_{suffix}", node.name), &constant),
@@ -277,6 +290,11 @@ impl<'g> Exporter<'g> {
     fn fresh_node(&mut self, stem: &str) -> String {
         fresh(&mut self.node_names, stem)
     }
+}
+
+/// The extents of a node's first operand.
+fn extents<'g>(graph: &'g Graph, node: &Node) -> &'g [Dim] {
+    node.input(0).map_or(&[], |id| &graph.value(id).shape)
 }
 
 fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {

@@ -3,7 +3,8 @@
 use super::super::proto::{AttributeProto, attribute_type};
 use super::operators::{More, float, int, ints, signed, text, window};
 use crate::graph::{
-    Activation, Binary, Cell, Coordinates, Direction, Interpolation, Op, Recurrent, Resize, Rounding, Tensor, Unary,
+    Activation, Binary, Cell, Coordinates, Dim, Direction, Interpolation, Op, Recurrent, Resize, Rounding, Tensor,
+    Unary,
 };
 use bytes::Bytes;
 
@@ -49,7 +50,6 @@ pub fn encode(op: &Op) -> (Vec<AttributeProto>, More) {
             attributes(vec![int("blocksize", *block as i64), text("mode", if *columns_first { "CRD" } else { "DCR" })])
         }
         Op::SpaceToDepth { block } => attributes(vec![int("blocksize", *block as i64)]),
-        Op::Resize(resize) => of_resize(resize),
         Op::ConvTranspose(transposed) => {
             let mut list = window(&transposed.conv);
             list.push(ints("output_padding", &signed(&transposed.output_padding)));
@@ -58,7 +58,7 @@ pub fn encode(op: &Op) -> (Vec<AttributeProto>, More) {
         Op::Recurrent(recurrent) => attributes(of_recurrent(recurrent)),
         Op::Quantize { axis: a, .. } | Op::Dequantize { axis: a } => attributes(vec![axis(*a)]),
         Op::Trilu { upper, k } => (vec![int("upper", (*upper).into())], vec![("k", number(*k))]),
-        // Without attributes; Expand's extents and OneHot's depth are operands that the exporter adds itself.
+        // Without attributes, or, for Resize, with ones that the exporter adds itself; Expand's extents and OneHot's depth are operands that the exporter adds itself.
         _ => attributes(vec![]),
     }
 }
@@ -76,7 +76,21 @@ fn of_unary(unary: Unary) -> Vec<AttributeProto> {
     }
 }
 
-fn of_resize(resize: &Resize) -> (Vec<AttributeProto>, More) {
+/// Whether a Resize has to be written with its extents: those that follow from its scales are others (computed in `f32`,
+/// as onnx and ONNX Runtime do).
+pub fn by_sizes(resize: &Resize, from: &[Dim]) -> bool {
+    let follows = |((from, to), scale): ((&Dim, &Dim), &f32)| match (from, to) {
+        (Dim::Fixed(from), Dim::Fixed(to)) => (*from as f32 * scale).floor() as usize == *to,
+        _ => true,
+    };
+    !from.iter().zip(&resize.sizes).zip(&resize.scales).all(follows)
+}
+
+/// The attributes and further operands of a Resize of an operand with these extents.
+///
+/// # Errors
+/// When its scales are neither those that lead to its extents, nor those that its extents lead to.
+pub fn of_resize(resize: &Resize, from: &[Dim]) -> Result<(Vec<AttributeProto>, More), &'static str> {
     let coordinates = match resize.coordinates {
         Coordinates::HalfPixel => "half_pixel",
         Coordinates::HalfPixelSymmetric => "half_pixel_symmetric",
@@ -105,9 +119,26 @@ fn of_resize(resize: &Resize) -> (Vec<AttributeProto>, More) {
             int("exclude_outside", exclude_outside.into()),
         ]),
     }
-    // Scales, not extents: the batch has none.
+    if resize.antialias {
+        list.push(int("antialias", 1));
+    }
+    // Scales where they say all, since the batch has no extent.
     let scales = Tensor::f32([resize.scales.len()], resize.scales.clone());
-    (list, vec![("roi", None), ("scales", Some(scales))])
+    if !by_sizes(resize, from) {
+        return Ok((list, vec![("roi", None), ("scales", Some(scales))]));
+    }
+    let fixed: Vec<(usize, usize, usize)> = (0..from.len())
+        .filter_map(|d| match (from[d], resize.sizes[d]) {
+            (Dim::Fixed(from), Dim::Fixed(to)) => Some((d, from, to)),
+            _ => None,
+        })
+        .collect();
+    if fixed.iter().any(|&(d, from, to)| resize.scales[d] != to as f32 / from as f32) {
+        return Err("its scales and its extents cannot both be written");
+    }
+    list.push(ints("axes", &fixed.iter().map(|f| f.0 as i64).collect::<Vec<_>>()));
+    let sizes = Tensor::i64([fixed.len()], fixed.iter().map(|f| f.2 as i64).collect());
+    Ok((list, vec![("roi", None), ("scales", None), ("sizes", Some(sizes))]))
 }
 
 fn of_recurrent(recurrent: &Recurrent) -> Vec<AttributeProto> {

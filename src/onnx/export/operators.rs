@@ -16,7 +16,7 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
     let axes = |axes: &[usize]| numbers(&signed(axes));
     let attributes = |attributes: Vec<AttributeProto>| (attributes, vec![]);
     match op {
-        Op::Conv(conv) => attributes(window(conv)),
+        Op::Conv(conv) | Op::ConvInteger(conv) => attributes(window(conv)),
         Op::Gemm { alpha, beta, trans_a, trans_b } => attributes(vec![
             float("alpha", *alpha),
             float("beta", *beta),
@@ -71,6 +71,7 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
                 PadMode::Constant(x) => ("constant", *x),
                 PadMode::Reflect => ("reflect", 0.0),
                 PadMode::Edge => ("edge", 0.0),
+                PadMode::Wrap => ("wrap", 0.0),
             };
             let mut more = vec![("pads", numbers(pads))];
             if fill != 0.0 {

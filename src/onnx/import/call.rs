@@ -188,6 +188,11 @@ impl<'m> Call<'_, 'm> {
         tensor.to_f32().first().copied().ok_or_else(|| Fault::Wrong(format!("{what} is empty")))
     }
 
+    /// Whether a Dropout drops anything: exported for training, at a rate that is not zero.
+    pub fn drops(&self) -> Result<bool, Fault> {
+        Ok(self.scalar(2, "training mode", 0.0)? != 0.0 && self.scalar(1, "ratio", 0.5)? != 0.0)
+    }
+
     /// What a `Constant` node holds.
     pub fn constant(&self) -> Result<TensorProto, Fault> {
         let Some(a) = self.proto.attribute.first() else { return Err(Fault::Wrong("has no value".into())) };

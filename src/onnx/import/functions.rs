@@ -1,7 +1,9 @@
-//! Operators that a model defines itself, put in place of every call (ONNX's `FunctionProto`).
+//! Operators that a model defines itself, put in place of every call (ONNX's `FunctionProto`), and those on quantized
+//! tensors, which are written as several (see [`super::quantized`]).
 
 use super::super::Error;
 use super::super::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use super::quantized::Expander;
 use std::collections::HashMap;
 
 /// How deep functions may call one another.
@@ -9,41 +11,40 @@ const MAX_DEPTH: usize = 32;
 /// The most nodes a model may have when all is in place: a few functions can call one another very often.
 const MAX_NODES: usize = 1 << 20;
 
-/// The model with every call of its own functions replaced by the function's nodes; none if it has no functions.
+/// The model with every call of its own functions and every quantized operator replaced by the nodes it stands for.
 ///
-/// Values inside a call are named after its result, so that they are unique. Weights are shared, not copied.
+/// Values inside a call are named after its result, so that they are unique. Weights stay where they are.
 ///
 /// # Errors
 /// When functions call one another without end, or a call does not fit its function.
-pub fn inline(model: &ModelProto) -> Result<Option<ModelProto>, Error> {
-    let Some(graph) = model.graph.as_ref().filter(|_| !model.functions.is_empty()) else { return Ok(None) };
-    let functions: HashMap<(&str, &str), &FunctionProto> =
-        model.functions.iter().map(|f| ((f.domain.as_str(), f.name.as_str()), f)).collect();
-    let mut inliner = Inliner { functions, nodes: 0 };
-    let mut inlined = ModelProto { graph: Some(inliner.graph(graph, 0)?), ..model.clone() };
-    for function in &model.functions {
-        for opset in &function.opset_import {
-            if inlined.opset_import.iter().all(|o| o.domain != opset.domain) {
-                inlined.opset_import.push(opset.clone());
-            }
+pub fn inline(mut model: ModelProto) -> Result<ModelProto, Error> {
+    let own = std::mem::take(&mut model.functions);
+    let functions = own.iter().map(|f| ((f.domain.as_str(), f.name.as_str()), f)).collect();
+    if let Some(graph) = &mut model.graph {
+        Inliner { functions, nodes: 0, quantized: Expander::default() }.graph(graph, 0)?;
+    }
+    for opset in own.iter().flat_map(|function| &function.opset_import) {
+        if model.opset_import.iter().all(|o| o.domain != opset.domain) {
+            model.opset_import.push(opset.clone());
         }
     }
-    inlined.functions.clear();
-    Ok(Some(inlined))
+    Ok(model)
 }
 
 struct Inliner<'m> {
     functions: HashMap<(&'m str, &'m str), &'m FunctionProto>,
     nodes: usize,
+    quantized: Expander,
 }
 
-impl<'m> Inliner<'m> {
-    fn graph(&mut self, graph: &GraphProto, depth: usize) -> Result<GraphProto, Error> {
-        let mut node = vec![];
-        for call in &graph.node {
-            self.expand(call.clone(), depth, &mut node)?;
+impl Inliner<'_> {
+    fn graph(&mut self, graph: &mut GraphProto, depth: usize) -> Result<(), Error> {
+        let mut nodes = vec![];
+        for call in std::mem::take(&mut graph.node) {
+            self.expand(call, depth, &mut nodes)?;
         }
-        Ok(GraphProto { node, ..graph.clone() })
+        graph.node = nodes;
+        Ok(())
     }
 
     fn expand(&mut self, mut call: NodeProto, depth: usize, into: &mut Vec<NodeProto>) -> Result<(), Error> {
@@ -53,10 +54,12 @@ impl<'m> Inliner<'m> {
             return Err(wrong("functions of the model call one another too often"));
         }
         let Some(&function) = self.functions.get(&(call.domain.as_str(), call.op_type.as_str())) else {
-            for attribute in &mut call.attribute {
-                if let Some(graph) = &attribute.g {
-                    attribute.g = Some(self.graph(graph, depth + 1)?);
-                }
+            if let Some(nodes) = self.quantized.expand(&call) {
+                into.extend(nodes);
+                return Ok(());
+            }
+            for graph in call.attribute.iter_mut().filter_map(|attribute| attribute.g.as_mut()) {
+                self.graph(graph, depth + 1)?;
             }
             into.push(call);
             return Ok(());

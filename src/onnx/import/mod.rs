@@ -5,16 +5,19 @@
 //! them, only if an operator kdc does not know reads them.
 
 mod call;
+mod composed;
 mod functions;
 mod known;
 mod more;
 mod operators;
 mod quant;
+mod quantized;
 mod rebatch;
 mod recurrent;
 mod subgraph;
 mod symbolic;
 
+use super::limits::OPSETS;
 use super::proto::{DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
 use super::{Error, Given, proto};
@@ -27,8 +30,6 @@ use std::path::Path;
 use subgraph::captures;
 use symbolic::Symbolic;
 
-/// The opsets whose operators [`operators`] knows.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 /// How many nodes that compute a shape may depend on one another, when they have to be kept.
 const MAX_CHAIN: usize = 200;
 
@@ -36,10 +37,9 @@ const MAX_CHAIN: usize = 200;
 ///
 /// # Errors
 /// See [`super::load`].
-pub fn import(model: &ModelProto, folder: Option<&Path>, given: &Given) -> Result<Graph, Error> {
+pub fn import(model: ModelProto, folder: Option<&Path>, given: &Given) -> Result<Graph, Error> {
     let empty = GraphProto::default();
-    let inlined = functions::inline(model)?;
-    let model = inlined.as_ref().unwrap_or(model);
+    let model = &functions::inline(model)?;
     let graph = model.graph.as_ref().unwrap_or(&empty);
     if rebatch::candidate(graph)
         && let Ok(rebatched) = Importer::new(model, graph, (folder, given), true).and_then(Importer::run)
@@ -54,8 +54,6 @@ struct Importer<'m> {
     file: &'m GraphProto,
     /// The version of each domain's operators.
     opsets: HashMap<&'m str, i64>,
-    /// Operators that the model defines itself, by domain and name.
-    functions: HashSet<(&'m str, &'m str)>,
     external: External<'m>,
     /// Whether a first extent of 1 stands for the batch.
     rebatch: bool,
@@ -110,7 +108,6 @@ impl<'m> Importer<'m> {
         Ok(Importer {
             file,
             opsets,
-            functions: model.functions.iter().map(|f| (f.domain.as_str(), f.name.as_str())).collect(),
             external: External::new(folder),
             rebatch,
             runs: rebatch::Runs::new(),
@@ -202,6 +199,8 @@ impl<'m> Importer<'m> {
                     Ok(n) => return Err(wrong(format!("its extent {axis} is {n}, {} was given", said.unwrap_or(n)))),
                     Err(_) => return Err(wrong("an extent is too large".into())),
                 },
+                // Of nothing there is no batch.
+                (None, Some(0)) => Dim::Fixed(0),
                 (None, _) if axis == 0 => Dim::Batch,
                 (None, Some(n)) => Dim::Fixed(n),
                 (None, None) => {
@@ -247,7 +246,7 @@ impl<'m> Importer<'m> {
     /// A node of the standard domain.
     fn standard(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
         let result = proto.output[0].as_str();
-        if result.is_empty() {
+        if result.is_empty() && !matches!(proto.op_type.as_str(), "RNN" | "LSTM" | "GRU" | "TopK" | "Split") {
             return Err(Fault::Foreign("only a side result is used".into()));
         }
         match proto.op_type.as_str() {
@@ -275,6 +274,10 @@ impl<'m> Importer<'m> {
             self.defer(proto, value);
             return Ok(());
         }
+        if self.composed(proto, name)? {
+            return Ok(());
+        }
+        let call = self.call(proto)?;
         match proto.op_type.as_str() {
             "ConstantOfShape" => return self.filled(proto, name),
             "Range" => return self.counted(proto, name),
@@ -333,7 +336,7 @@ impl<'m> Importer<'m> {
                 let stated = proto.output.get(which).filter(|n| i == last && !n.is_empty());
                 let value_name = match stated {
                     Some(stated) => stated.clone(),
-                    None => fresh(&mut self.value_names, &format!("{}_{i}_{which}", proto.output[0])),
+                    None => fresh(&mut self.value_names, &format!("{name}_{i}_{which}")),
                 };
                 let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
                 if let Some(stated) = stated {
@@ -407,8 +410,7 @@ impl<'m> Importer<'m> {
             outputs.push(id);
         }
         let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain.clone() };
-        let own = self.functions.contains(&(proto.domain.as_str(), proto.op_type.as_str()));
-        let opset = self.opsets.get(domain.as_str()).copied().filter(|_| !own).unwrap_or(0);
+        let opset = self.opsets.get(domain.as_str()).copied().unwrap_or(0);
         let kept = OpaqueNode { domain, opset, op_type: proto.op_type.clone(), proto: proto.encode_to_vec(), why };
         self.graph.nodes.push(Node { name: name.to_string(), op: Op::Opaque(kept), inputs, outputs });
         Ok(())

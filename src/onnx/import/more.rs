@@ -1,7 +1,7 @@
 //! Operators beyond those of convolutional networks, as [`super::operators`].
 
 use super::call::{Call, Fault};
-use super::operators::{Plan, convolution, foreign, resolved_pads, wrong};
+use super::operators::{Plan, conv, convolution, foreign, resolved_pads, wrong};
 use super::recurrent;
 use super::symbolic::Element;
 use crate::graph::{
@@ -54,7 +54,6 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
             let Ok(k) = usize::try_from(k) else { return wrong(format!("k is {k}")) };
             Plan::new(0..1, Op::TopK { axis: axis(-1)?, k, largest: call.int("largest", 1) != 0 })
         }
-        "LayerNormalization" if call.has_side_results() => foreign("its statistics are used"),
         "LayerNormalization" => {
             Plan::new(0..3, Op::LayerNormalization { axis: axis(-1)?, epsilon: call.float("epsilon", 1e-5) })
         }
@@ -107,6 +106,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         }
         "Resize" | "Upsample" => resize(call),
         "ConvTranspose" => conv_transpose(call),
+        "ConvInteger" => Plan::new(0..4, Op::ConvInteger(conv(call)?)),
         "RNN" | "LSTM" | "GRU" => recurrent::convert(call),
         "QuantizeLinear" | "DequantizeLinear" => {
             let (block, channels) = (call.int("block_size", 0), call.shape(1)?);
@@ -286,9 +286,6 @@ fn resize(call: &Call) -> Result<Plan, Fault> {
     let rank = shape.len();
     // Before opset 11 there was one rule: positions by the ratio, the element before.
     let old = call.opset < 11 || call.proto.op_type == "Upsample";
-    if call.flag("antialias") {
-        return foreign("is antialiased");
-    }
     let coordinates = match call.text("coordinate_transformation_mode", "half_pixel").as_str() {
         _ if old => Coordinates::Asymmetric,
         "half_pixel" => Coordinates::HalfPixel,
@@ -342,17 +339,21 @@ fn resize(call: &Call) -> Result<Plan, Fault> {
                 }
                 return foreign("resizes the batch");
             };
-            (sizes[axis], scales[axis]) = (Dim::Fixed((n as f64 * f64::from(scale)).floor() as usize), scale);
+            (sizes[axis], scales[axis]) = (Dim::Fixed((n as f32 * scale).floor() as usize), scale);
         }
     } else {
         let wanted = dims(&call.elements(3, "sizes")?)?;
         if wanted.len() != count {
             return wrong(format!("{} sizes for {count} axes", wanted.len()));
         }
-        if call.text("keep_aspect_ratio_policy", "stretch") != "stretch" {
-            return foreign("keeps the aspect ratio");
-        }
+        let kept = kept_aspect(call, &axes, &shape, &wanted)?;
         for (&axis, size) in axes.iter().zip(wanted) {
+            if let (Some(ratio), Dim::Fixed(n)) = (kept, shape[axis]) {
+                // Rounded halfway up, as the specification says.
+                let size = (n as f64 * ratio + 0.5).floor() as usize;
+                (sizes[axis], scales[axis]) = (Dim::Fixed(size), ratio as f32);
+                continue;
+            }
             match (shape[axis], size) {
                 (a, b) if a == b => {}
                 (Dim::Fixed(n), Dim::Fixed(size)) if n > 0 && size > 0 => {
@@ -363,20 +364,33 @@ fn resize(call: &Call) -> Result<Plan, Fault> {
             }
         }
     }
-    Plan::new(0..1, Op::Resize(Resize { sizes, scales, coordinates, interpolation }))
+    let antialias = call.flag("antialias") && !matches!(interpolation, Interpolation::Nearest(_));
+    Plan::new(0..1, Op::Resize(Resize { sizes, scales, coordinates, interpolation, antialias }))
+}
+
+/// The one ratio by which all axes are resized where the node asks for that.
+fn kept_aspect(call: &Call, axes: &[usize], shape: &[Dim], wanted: &[Dim]) -> Result<Option<f64>, Fault> {
+    let ratios = axes.iter().zip(wanted).map(|(&axis, size)| match (shape[axis], size) {
+        (Dim::Fixed(n), Dim::Fixed(size)) if n > 0 && *size > 0 => Ok(*size as f64 / n as f64),
+        _ => foreign("resizes the batch"),
+    });
+    let choose = match call.text("keep_aspect_ratio_policy", "stretch").as_str() {
+        "stretch" => return Ok(None),
+        "not_larger" => f64::min,
+        "not_smaller" => f64::max,
+        other => return wrong(format!("keep_aspect_ratio_policy '{other}'")),
+    };
+    Ok(ratios.collect::<Result<Vec<_>, _>>()?.into_iter().reduce(choose))
 }
 
 fn conv_transpose(call: &Call) -> Result<Plan, Fault> {
     let (conv, spatial) = convolution(call)?;
     let n = spatial.len();
-    let output_padding = call.sizes("output_padding", n, 0, 0)?;
+    let mut output_padding = call.sizes("output_padding", n, 0, 0)?;
     let mut conv = Conv { ..conv };
-    let full = |d: usize| {
+    let full = |d: usize, output_padding: usize| {
         let Dim::Fixed(extent) = spatial[d] else { return foreign("convolves along the batch") };
-        Ok((extent.max(1) - 1) * conv.strides[d]
-            + output_padding[d]
-            + (conv.kernel[d].max(1) - 1) * conv.dilations[d]
-            + 1)
+        Ok((extent.max(1) - 1) * conv.strides[d] + output_padding + (conv.kernel[d].max(1) - 1) * conv.dilations[d] + 1)
     };
     let upper = call.text("auto_pad", "NOTSET") == "SAME_UPPER";
     let target = match (call.ints("output_shape"), call.text("auto_pad", "NOTSET").as_str()) {
@@ -391,9 +405,11 @@ fn conv_transpose(call: &Call) -> Result<Plan, Fault> {
         Some(target) => {
             let mut pads = vec![0; 2 * n];
             for d in 0..n {
-                let Some(total) = usize::try_from(target[d]).ok().and_then(|t| full(d).ok()?.checked_sub(t)) else {
-                    return foreign("its result is larger than its windows");
-                };
+                let Ok(target) = usize::try_from(target[d]) else { return wrong(format!("a result of {target:?}")) };
+                let windows = full(d, output_padding[d])?;
+                // A result that is larger than its windows has rows of nothing at its end.
+                output_padding[d] += target.saturating_sub(windows);
+                let total = windows.saturating_sub(target);
                 let (less, more) = (total / 2, total - total / 2);
                 (pads[d], pads[d + n]) = if upper { (less, more) } else { (more, less) };
             }

@@ -37,7 +37,13 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
     let unary = |op| Plan::new(0..1, op);
     let binary = |op| Plan::new(0..2, op);
     match call.proto.op_type.as_str() {
-        "Conv" => Plan::new(0..3, Op::Conv(conv(call)?)),
+        "Conv" => {
+            let conv = conv(call)?;
+            if call.operand(2).is_some() && call.shape(2)? != call.shape(1)?[..1] {
+                return wrong("the bias does not have one element per filter");
+            }
+            Plan::new(0..3, Op::Conv(conv))
+        }
         "Gemm" => gemm(call),
         "MatMul" if call.rank(0)? < 2 || call.rank(1)? < 2 => foreign("multiplies by a vector"),
         "MatMul" => binary(Op::MatMul),
@@ -99,8 +105,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "Pad" => pad(call),
         "Softmax" => softmax(call, |axis| Op::Softmax { axis }),
         "LogSoftmax" => softmax(call, |axis| Op::LogSoftmax { axis }),
-        "Dropout" if call.has_side_results() => foreign("its mask is used"),
-        "Dropout" if call.scalar(2, "training mode", 0.0)? != 0.0 => foreign("is exported for training"),
+        "Dropout" if call.drops()? => foreign("drops elements, as it was exported for training"),
         "Dropout" => unary(Op::Dropout),
         "Identity" => unary(Op::Identity),
         "Cast" => unary(Op::Cast { to: call.dtype_attribute("to")? }),
@@ -117,11 +122,9 @@ fn spatial(call: &Call) -> Result<Vec<Dim>, Fault> {
     }
 }
 
-fn conv(call: &Call) -> Result<Conv, Fault> {
+/// A convolution's attributes.
+pub fn conv(call: &Call) -> Result<Conv, Fault> {
     let (conv, spatial) = convolution(call)?;
-    if call.operand(2).is_some() && call.shape(2)? != call.shape(1)?[..1] {
-        return wrong("the bias does not have one element per filter");
-    }
     let pads = pads(call, &spatial, &conv.kernel, &conv.strides, &conv.dilations)?;
     Ok(Conv { pads, ..conv })
 }
@@ -224,8 +227,8 @@ fn gemm(call: &Call) -> Result<Plan, Fault> {
 }
 
 fn batch_normalization(call: &Call) -> Result<Plan, Fault> {
-    if call.has_side_results() || call.flag("training_mode") {
-        return foreign("is exported for training");
+    if call.has_side_results() {
+        return foreign("updates its statistics, as it was exported for training");
     }
     if call.int("spatial", 1) == 0 {
         return foreign("normalises every position on its own");
@@ -333,6 +336,7 @@ fn pad(call: &Call) -> Result<Plan, Fault> {
         "constant" => PadMode::Constant(value),
         "reflect" => PadMode::Reflect,
         "edge" => PadMode::Edge,
+        "wrap" => PadMode::Wrap,
         other => return foreign(format!("pads by mode {other}")),
     };
     Plan::new(0..1, Op::Pad { pads, mode })

@@ -142,6 +142,7 @@ fn apart(graph: &Graph, node: &Node) -> Option<bool> {
     Some(match &node.op {
         Op::Gemm { trans_a, .. } => p == usize::from(*trans_a),
         Op::Conv(_)
+        | Op::ConvInteger(_)
         | Op::ConvTranspose(_)
         | Op::BatchNormalization { .. }
         | Op::MaxPool(_)
