@@ -202,12 +202,16 @@ fn on_exec(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
     let model = fs::read(path.join("model.onnx")).map_err(|e| e.to_string())?;
     let names = onnx::inputs(model.into()).map_err(|e| e.to_string())?;
     let small = |t: &Tensor| !t.dtype().is_float() || t.len() <= 1;
-    let levels: [&dyn Fn(usize, &Tensor) -> bool; 4] =
-        [&|_, _| false, &|i, t| i > 0 && small(t), &|i, _| i > 0, &|_, _| true];
-    for fixed in levels {
+    let fixed = |level: usize, i: usize, t: &Tensor| match level {
+        0 => false,
+        1 => i > 0 && small(t),
+        2 => i > 0,
+        _ => true,
+    };
+    for level in 0..4 {
         let (mut given, mut rest) = (onnx::Given::default(), vec![]);
         for (i, (name, tensor)) in names.iter().cloned().zip(inputs.iter().cloned()).enumerate() {
-            match fixed(i, &tensor) {
+            match fixed(level, i, &tensor) {
                 true => _ = given.values.insert(name, tensor),
                 false => {
                     given.shapes.insert(name, tensor.shape.clone());

@@ -127,7 +127,7 @@ fn clipped<S: Simd>(simd: S, x: S::f32s, min: f32, max: f32) -> S::f32s {
 fn tanh_gate<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     // (1 + tanh u) / 2 is the sigmoid of 2u.
     let splat = |value| simd.splat_f32s(value);
-    let (linear, cubic) = (1.595_769_1, 0.071_354_81);
+    let (linear, cubic) = (1.595_769, 0.071_354_81);
     let square = simd.mul_f32s(x, x);
     let gate = math::sigmoid(simd, simd.mul_f32s(x, simd.mul_add_e_f32s(square, splat(cubic), splat(linear))));
     let slope = simd.mul_f32s(gate, simd.sub_f32s(splat(1.0), gate));
