@@ -1,5 +1,6 @@
 //! A graph with its numbers on a device.
 
+use super::ops::Statistics;
 use super::{Datum, Error, Value, forward};
 use crate::graph::{Data, Graph, Op, Tensor as HostTensor, ValueId, shape_at, shape_text};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -37,13 +38,6 @@ pub struct Outputs {
     pub taps: Vec<Datum>,
 }
 
-/// Running statistics of one batch norm, on the host: they are small, and must be kept to the last bit.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Statistics {
-    pub mean: Vec<f32>,
-    pub variance: Vec<f32>,
-}
-
 /// A graph that runs.
 pub struct Network {
     pub(super) graph: Graph,
@@ -53,7 +47,7 @@ pub struct Network {
     param_of: HashMap<ValueId, usize>,
     /// Constants that do not train, on the plain device.
     constants: HashMap<ValueId, Datum>,
-    /// By index of the batch-norm node.
+    /// Running statistics by index of the batch-norm node, on the host: they are small, and must be kept to the last bit.
     pub(super) statistics: Mutex<HashMap<usize, Statistics>>,
     device: Device,
 }
@@ -231,6 +225,21 @@ impl Network {
     /// Whether tensors of a pass are on the autodiff side.
     fn tracks(&self, mode: Mode) -> bool {
         mode != Mode::Infer && self.device.is_autodiff()
+    }
+
+    /// Moves a batch norm's running statistics towards those of a batch with `count` elements per channel. The running
+    /// variance is the unbiased one, as PyTorch keeps it.
+    pub(super) fn move_statistics(&self, node: usize, batch: &Statistics, count: usize, mode: Mode) {
+        let mut all = self.lock();
+        let (Mode::Train { momentum }, Some(running)) = (mode, all.get_mut(&node)) else { return };
+        let unbiased = count as f64 / (count as f64 - 1.0).max(1.0);
+        let blend = |old: &mut Vec<f32>, new: &[f32], factor: f64| {
+            for (old, new) in old.iter_mut().zip(new) {
+                *old = (momentum * f64::from(*old) + (1.0 - momentum) * f64::from(*new) * factor) as f32;
+            }
+        };
+        blend(&mut running.mean, &batch.mean, 1.0);
+        blend(&mut running.variance, &batch.variance, unbiased);
     }
 
     pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Statistics>> {

@@ -2,12 +2,11 @@
 
 use super::movement::pad_any;
 use super::normalisation::softmax;
-use super::{Error, Pass, Value, align, scaled, zip};
-use crate::exec::ops::{self, kernel};
-use crate::graph::Dim;
-use crate::graph::{Conv, ConvTranspose};
+use super::{Error, Pass, Value, align, as_images, scaled, zip};
+use crate::exec::ops::{self, ConvNorm, Form, kernel};
+use crate::graph::{Conv, ConvTranspose, Dim, Op};
 use burn::backend::Dispatch;
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::module::{conv_transpose2d, conv_transpose3d, conv3d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode as BurnPad};
 
@@ -43,7 +42,6 @@ impl Pass<'_> {
         let weights = self.operand(1)?;
         let bias = self.node.input(2).map(|_| self.operand(2)).transpose()?;
         let out = self.output_shape();
-        let flat = conv.kernel.len() == 1;
         if let [_, _, _] = conv.kernel[..] {
             let grow =
                 (0..5).map(|d| if d < 2 { (0, 0) } else { (conv.pads[d - 2], conv.pads[d + 1]) }).collect::<Vec<_>>();
@@ -53,23 +51,62 @@ impl Pass<'_> {
             let y = Value::from_tensor(conv3d(x.into_tensor()?, weights.into_tensor()?, None, options));
             return Ok(biased(y, bias));
         }
-        if !flat && conv.kernel.len() != 2 {
-            return Err(self.unsupported(format!("{}-D convolutions are not there yet", conv.kernel.len())));
-        }
-        // A 1-D convolution is a 2-D one of height 1.
-        let lift = |v: Value| {
-            let s = v.shape();
-            if flat { v.reshape(&[s[0], s[1], 1, s[2]]) } else { v }
-        };
-        let pair = |v: &[usize], fill: usize| if flat { [fill, v[0]] } else { [v[0], v[1]] };
+        let options = self.conv_options(conv)?;
+        let [x, weights] = [x, weights].map(as_planes);
+        let y = Value::from_tensor(ops::conv2d(x.into_tensor()?, weights.into_tensor()?, options)).reshape(&out);
+        Ok(biased(y, bias))
+    }
+
+    /// A 1-D convolution is a 2-D one of height 1.
+    fn conv_options(&self, conv: &Conv) -> Result<ConvOptions<2>, Error> {
         let n = conv.kernel.len();
+        if n != 1 && n != 2 {
+            return Err(self.unsupported(format!("{n}-D convolutions are not there yet")));
+        }
+        let pair = |v: &[usize], fill: usize| if n == 1 { [fill, v[0]] } else { [v[0], v[1]] };
         let (begin, end) = (pair(&conv.pads[..n], 0), pair(&conv.pads[n..], 0));
         let pads = [0, 1].map(|d| (begin[d], end[d]));
         let (stride, dilation) = (pair(&conv.strides, 1), pair(&conv.dilations, 1));
-        let options = ConvOptions::new_with_padding(stride, pads, dilation, conv.group);
-        let y = ops::conv2d(lift(x).into_tensor()?, lift(weights).into_tensor()?, options);
-        let y = Value::from_tensor(y).reshape(&out);
-        Ok(biased(y, bias))
+        Ok(ConvOptions::new_with_padding(stride, pads, dilation, conv.group))
+    }
+
+    /// A convolution, the batch norm after it, and what else is fused.
+    pub(super) fn conv_norm(
+        &mut self,
+        conv: usize,
+        norm: usize,
+        skip: Option<Value>,
+        relu: bool,
+    ) -> Result<Value, Error> {
+        let Op::Conv(op) = &self.turn_to(conv).op else { unreachable!("so it was found") };
+        let (op, out) = (op.clone(), self.output_shape());
+        let (x, weights) = (self.operand(0)?, self.operand(1)?);
+        let options = self.conv_options(&op)?;
+        let Op::BatchNormalization { epsilon } = self.turn_to(norm).op else { unreachable!("so it was found") };
+        let (scale, bias) = (self.operand(1)?, self.operand(2)?);
+        let [x, weights] = [x, weights].map(as_planes);
+        let mut operands: Vec<_> = [x, weights, scale, bias].map(Value::into_dispatch).into();
+        let images = as_images(&out);
+        operands.extend(skip.map(|skip| skip.reshape(&images).into_dispatch()));
+        if kernel::takes(&operands) {
+            let form = ConvNorm { options, form: Form { epsilon, relu } };
+            let (y, statistics) = ops::conv_norm(form, operands);
+            self.network.move_statistics(norm, &statistics, out.iter().product::<usize>() / out[1], self.mode);
+            return Ok(Value::from_dispatch(y).reshape(&out));
+        }
+        let mut operands = operands.into_iter().map(Value::from_dispatch);
+        let mut next = || operands.next().ok_or_else(|| Error::Operand { node: self.node.name.clone(), index: 0 });
+        let (x, weights, scale, bias) = (next()?, next()?, next()?, next()?);
+        let form = Form { epsilon, relu: relu && operands.len() == 0 };
+        let y = ops::conv2d(x.into_tensor()?, weights.into_tensor()?, options);
+        let (y, statistics) = ops::batch_norm_train(y, scale.into_tensor()?, bias.into_tensor()?, form);
+        self.network.move_statistics(norm, &statistics, out.iter().product::<usize>() / out[1], self.mode);
+        let mut y = Value::from_tensor(y);
+        if let Some(skip) = operands.next() {
+            y = zip(y, skip, Dispatch::float_add);
+            y = if relu { y.map(Dispatch::relu) } else { y };
+        }
+        Ok(y.reshape(&out))
     }
 
     /// burn's own, without pads: those are cut off afterwards, so that they need not be alike on both sides.
@@ -124,6 +161,14 @@ fn biased(y: Value, bias: Option<Value>) -> Value {
     let mut shape = vec![1; y.shape().len()];
     shape[1] = y.shape()[1];
     zip(y, bias.reshape(&shape), Dispatch::float_add)
+}
+
+/// `[n, c, l]` as `[n, c, 1, l]`.
+fn as_planes(v: Value) -> Value {
+    match v.shape()[..] {
+        [n, c, l] => v.reshape(&[n, c, 1, l]),
+        _ => v,
+    }
 }
 
 /// Rows of the left operand times a matrix by our own kernel on the CPU, every other product by burn's.

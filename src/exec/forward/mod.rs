@@ -32,7 +32,7 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
     let graph = &network.graph;
     let batch = inputs.first().and_then(|v| v.shape().first().copied()).unwrap_or(1);
     let wanted: Vec<ValueId> = graph.outputs.iter().chain(taps).copied().collect();
-    let fused = network.plan.by_node(graph, &wanted);
+    let fused = network.plan.by_node(graph, &wanted, mode);
     // Where a node is computed: with the last one of its fusion.
     let place = |index: usize| fused[index].map_or(index, Fusion::last);
     // A value is dropped after its last reader, so that memory is what the network needs at once.
@@ -153,6 +153,14 @@ impl Pass<'_> {
                 let Op::BatchNormalization { epsilon } = self.turn_to(norm).op else { unreachable!("so it was found") };
                 let x = self.operand(0)?;
                 self.batch_norm(x, epsilon, true)?
+            }
+            (Kind::ConvNorm { add, relu }, &[conv, norm, ref rest @ ..]) => {
+                let skip = add.then(|| {
+                    let between = self.network.graph.nodes[norm].output();
+                    self.turn_to(rest[0]);
+                    self.operand(usize::from(self.node.input(0) == Some(between)))
+                });
+                self.conv_norm(conv, norm, skip.transpose()?, relu)?
             }
             (Kind::Linear, &[product, sum]) => {
                 self.turn_to(product);

@@ -1,7 +1,7 @@
 //! Normalisations.
 
 use super::{Error, Mode, Pass, Value, align, as_images, zip};
-use crate::exec::ops::{self, kernel};
+use crate::exec::ops::{self, Form, kernel};
 use burn::backend::Dispatch;
 use burn::backend::ops::{ActivationOps, FloatTensorOps};
 use burn::tensor::{Tensor, TensorData, activation};
@@ -10,10 +10,10 @@ impl Pass<'_> {
     pub(super) fn batch_norm(&mut self, x: Value, epsilon: f32, relu: bool) -> Result<Value, Error> {
         let (scale, bias) = (self.operand(1)?, self.operand(2)?);
         let shape = x.shape();
-        let mut statistics = self.network.lock();
-        let missing = || self.unsupported("its statistics are not constants");
-        let running = statistics.get_mut(&self.index).ok_or_else(missing)?;
-        let Mode::Train { momentum } = self.mode else {
+        if self.mode == Mode::Infer {
+            let statistics = self.network.lock();
+            let missing = || self.unsupported("its statistics are not constants");
+            let running = statistics.get(&self.index).ok_or_else(missing)?;
             // y = x · a + b with a = γ / √(σ² + ε), b = β − μ · a
             let column = |v: Vec<f32>, like: &Value| {
                 let device = like.clone().into_tensor::<1>().map(|t| t.device())?;
@@ -32,27 +32,16 @@ impl Pass<'_> {
             let y = zip(x, gain.reshape(&wide), Dispatch::float_mul);
             let y = zip(y, offset.reshape(&wide), Dispatch::float_add);
             return Ok(if relu { y.map(Dispatch::relu) } else { y });
-        };
+        }
         let images = as_images(&shape);
-        let result = ops::batch_norm_train(
+        let (output, statistics) = ops::batch_norm_train(
             x.reshape(&images).into_tensor()?,
             scale.into_tensor()?,
             bias.into_tensor()?,
-            f64::from(epsilon),
-            relu,
+            Form { epsilon, relu },
         );
-        let count = (shape.iter().product::<usize>() / shape[1]) as f64;
-        // The running variance is the unbiased one, as PyTorch keeps it.
-        let unbiased = count / (count - 1.0).max(1.0);
-        let blend = |old: &mut Vec<f32>, new: Tensor<1>, factor: f64| {
-            let new = new.inner().into_data();
-            for (old, new) in old.iter_mut().zip(new.iter::<f32>()) {
-                *old = (momentum * f64::from(*old) + (1.0 - momentum) * f64::from(new) * factor) as f32;
-            }
-        };
-        blend(&mut running.mean, result.mean, 1.0);
-        blend(&mut running.variance, result.variance, unbiased);
-        Ok(Value::from_tensor(result.output).reshape(&shape))
+        self.network.move_statistics(self.index, &statistics, shape.iter().product::<usize>() / shape[1], self.mode);
+        Ok(Value::from_tensor(output).reshape(&shape))
     }
 
     /// Over all axes from `axis` on (Ba, Kiros, Hinton 2016).

@@ -4,6 +4,7 @@
 //! stands, because operands of later nodes may be made after the first one. A pass that is asked for a value in
 //! between computes those nodes one by one.
 
+use crate::exec::network::Mode;
 use crate::graph::{Graph, Node, Op, Unary, ValueId};
 use std::collections::HashMap;
 
@@ -12,6 +13,9 @@ use std::collections::HashMap;
 pub(in crate::exec) enum Kind {
     /// Batch norm, ReLU.
     NormRelu,
+    /// Convolution, batch norm, an addition or none, a ReLU or none; in training only, where it is by the batch's
+    /// statistics: in other passes a batch norm is a scale and an offset.
+    ConvNorm { add: bool, relu: bool },
     /// A product of rows with a matrix, and the bias added to it: how exporters write a linear layer on sequences.
     Linear,
     /// `x · (1 + erf(x / √2)) / 2`, written out.
@@ -37,28 +41,20 @@ impl Fusion {
 /// All fusions of a network.
 #[derive(Debug, Default)]
 pub(in crate::exec) struct Plan {
-    fusions: Vec<Fusion>,
+    training: Vec<Fusion>,
+    inference: Vec<Fusion>,
 }
 
 impl Plan {
     pub fn new(graph: &Graph) -> Plan {
         let finder = Finder { graph, readers: graph.consumers(), makers: graph.producers() };
-        let mut taken = vec![false; graph.nodes.len()];
-        let mut fusions = Vec::new();
-        for index in 0..graph.nodes.len() {
-            let Some(fusion) = finder.starting_at(index) else { continue };
-            if fusion.nodes.iter().all(|&i| !taken[i]) {
-                fusion.nodes.iter().for_each(|&i| taken[i] = true);
-                fusions.push(fusion);
-            }
-        }
-        Plan { fusions }
+        Plan { training: finder.all(true), inference: finder.all(false) }
     }
 
     /// By node the fusion that it is part of, in a pass that wants these values.
-    pub fn by_node(&self, graph: &Graph, wanted: &[ValueId]) -> Vec<Option<&Fusion>> {
+    pub fn by_node(&self, graph: &Graph, wanted: &[ValueId], mode: Mode) -> Vec<Option<&Fusion>> {
         let mut by_node = vec![None; graph.nodes.len()];
-        for fusion in &self.fusions {
+        for fusion in if mode == Mode::Infer { &self.inference } else { &self.training } {
             let inner = &fusion.nodes[..fusion.nodes.len() - 1];
             if inner.iter().all(|&i| !wanted.contains(&graph.nodes[i].output())) {
                 fusion.nodes.iter().for_each(|&i| by_node[i] = Some(fusion));
@@ -75,13 +71,51 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    fn starting_at(&self, index: usize) -> Option<Fusion> {
+    fn all(&self, training: bool) -> Vec<Fusion> {
+        let mut taken = vec![false; self.graph.nodes.len()];
+        let mut fusions = Vec::new();
+        for index in 0..self.graph.nodes.len() {
+            let Some(fusion) = self.starting_at(index, training) else { continue };
+            if fusion.nodes.iter().all(|&i| !taken[i]) {
+                fusion.nodes.iter().for_each(|&i| taken[i] = true);
+                fusions.push(fusion);
+            }
+        }
+        fusions
+    }
+
+    fn starting_at(&self, index: usize, training: bool) -> Option<Fusion> {
         match self.graph.nodes[index].op {
+            Op::Conv(ref conv) if training && conv.kernel.len() < 3 => self.conv_norm(index),
             Op::BatchNormalization { .. } => self.norm_relu(index),
             Op::MatMul => self.linear(index).or_else(|| self.attention(index)),
             Op::Mul | Op::Div => self.gelu(index),
             _ => None,
         }
+    }
+
+    fn conv_norm(&self, conv: usize) -> Option<Fusion> {
+        let without_bias = self.graph.nodes[conv].input(2).is_none();
+        let (norm, node) = self.next(conv)?;
+        if !without_bias || !matches!(node.op, Op::BatchNormalization { .. }) {
+            return None;
+        }
+        let mut nodes = vec![conv, norm];
+        let (mut add, mut relu) = (false, false);
+        if let Some((index, node)) = self.next(norm)
+            && node.op == Op::Add
+            && let Some(other) = self.other(node, self.graph.nodes[norm].output())
+            && self.graph.constant(other).is_none()
+            && self.graph.value(other).shape == self.graph.value(node.output()).shape
+        {
+            (add, _) = (true, nodes.push(index));
+        }
+        if let Some((index, node)) = self.next(*nodes.last()?)
+            && node.op == Op::Relu
+        {
+            (relu, _) = (true, nodes.push(index));
+        }
+        Some(Fusion { kind: Kind::ConvNorm { add, relu }, nodes })
     }
 
     fn norm_relu(&self, norm: usize) -> Option<Fusion> {

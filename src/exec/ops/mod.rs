@@ -12,6 +12,7 @@
 
 mod attention;
 mod batch_norm;
+mod buffer;
 mod conv;
 mod function;
 pub mod kernel;
@@ -23,8 +24,8 @@ mod matmul;
 mod tests;
 
 pub use attention::attention;
-pub use batch_norm::{BatchNorm, batch_norm_train};
-pub use conv::conv2d;
+pub use batch_norm::{Form, Statistics, batch_norm_train};
+pub use conv::{ConvNorm, conv_norm, conv2d};
 pub use function::Function;
 pub use layer_norm::layer_norm;
 pub use linear::linear;

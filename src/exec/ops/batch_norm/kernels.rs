@@ -1,4 +1,5 @@
-//! Vector loops of batch norm, over one channel's plane of one image at a time.
+//! Vector loops of batch norm, over one channel's plane of one image at a time. What does not fill a vector is loaded
+//! and stored in part: planes are short (49 elements of 7 x 7).
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -13,36 +14,65 @@ pub struct Channel {
     pub floor: f32,
 }
 
-/// `Σ (x − mean)`, or `Σ (x − mean)²`.
-pub struct Moment<'a> {
-    pub x: &'a [f32],
-    pub mean: f32,
-    pub squared: bool,
-}
-
-impl Moment<'_> {
-    pub fn run(self) -> f64 {
-        Arch::new().dispatch(self).into()
+impl Channel {
+    #[inline(always)]
+    fn splat<S: Simd>(self, simd: S) -> [S::f32s; 4] {
+        let Channel { mean, scale, bias, floor } = self;
+        [simd.splat_f32s(mean), simd.splat_f32s(scale), simd.splat_f32s(bias), simd.splat_f32s(floor)]
     }
 }
 
-impl WithSimd for Moment<'_> {
-    type Output = f32;
+#[inline(always)]
+fn load<S: Simd>(simd: S, from: &[f32], at: usize) -> S::f32s {
+    let rest = &from[at..];
+    if rest.len() >= S::F32_LANES { S::as_simd_f32s(&rest[..S::F32_LANES]).0[0] } else { simd.partial_load_f32s(rest) }
+}
 
+#[inline(always)]
+fn store<S: Simd>(simd: S, to: &mut [f32], at: usize, values: S::f32s) {
+    let rest = &mut to[at..];
+    if rest.len() >= S::F32_LANES {
+        S::as_mut_simd_f32s(&mut rest[..S::F32_LANES]).0[0] = values;
+    } else {
+        simd.partial_store_f32s(rest, values);
+    }
+}
+
+/// `[Σ (x − shift), Σ (x − shift)²]`
+pub struct ShiftedSums<'a> {
+    pub x: &'a [f32],
+    pub shift: f32,
+}
+
+impl ShiftedSums<'_> {
+    pub fn run(self) -> [f64; 2] {
+        Arch::new().dispatch(self).map(f64::from)
+    }
+}
+
+impl WithSimd for ShiftedSums<'_> {
+    type Output = [f32; 2];
+
+    #[allow(clippy::needless_range_loop)]
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+    fn with_simd<S: Simd>(self, simd: S) -> [f32; 2] {
         let (vectors, rest) = S::as_simd_f32s(self.x);
-        let mean = simd.splat_f32s(self.mean);
-        // Four sums, so that an addition need not wait for the one before.
-        let mut sums = [simd.splat_f32s(0.0); 4];
-        for four in vectors.chunks(4) {
-            for (sum, &x) in sums.iter_mut().zip(four) {
-                let d = simd.sub_f32s(x, mean);
-                *sum = if self.squared { simd.mul_add_e_f32s(d, d, *sum) } else { simd.add_f32s(d, *sum) };
-            }
+        let shift = simd.splat_f32s(self.shift);
+        // Four of each, so that an addition need not wait for the one before.
+        let (mut plain, mut squares) = ([simd.splat_f32s(0.0); 4], [simd.splat_f32s(0.0); 4]);
+        let mut i = 0;
+        while i < vectors.len() {
+            let d = simd.sub_f32s(vectors[i], shift);
+            plain[i & 3] = simd.add_f32s(d, plain[i & 3]);
+            squares[i & 3] = simd.mul_add_e_f32s(d, d, squares[i & 3]);
+            i += 1;
         }
-        let one = |x: &f32| if self.squared { (x - self.mean) * (x - self.mean) } else { x - self.mean };
-        simd.reduce_sum_f32s(total(simd, sums)) + rest.iter().map(one).sum::<f32>()
+        let mut sums = [simd.reduce_sum_f32s(total(simd, plain)), simd.reduce_sum_f32s(total(simd, squares))];
+        for x in rest {
+            let d = x - self.shift;
+            sums = [sums[0] + d, sums[1] + d * d];
+        }
+        sums
     }
 }
 
@@ -51,9 +81,10 @@ fn total<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; 4]) -> S::f32s {
     simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d))
 }
 
-/// Writes the normalised plane.
+/// Writes the normalised plane, plus another one if there is one.
 pub struct Normalise<'a> {
     pub x: &'a [f32],
+    pub skip: Option<&'a [f32]>,
     pub channel: Channel,
     pub y: &'a mut [f32],
 }
@@ -69,19 +100,45 @@ impl WithSimd for Normalise<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Channel { mean, scale, bias, floor } = self.channel;
-        let (x, x_rest) = S::as_simd_f32s(self.x);
-        let (y, y_rest) = S::as_mut_simd_f32s(self.y);
-        let (mean_v, scale_v) = (simd.splat_f32s(mean), simd.splat_f32s(scale));
-        let (bias_v, floor_v) = (simd.splat_f32s(bias), simd.splat_f32s(floor));
-        for (y, &x) in y.iter_mut().zip(x) {
-            let normal = simd.mul_add_e_f32s(simd.sub_f32s(x, mean_v), scale_v, bias_v);
+        let [mean, scale, bias, floor] = self.channel.splat(simd);
+        let mut i = 0;
+        while i < self.x.len() {
+            let x = load(simd, self.x, i);
+            let mut y = simd.mul_add_e_f32s(simd.sub_f32s(x, mean), scale, bias);
+            if let Some(skip) = self.skip {
+                y = simd.add_f32s(y, load(simd, skip, i));
+            }
             // A NaN must stay one: it tells that training went wrong.
-            *y = simd.select_f32s(simd.less_than_f32s(normal, floor_v), floor_v, normal);
+            store(simd, self.y, i, simd.select_f32s(simd.less_than_f32s(y, floor), floor, y));
+            i += S::F32_LANES;
         }
-        for (y, &x) in y_rest.iter_mut().zip(x_rest) {
-            let normal = (x - mean) * scale + bias;
-            *y = if normal < floor { floor } else { normal };
+    }
+}
+
+/// Copies the gradient where `y`, the output of a ReLU, is above zero; elsewhere zeros.
+pub struct Masked<'a> {
+    pub y: &'a [f32],
+    pub gradient: &'a [f32],
+    pub out: &'a mut [f32],
+}
+
+impl Masked<'_> {
+    pub fn run(self) {
+        Arch::new().dispatch(self);
+    }
+}
+
+impl WithSimd for Masked<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let zero = simd.splat_f32s(0.0);
+        let mut i = 0;
+        while i < self.y.len() {
+            let cut = simd.less_than_or_equal_f32s(load(simd, self.y, i), zero);
+            store(simd, self.out, i, simd.select_f32s(cut, zero, load(simd, self.gradient, i)));
+            i += S::F32_LANES;
         }
     }
 }
@@ -104,29 +161,21 @@ impl WithSimd for GradientSums<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> [f32; 2] {
-        let Channel { mean, scale, bias, floor } = self.channel;
-        let (x, x_rest) = S::as_simd_f32s(self.x);
-        let (gradient, gradient_rest) = S::as_simd_f32s(self.gradient);
-        let (mean_v, scale_v) = (simd.splat_f32s(mean), simd.splat_f32s(scale));
-        let (bias_v, floor_v, zero) = (simd.splat_f32s(bias), simd.splat_f32s(floor), simd.splat_f32s(0.0));
+        let [mean, scale, bias, floor] = self.channel.splat(simd);
+        let zero = simd.splat_f32s(0.0);
         let (mut plain, mut weighted) = ([zero; 4], [zero; 4]);
-        for (x, gradient) in x.chunks(4).zip(gradient.chunks(4)) {
-            for (k, (&x, &gradient)) in x.iter().zip(gradient).enumerate() {
-                let d = simd.sub_f32s(x, mean_v);
-                let normal = simd.mul_add_e_f32s(d, scale_v, bias_v);
-                let g = simd.select_f32s(simd.less_than_or_equal_f32s(normal, floor_v), zero, gradient);
-                plain[k] = simd.add_f32s(plain[k], g);
-                weighted[k] = simd.mul_add_e_f32s(g, d, weighted[k]);
-            }
+        let (mut i, mut k) = (0, 0);
+        while i < self.x.len() {
+            // Beyond the end both are zeros, and so is the product.
+            let (x, gradient) = (load(simd, self.x, i), load(simd, self.gradient, i));
+            let d = simd.sub_f32s(x, mean);
+            let normal = simd.mul_add_e_f32s(d, scale, bias);
+            let g = simd.select_f32s(simd.less_than_or_equal_f32s(normal, floor), zero, gradient);
+            plain[k & 3] = simd.add_f32s(plain[k & 3], g);
+            weighted[k & 3] = simd.mul_add_e_f32s(g, d, weighted[k & 3]);
+            (i, k) = (i + S::F32_LANES, k + 1);
         }
-        let mut sums = [plain, weighted].map(|sums| simd.reduce_sum_f32s(total(simd, sums)));
-        for (&x, &gradient) in x_rest.iter().zip(gradient_rest) {
-            let d = x - mean;
-            let g = if d * scale + bias <= floor { 0.0 } else { gradient };
-            sums[0] += g;
-            sums[1] += g * d;
-        }
-        sums
+        [simd.reduce_sum_f32s(total(simd, plain)), simd.reduce_sum_f32s(total(simd, weighted))]
     }
 }
 
@@ -153,23 +202,18 @@ impl WithSimd for InputGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Channel { mean, scale, bias, floor } = self.channel;
-        let (x, x_rest) = S::as_simd_f32s(self.x);
-        let (gradient, gradient_rest) = S::as_simd_f32s(self.gradient);
-        let (out, out_rest) = S::as_mut_simd_f32s(self.out);
-        let splat = |value| simd.splat_f32s(value);
-        let (mean_v, scale_v, bias_v, floor_v) = (splat(mean), splat(scale), splat(bias), splat(floor));
-        let (mean_gradient, slope, zero) = (splat(self.mean_gradient), splat(-self.slope), splat(0.0));
-        for ((out, &x), &gradient) in out.iter_mut().zip(x).zip(gradient) {
-            let d = simd.sub_f32s(x, mean_v);
-            let normal = simd.mul_add_e_f32s(d, scale_v, bias_v);
-            let g = simd.select_f32s(simd.less_than_or_equal_f32s(normal, floor_v), zero, gradient);
-            *out = simd.mul_f32s(scale_v, simd.mul_add_e_f32s(d, slope, simd.sub_f32s(g, mean_gradient)));
-        }
-        for ((out, &x), &gradient) in out_rest.iter_mut().zip(x_rest).zip(gradient_rest) {
-            let d = x - mean;
-            let g = if d * scale + bias <= floor { 0.0 } else { gradient };
-            *out = scale * (g - self.mean_gradient - d * self.slope);
+        let [mean, scale, bias, floor] = self.channel.splat(simd);
+        let (mean_gradient, slope) = (simd.splat_f32s(self.mean_gradient), simd.splat_f32s(-self.slope));
+        let zero = simd.splat_f32s(0.0);
+        let mut i = 0;
+        while i < self.x.len() {
+            let (x, gradient) = (load(simd, self.x, i), load(simd, self.gradient, i));
+            let d = simd.sub_f32s(x, mean);
+            let normal = simd.mul_add_e_f32s(d, scale, bias);
+            let g = simd.select_f32s(simd.less_than_or_equal_f32s(normal, floor), zero, gradient);
+            let out = simd.mul_f32s(scale, simd.mul_add_e_f32s(d, slope, simd.sub_f32s(g, mean_gradient)));
+            store(simd, self.out, i, out);
+            i += S::F32_LANES;
         }
     }
 }

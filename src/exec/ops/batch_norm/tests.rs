@@ -1,5 +1,5 @@
 use super::*;
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -67,16 +67,18 @@ fn output_statistics_and_gradients_are_those_of_the_definition() {
         let vector =
             |v: &[f32]| Tensor::<1>::from_data(TensorData::new(v.to_vec(), [channels]), &device).require_grad();
         let (x, scale, bias) = (tensor(&xs).require_grad(), vector(&scales), vector(&biases));
-        let made = batch_norm_train(x.clone(), scale.clone(), bias.clone(), 1e-3, relu);
-        let gradients = (made.output.clone() * tensor(&dys)).sum().backward();
+        let form = Form { epsilon: 1e-3, relu };
+        let (output, statistics) = batch_norm_train(x.clone(), scale.clone(), bias.clone(), form);
+        let gradients = (output.clone() * tensor(&dys)).sum().backward();
 
         let want = naive(&xs, shape, &scales, &biases, &dys, 1e-3, relu);
         // The mean is an f32: around 300 its own rounding, 1.5e-5, is the error of everything.
         let tolerance = if offset > 100.0 { 1e-4 } else { 3e-6 };
         let what = |name: &str| format!("{name} of {shape:?}, relu: {relu}");
-        close(made.output, &want.output, tolerance, &what("output"));
-        close(made.mean, &want.mean, 1e-6, &what("mean"));
-        close(made.variance, &want.variance, 1e-5, &what("variance"));
+        let [mean, variance] = [&statistics.mean, &statistics.variance].map(|v| vector(v));
+        close(output, &want.output, tolerance, &what("output"));
+        close(mean, &want.mean, 1e-6, &what("mean"));
+        close(variance, &want.variance, 1e-5, &what("variance"));
         close(x.grad(&gradients).unwrap(), &want.dx, tolerance, &what("gradient of the input"));
         close(scale.grad(&gradients).unwrap(), &want.dscale, tolerance, &what("gradient of the scale"));
         close(bias.grad(&gradients).unwrap(), &want.dbias, tolerance, &what("gradient of the bias"));
@@ -90,7 +92,8 @@ fn a_number_that_is_none_is_not_hidden_by_the_relu() {
     xs[7] = f32::NAN;
     let x = Tensor::<4>::from_data(TensorData::new(xs, [1, 2, 5, 5]), &device);
     let ones = Tensor::<1>::ones([2], &device);
-    let y = batch_norm_train(x, ones.clone(), ones, 1e-5, true).output.into_data().try_to_vec::<f32>().unwrap();
+    let form = Form { epsilon: 1e-5, relu: true };
+    let y = batch_norm_train(x, ones.clone(), ones, form).0.into_data().try_to_vec::<f32>().unwrap();
     assert!(y[..25].iter().all(|v| v.is_nan()), "the first channel's mean is no number");
     assert!(y[25..].iter().all(|v| v.is_finite()));
 }
@@ -103,10 +106,11 @@ fn the_number_of_threads_changes_no_bit() {
     let (scale, bias) = (random(5, 1.0, &mut rng), random(5, 0.0, &mut rng));
     let form = Form { epsilon: 1e-5, relu: true };
     let all = || {
-        let (y, mean, variance) = forward(&x, shape, &scale, &bias, form);
-        let by_channel = channels_of(&scale, &bias, &mean, &variance, form);
-        let gradients = backward(&x, &dy, shape, &by_channel, &variance, form);
-        (y, mean, variance, gradients)
+        let norm = Norm::new(Moments::statistics(&moments(&x, shape)), &scale, &bias, form);
+        let slopes = norm.slopes(&x, &dy, shape);
+        let mut dx = vec![0.0; 81];
+        slopes.input_gradient(7, 3, &mut dx);
+        (norm.output(&x, None, shape), norm.statistics.mean.clone(), norm.statistics.variance.clone(), slopes.parameters(), dx)
     };
     let [one, three] =
         [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(all));

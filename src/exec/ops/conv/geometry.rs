@@ -4,7 +4,11 @@
 //! `(r, s)` of the padded image goes to phase `(r mod stride, s mod stride)` at `(r / stride, s / stride)`. All phases
 //! have one plane size, and the output is written at the same pitch. Then kernel tap `(a, b)` reads, for the output at
 //! flat position `q`, the input at `q + offset` of one phase, whatever stride, dilation and padding are.
+//!
+//! Padding is shared: the zeros after a row are those before the next one, and the zeros below an image those above the
+//! next one, so that a plane is no larger than it must be (81 elements instead of 100 for 8 x 8 under a 3 x 3 kernel).
 
+use crate::exec::ops::buffer::Scratch;
 use burn::tensor::ops::ConvOptions;
 
 /// Scratch of a block should stay in a core's second-level cache.
@@ -27,8 +31,10 @@ pub struct Geometry {
     pub groups: usize,
     stride: [usize; 2],
     pad: [usize; 2],
-    /// Height and width of a phase's plane.
+    /// Height and width of a phase's plane, from an image to the next and from a row to the next.
     plane: [usize; 2],
+    /// Rows and columns of padding that the plane shares with the next.
+    shared: [usize; 2],
     /// Images in a block.
     pub block: usize,
     /// By tap, row-major: its phase, as an index into `phases`, and the offset inside it.
@@ -46,27 +52,39 @@ impl Geometry {
         let (pad, end) = (options.padding_begin(), options.padding_end());
         let padded = [h + pad[0] + end[0], w + pad[1] + end[1]];
         let extent = |d: usize| (padded[d] - dilation[d] * (kernel[d] - 1) - 1) / stride[d] + 1;
-        let plane = [padded[0].div_ceil(stride[0]), padded[1].div_ceil(stride[1])];
+        let whole = [0, 1].map(|d| padded[d].div_ceil(stride[d]));
+        let output = [weights[0], extent(0), extent(1)];
         let mut phases: Vec<[usize; 2]> = Vec::new();
-        let mut taps = Vec::new();
-        for a in 0..kernel[0] {
-            for b in 0..kernel[1] {
-                let at = [a * dilation[0], b * dilation[1]];
-                let phase = [at[0] % stride[0], at[1] % stride[1]];
-                let slot = phases.iter().position(|&p| p == phase).unwrap_or_else(|| {
-                    phases.push(phase);
-                    phases.len() - 1
-                });
-                taps.push((slot, at[0] / stride[0] * plane[1] + at[1] / stride[1]));
+        let places = (0..kernel[0]).flat_map(|a| (0..kernel[1]).map(move |b| [a * dilation[0], b * dilation[1]]));
+        let places: Vec<[usize; 2]> = places.collect();
+        for phase in places.iter().map(|at| [0, 1].map(|d| at[d] % stride[d])) {
+            if !phases.contains(&phase) {
+                phases.push(phase);
             }
         }
-        let output = [weights[0], extent(0), extent(1)];
+        // Zeros of a phase before and after its elements.
+        let zeros = |d: usize, phase: usize| {
+            let before = pad[d].saturating_sub(phase).div_ceil(stride[d]);
+            let end = (pad[d] + [h, w][d]).saturating_sub(phase).div_ceil(stride[d]);
+            before.min(whole[d] - end.min(whole[d]))
+        };
+        let shared = [0, 1].map(|d| {
+            let least = phases.iter().map(|phase| zeros(d, phase[d])).min().unwrap_or(0);
+            least.min(whole[d] - output[d + 1])
+        });
+        let plane = [0, 1].map(|d| whole[d] - shared[d]);
+        let tap = |at: &[usize; 2]| {
+            let phase = [0, 1].map(|d| at[d] % stride[d]);
+            let slot = phases.iter().position(|p| *p == phase).expect("all are there");
+            (slot, at[0] / stride[0] * plane[1] + at[1] / stride[1])
+        };
+        let taps = places.iter().map(tap).collect();
         let area = plane[0] * plane[1];
         let bytes = 4 * area * (channels * phases.len() + output[0]);
         let (fitting, wanted) = (BLOCK_BYTES / bytes, LEAST_SPAN.div_ceil(area).min(4 * BLOCK_BYTES / bytes));
-        let block = fitting.max(wanted).clamp(1, images.max(1));
+        let block = balanced(images, fitting.max(wanted));
         let groups = options.groups;
-        Geometry { images, input: [channels, h, w], output, groups, stride, pad, plane, block, taps, phases }
+        Geometry { images, input: [channels, h, w], output, groups, stride, pad, plane, shared, block, taps, phases }
     }
 
     pub fn area(&self) -> usize {
@@ -79,7 +97,8 @@ impl Geometry {
 
     /// From a phase of a channel to the next.
     pub fn phase_pitch(&self) -> usize {
-        (self.block * self.area()).next_multiple_of(LANES)
+        let [rows, columns] = self.shared;
+        (self.block * self.area() + rows * self.plane[1] + columns).next_multiple_of(LANES)
     }
 
     /// From an input channel to the next.
@@ -89,7 +108,17 @@ impl Geometry {
 
     /// Zeros before every channel of the output's gradient, so that the input's gradient can read backwards.
     pub fn lead(&self) -> usize {
-        self.taps.iter().map(|&(_, offset)| offset).max().unwrap_or(0)
+        self.taps.iter().map(|&(_, offset)| offset).max().unwrap_or(0).next_multiple_of(LANES)
+    }
+
+    /// How far the outputs of so many images reach.
+    pub fn span(&self, images: usize) -> usize {
+        (images * self.area()).saturating_sub(self.area() - (self.output[1] - 1) * self.plane[1] - self.output[2])
+    }
+
+    /// Whether every element of the input is in a phase that a tap reads.
+    pub fn reads_all(&self) -> bool {
+        self.phases.len() == self.stride[0] * self.stride[1]
     }
 
     /// From a channel of the output's gradient to the next.
@@ -103,9 +132,9 @@ impl Geometry {
     }
 
     /// Images (of all channels) of a block, as input scratch.
-    pub fn load_input(&self, images: &[f32]) -> Vec<f32> {
+    pub fn load_input(&self, images: &[f32]) -> Scratch {
         let [channels, h, w] = self.input;
-        let mut scratch = vec![0.0; channels * self.input_pitch() + self.lead() + OVERRUN];
+        let mut scratch = Scratch::zeroed(channels * self.input_pitch() + self.lead() + OVERRUN);
         for (index, image) in images.chunks_exact(h * w).enumerate() {
             let (image_index, channel) = (index / channels, index % channels);
             let base = channel * self.input_pitch() + image_index * self.area();
@@ -156,14 +185,20 @@ impl Geometry {
         }
     }
 
-    /// Output gradients (of all channels) of a block, as scratch: every channel after [`Self::lead`] zeros.
-    pub fn load_gradient(&self, images: &[f32]) -> Vec<f32> {
+    /// Output gradients (of all channels) of a block, as scratch: every channel after [`Self::lead`] zeros. `plane`
+    /// writes the gradient of an image's channel.
+    pub fn load_gradient(&self, images: usize, mut plane: impl FnMut(usize, usize, &mut [f32])) -> Scratch {
         let [channels, h, w] = self.output;
-        let mut scratch = vec![0.0; channels * self.gradient_pitch() + self.lead() + OVERRUN];
-        for (index, image) in images.chunks_exact(h * w).enumerate() {
-            let (image_index, channel) = (index / channels, index % channels);
-            let base = channel * self.gradient_pitch() + self.lead() + image_index * self.area();
-            for (row, source) in image.chunks_exact(w).enumerate() {
+        let mut scratch = Scratch::zeroed(channels * self.gradient_pitch() + self.lead() + OVERRUN);
+        let mut rows = Scratch::new(h * w);
+        for (image, channel) in (0..images).flat_map(|image| (0..channels).map(move |channel| (image, channel))) {
+            let base = channel * self.gradient_pitch() + self.lead() + image * self.area();
+            if self.plane[1] == w {
+                plane(image, channel, &mut scratch[base..][..h * w]);
+                continue;
+            }
+            plane(image, channel, &mut rows);
+            for (row, source) in rows.chunks_exact(w).enumerate() {
                 scratch[base + row * self.plane[1]..][..w].copy_from_slice(source);
             }
         }
@@ -178,4 +213,10 @@ impl Geometry {
             target.copy_from_slice(&place[row * self.plane[1]..][..w]);
         }
     }
+}
+
+/// Images of a block: about `wanted`, but so that the blocks are many enough and alike enough for several cores.
+fn balanced(images: usize, wanted: usize) -> usize {
+    let blocks = images.div_ceil(wanted.clamp(1, images.max(1)));
+    images.div_ceil(blocks.next_multiple_of(4).min(images.max(1)).max(1)).max(1)
 }

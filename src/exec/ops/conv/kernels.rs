@@ -98,7 +98,7 @@ impl WithSimd for Convolve<'_> {
     }
 }
 
-/// `sums[j][t] += Σ over q < len: gradient[j · pitch + q] · source[offsets[t] + q]`.
+/// `sums[j][t] = Σ over q < len: gradient[j · pitch + q] · source[offsets[t] + q]`.
 /// The gradient must be zero from `len` to the next multiple of the vector length.
 pub struct Correlate<'a> {
     pub gradient: &'a [f32],
@@ -116,25 +116,30 @@ impl Correlate<'_> {
         Arch::new().dispatch(self);
     }
 
+    // Loops over indices: what is inside a closure would be compiled without the vectors of this function.
+    #[allow(clippy::needless_range_loop)]
     #[inline(always)]
     fn some_taps<S: Simd, const ROWS: usize, const TAPS: usize>(&mut self, simd: S, first: usize) {
         let mut sums = [[simd.splat_f32s(0.0); TAPS]; ROWS];
-        for q in (0..self.len).step_by(S::F32_LANES) {
+        let (step, taps) = (S::F32_LANES, self.offsets.len());
+        let offsets = &self.offsets[first..first + TAPS];
+        let mut q = 0;
+        while q < self.len {
             let mut source = [simd.splat_f32s(0.0); TAPS];
-            for (source, offset) in source.iter_mut().zip(&self.offsets[first..first + TAPS]) {
-                *source = vector(simd, &self.source[offset + q..]);
+            for t in 0..TAPS {
+                source[t] = vector(simd, &self.source[offsets[t] + q..]);
             }
-            for (j, sums) in sums.iter_mut().enumerate() {
+            for j in 0..ROWS {
                 let gradient = vector(simd, &self.gradient[j * self.pitch + q..]);
-                for (sum, &source) in sums.iter_mut().zip(&source) {
-                    *sum = simd.mul_add_e_f32s(gradient, source, *sum);
+                for t in 0..TAPS {
+                    sums[j][t] = simd.mul_add_e_f32s(gradient, source[t], sums[j][t]);
                 }
             }
+            q += step;
         }
-        let taps = self.offsets.len();
-        for (j, sums) in sums.iter().enumerate() {
-            for (t, &sum) in sums.iter().enumerate() {
-                self.sums[j * taps + first + t] += simd.reduce_sum_f32s(sum);
+        for j in 0..ROWS {
+            for t in 0..TAPS {
+                self.sums[j * taps + first + t] = simd.reduce_sum_f32s(sums[j][t]);
             }
         }
     }

@@ -1,6 +1,10 @@
+use super::geometry::OVERRUN;
 use super::kernels::{Convolve, Correlate};
 use super::*;
-use burn::tensor::Device;
+use crate::exec::ops::Form;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::{Dispatch, DispatchTensor};
+use burn::tensor::{Device, TensorData, activation};
 use pulp::{Scalar, Simd, WithSimd};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -137,7 +141,10 @@ fn the_number_of_threads_changes_no_bit() {
     let g = Geometry::new([64, 16, 14, 14], [16, 16, 3, 3], &o);
     assert!(g.images > 3 * g.block, "the work is in several blocks");
     let [x, dy, w] = [64 * 16 * 14 * 14, 64 * 16 * 14 * 14, 16 * 16 * 9].map(|len| random(len, &mut rng));
-    let all = || (forward(&x, &w, &g), input_gradient(&w, &dy, &g), weight_gradient(&x, &dy, &g));
+    let plane = |image: usize, channel: usize, out: &mut [f32]| {
+        out.copy_from_slice(&dy[(image * 16 + channel) * 196..][..196]);
+    };
+    let all = || (passes::forward(&x, &w, &g, true).0, passes::backward(&x, &w, &g, plane, [true; 2]));
     let [one, three] =
         [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(all));
     assert!(one == three);
@@ -201,5 +208,90 @@ fn kernels_agree_on_all_vectors() {
         }
         #[cfg(target_arch = "aarch64")]
         pulp::aarch64::Neon::try_new().inspect(|&neon| _ = both(neon, rows));
+    }
+}
+
+/// Random extents, strides, paddings, dilations, groups; by definition no kernel is larger than its padded input.
+fn any_case(rng: &mut ChaCha8Rng) -> Case {
+    let mut up_to = |most: usize| rng.random_range(1..=most);
+    let groups = [1, 1, 2, 3][up_to(4) - 1];
+    let (images, ins, outs) = (up_to(5), groups * up_to(5), groups * up_to(9));
+    let [kernel, dilation, stride] = [(); 3].map(|()| [up_to(4), up_to(3)]);
+    let least = [0, 1].map(|d| dilation[d] * (kernel[d] - 1) + 1);
+    let pads = [0, 1].map(|_| (up_to(4) - 1, up_to(4) - 1));
+    let extent = [0, 1].map(|d| least[d].saturating_sub(pads[d].0 + pads[d].1).max(1) + up_to(12) - 1);
+    let options = ConvOptions::new_with_padding(stride, pads, dilation, groups);
+    (images, ins, extent[0], extent[1], outs, kernel, options)
+}
+
+/// Output, and gradients by every operand, of a function of tensors with these extents.
+fn run(inputs: &[(Vec<f32>, Vec<usize>)], f: impl Fn(&[DispatchTensor]) -> Tensor<4>) -> Vec<Vec<f32>> {
+    let device = Device::flex().autodiff();
+    let leaf = |(values, shape): &(Vec<f32>, Vec<usize>)| {
+        let tensor = Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), &device).require_grad();
+        (tensor.clone(), Dispatch::float_reshape(tensor.into_dispatch(), shape.clone().into()))
+    };
+    let (leaves, operands): (Vec<_>, Vec<_>) = inputs.iter().map(leaf).unzip();
+    let y = f(&operands);
+    let weights: Vec<f32> = (0..y.shape().num_elements()).map(|i| (i as f32 * 0.7).sin()).collect();
+    let gradients = (y.clone() * Tensor::<4>::from_data(TensorData::new(weights, y.dims()), &device)).sum().backward();
+    let of_leaf = |leaf: Tensor<1>| leaf.grad(&gradients).unwrap().into_data().try_to_vec().unwrap();
+    std::iter::once(y.into_data().try_to_vec().unwrap()).chain(leaves.into_iter().map(of_leaf)).collect()
+}
+
+fn agree(ours: Vec<Vec<f32>>, theirs: Vec<Vec<f32>>, tolerance: f32, what: &str) {
+    for (index, (a, b)) in ours.iter().zip(&theirs).enumerate() {
+        let scale = b.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+        let worst = a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(a.len() == b.len() && worst <= tolerance * scale, "{index} of {what}: {worst} of {scale}");
+    }
+}
+
+fn t<const D: usize>(tensor: &DispatchTensor) -> Tensor<D> {
+    Tensor::from_dispatch(tensor.clone())
+}
+
+#[test]
+fn gradients_are_those_of_burn_over_random_extents() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for _ in 0..300 {
+        let case = any_case(&mut rng);
+        let (images, ins, h, w, outs, [kh, kw], ref o) = case;
+        let shapes = [vec![images, ins, h, w], vec![outs, ins / o.groups, kh, kw]];
+        let inputs = shapes.map(|shape| (random(shape.iter().product(), &mut rng), shape));
+        let ours = run(&inputs, |v| conv2d(t(&v[0]), t(&v[1]), o.clone()));
+        let theirs = run(&inputs, |v| module::conv2d(t::<4>(&v[0]), t::<4>(&v[1]), None, o.clone()));
+        agree(ours, theirs, 1e-5, &format!("{case:?}"));
+    }
+}
+
+/// As one operator, and as a convolution, burn's batch norm, an addition and a ReLU.
+#[test]
+fn with_batch_norm_addition_and_relu_it_is_the_same_as_apart() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for round in 0..200 {
+        let case = any_case(&mut rng);
+        let (images, ins, h, w, outs, [kh, kw], ref o) = case;
+        let (add, relu, images) = (round % 2 == 0, round % 4 < 2, images + 1);
+        let x_shape = [images, ins, h, w];
+        let g = Geometry::new(x_shape, [outs, ins / o.groups, kh, kw], o);
+        let mut shapes = vec![x_shape.to_vec(), vec![outs, ins / o.groups, kh, kw], vec![outs], vec![outs]];
+        shapes.extend(add.then(|| result_shape(&g).to_vec()));
+        let random = |shape: Vec<usize>| (random(shape.iter().product(), &mut rng), shape);
+        let inputs: Vec<(Vec<f32>, Vec<usize>)> = shapes.into_iter().map(random).collect();
+        let form = Form { epsilon: 1e-2, relu };
+        let ours = run(&inputs, |v| {
+            let form = ConvNorm { options: o.clone(), form };
+            let (y, statistics) = conv_norm(form, v.to_vec());
+            assert_eq!(statistics.mean.len(), outs);
+            Tensor::from_dispatch(y)
+        });
+        let theirs = run(&inputs, |v| {
+            let y = module::conv2d(t::<4>(&v[0]), t::<4>(&v[1]), None, o.clone());
+            let mut y = module::batch_norm_train(y, t(&v[2]), t(&v[3]), 1e-2).output;
+            y = if add { y + t::<4>(&v[4]) } else { y };
+            if relu { activation::relu(y) } else { y }
+        });
+        agree(ours, theirs, 1e-4, &format!("{case:?}, add: {add}, relu: {relu}"));
     }
 }
