@@ -90,7 +90,8 @@ fn normalised([channels, extent]: [usize; 2]) -> (Tensor<4>, Tensor<1>, Tensor<1
 fn batch_norm_relu_ours(bencher: Bencher, plane: &[usize; 2]) {
     let (x, scale, bias) = normalised(*plane);
     bencher.bench_local(|| {
-        ops::batch_norm_train(x.clone(), scale.clone(), bias.clone(), 1e-5, true).output.sum().backward()
+        let form = ops::Form { epsilon: 1e-5, relu: true };
+        ops::batch_norm_train(x.clone(), scale.clone(), bias.clone(), form).0.sum().backward()
     });
 }
 

@@ -3,5 +3,6 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    kdc::exec::keep_memory();
     kdc::cli::main()
 }

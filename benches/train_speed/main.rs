@@ -24,6 +24,7 @@ fn main() {
         return println!("usage: run FOLDER NAME STEPS, with the files that `peer.py make FOLDER` writes");
     };
     assert_eq!(verb, "run", "the verb");
+    kdc::exec::keep_memory();
     let rate = if name == "transformer" { 0.02 } else { 0.05 };
     let (seconds, losses) = train(Path::new(folder), name, steps.parse().expect("a number of steps"), rate);
     let peak = peak_bytes();

@@ -17,6 +17,7 @@ mod tests;
 mod value;
 
 pub use network::{Mode, Network, Outputs, Parameter};
+pub use ops::keep_memory;
 pub use value::{Datum, Value};
 
 /// Why a network cannot be run.

@@ -4,6 +4,7 @@
 //! pass computes it again from the logarithm of each row's sum (Dao et al. 2022). Heads are strided views of what the
 //! linear layers wrote, and results are laid out so that the transposition after them is a view as well.
 
+use super::buffer::{Scratch, unwritten};
 use super::kernel::{Kernel, Saved, apply};
 use super::matmul::{Matrix, Start, matrix_at, product};
 use super::{CpuTensor, math, numbers, tensor};
@@ -68,12 +69,12 @@ impl Kernel for Attention {
         let s = Shape::of(&inputs);
         let batch = inputs[0].layout().shape()[0];
         let row = s.heads * s.values;
-        let mut out = vec![0.0; batch * s.queries * row];
-        let mut logs = vec![0.0; batch * s.heads * s.queries];
+        let mut out = unwritten(batch * s.queries * row);
+        let mut logs = unwritten(batch * s.heads * s.queries);
         let images =
             out.par_chunks_mut((s.queries * row).max(1)).zip(logs.par_chunks_mut((s.heads * s.queries).max(1)));
         images.enumerate().for_each(|(image, (out, logs))| {
-            let mut scratch = vec![0.0; QUERIES.min(s.queries) * s.pitch()];
+            let mut scratch = Scratch::new(QUERIES.min(s.queries) * s.pitch());
             let (mut k_store, mut v_store) = (vec![], vec![]);
             for h in 0..s.heads {
                 let [q, k, v] = [0, 1, 2].map(|i| head(&inputs[i], image, h));
@@ -100,14 +101,14 @@ impl Kernel for Attention {
         let mut logs = numbers(&saved.extra[0]).to_vec();
         let row = s.heads * s.width;
         let v_row = s.heads * s.values;
-        let [mut dq, mut dk] = [s.queries, s.keys].map(|n| vec![0.0; batch * n * row]);
-        let mut dv = vec![0.0; batch * s.keys * v_row];
+        let [mut dq, mut dk] = [s.queries, s.keys].map(|n| unwritten(batch * n * row));
+        let mut dv = unwritten(batch * s.keys * v_row);
         let images = dq.par_chunks_mut((s.queries * row).max(1)).zip(dk.par_chunks_mut((s.keys * row).max(1)));
         let images = images.zip(dv.par_chunks_mut((s.keys * v_row).max(1)));
         let images = images.zip(logs.par_chunks_mut((s.heads * s.queries).max(1)));
         images.enumerate().for_each(|(image, (((dq, dk), dv), logs))| {
             let size = QUERIES.min(s.queries) * s.pitch();
-            let (mut weights, mut slopes) = (vec![0.0; size], vec![0.0; size]);
+            let (mut weights, mut slopes) = (Scratch::new(size), Scratch::new(size));
             let [mut k_store, mut turned_k, mut turned_v, mut q_store, mut g_store] = [const { vec![] }; 5];
             for h in 0..s.heads {
                 let [q, k, v] = [0, 1, 2].map(|i| head(&inputs[i], image, h));
@@ -160,11 +161,17 @@ impl WithSimd for Weights<'_> {
             let (vectors, _) = S::as_mut_simd_f32s(row);
             if self.known {
                 let log = simd.splat_f32s(*log);
-                vectors.iter_mut().for_each(|x| *x = math::exp(simd, simd.sub_f32s(*x, log)));
+                // Not for_each: what is in a closure would be compiled without the vectors of this function.
+                for x in vectors.iter_mut() {
+                    *x = math::exp(simd, simd.sub_f32s(*x, log));
+                }
                 continue;
             }
-            let largest = vectors.iter().fold(simd.splat_f32s(f32::MIN), |most, &x| simd.max_f32s(most, x));
-            let largest = simd.reduce_max_f32s(largest);
+            let mut most = simd.splat_f32s(f32::MIN);
+            for &x in vectors.iter() {
+                most = simd.max_f32s(most, x);
+            }
+            let largest = simd.reduce_max_f32s(most);
             let (largest_v, mut sum) = (simd.splat_f32s(largest), simd.splat_f32s(0.0));
             for x in vectors.iter_mut() {
                 *x = math::exp(simd, simd.sub_f32s(*x, largest_v));
@@ -173,7 +180,9 @@ impl WithSimd for Weights<'_> {
             let sum = simd.reduce_sum_f32s(sum);
             *log = largest + sum.ln();
             let inverse = simd.splat_f32s(1.0 / sum);
-            vectors.iter_mut().for_each(|x| *x = simd.mul_f32s(*x, inverse));
+            for x in vectors.iter_mut() {
+                *x = simd.mul_f32s(*x, inverse);
+            }
         }
     }
 }

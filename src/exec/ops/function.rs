@@ -1,5 +1,6 @@
 //! Functions of elements with their derivatives, each one pass.
 
+use super::buffer::unwritten;
 use super::kernel::{Kernel, Saved, apply};
 use super::{CpuTensor, math, numbers, tensor};
 use burn::backend::DispatchTensor;
@@ -80,13 +81,7 @@ impl Function {
         match self {
             Function::Relu => simd.select_f32s(simd.greater_than_f32s(x, zero), one, zero),
             Function::LeakyRelu { alpha } => simd.select_f32s(simd.less_than_f32s(x, zero), splat(alpha), one),
-            Function::Clip { min, max } => {
-                let inside = simd.and_m32s(
-                    simd.greater_than_or_equal_f32s(x, splat(min)),
-                    simd.less_than_or_equal_f32s(x, splat(max)),
-                );
-                simd.select_f32s(inside, one, zero)
-            }
+            Function::Clip { min, max } => inside(simd, x, min, max),
             Function::Sigmoid => simd.mul_f32s(x, simd.sub_f32s(one, x)),
             Function::Tanh => simd.sub_f32s(one, simd.mul_f32s(x, x)),
             Function::Gelu => {
@@ -99,11 +94,11 @@ impl Function {
             }
             Function::HardSigmoid { alpha, beta } => {
                 let line = simd.mul_add_e_f32s(x, splat(alpha), splat(beta));
-                simd.mul_f32s(Function::Clip { min: 0.0, max: 1.0 }.slope(simd, line), splat(alpha))
+                simd.mul_f32s(inside(simd, line, 0.0, 1.0), splat(alpha))
             }
             Function::HardSwish => {
                 let line = simd.mul_add_e_f32s(x, splat(1.0 / 6.0), splat(0.5));
-                let slope = simd.mul_f32s(Function::Clip { min: 0.0, max: 1.0 }.slope(simd, line), splat(1.0 / 6.0));
+                let slope = simd.mul_f32s(inside(simd, line, 0.0, 1.0), splat(1.0 / 6.0));
                 simd.mul_add_e_f32s(x, slope, clipped(simd, line, 0.0, 1.0))
             }
             Function::Silu => {
@@ -120,6 +115,14 @@ fn clipped<S: Simd>(simd: S, x: S::f32s, min: f32, max: f32) -> S::f32s {
     let (min, max) = (simd.splat_f32s(min), simd.splat_f32s(max));
     let x = simd.select_f32s(simd.less_than_f32s(x, min), min, x);
     simd.select_f32s(simd.greater_than_f32s(x, max), max, x)
+}
+
+/// One from `min` to `max`, zero elsewhere.
+#[inline(always)]
+fn inside<S: Simd>(simd: S, x: S::f32s, min: f32, max: f32) -> S::f32s {
+    let above = simd.greater_than_or_equal_f32s(x, simd.splat_f32s(min));
+    let below = simd.less_than_or_equal_f32s(x, simd.splat_f32s(max));
+    simd.select_f32s(simd.and_m32s(above, below), simd.splat_f32s(1.0), simd.splat_f32s(0.0))
 }
 
 /// `(1 + tanh(√(2/π) · (x + 0.044715 · x³))) / 2` and its derivative.
@@ -159,7 +162,7 @@ impl Kernel for Function {
 
 /// A new row of numbers, made in blocks from one or two others.
 fn mapped(x: &[f32], second: Option<&[f32]>, each: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
+    let mut y = unwritten(x.len());
     let blocks = y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate();
     blocks.for_each(|(i, (y, x))| each(x, second.map_or(&[], |s| &s[i * BLOCK..][..x.len()]), y));
     y
@@ -184,7 +187,10 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (x, x_rest) = S::as_simd_f32s(self.x);
         let (y, y_rest) = S::as_mut_simd_f32s(self.y);
-        y.iter_mut().zip(x).for_each(|(y, &x)| *y = self.function.value(simd, x));
+        // Not for_each: what is in a closure would be compiled without the vectors of this function.
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = self.function.value(simd, x);
+        }
         if !x_rest.is_empty() {
             let y = self.function.value(simd, simd.partial_load_f32s(x_rest));
             simd.partial_store_f32s(y_rest, y);
@@ -213,10 +219,12 @@ impl WithSimd for BackwardStep<'_> {
         let (at, at_rest) = S::as_simd_f32s(self.at);
         let (gradient, gradient_rest) = S::as_simd_f32s(self.gradient);
         let (out, out_rest) = S::as_mut_simd_f32s(self.out);
-        let one = |at, gradient| simd.mul_f32s(self.function.slope(simd, at), gradient);
-        out.iter_mut().zip(at).zip(gradient).for_each(|((out, &at), &g)| *out = one(at, g));
+        for ((out, &at), &gradient) in out.iter_mut().zip(at).zip(gradient) {
+            *out = simd.mul_f32s(self.function.slope(simd, at), gradient);
+        }
         if !at_rest.is_empty() {
-            let last = one(simd.partial_load_f32s(at_rest), simd.partial_load_f32s(gradient_rest));
+            let slope = self.function.slope(simd, simd.partial_load_f32s(at_rest));
+            let last = simd.mul_f32s(slope, simd.partial_load_f32s(gradient_rest));
             simd.partial_store_f32s(out_rest, last);
         }
     }

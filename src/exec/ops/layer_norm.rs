@@ -1,6 +1,7 @@
 //! Layer norm (Ba, Kiros, Hinton 2016): rows with mean 0 and variance 1, scaled and shifted by column. One pass over
 //! memory each way; a row is read again from the first-level cache.
 
+use super::buffer::unwritten;
 use super::kernel::{Kernel, Saved, apply};
 use super::{CpuTensor, numbers, tensor};
 use burn::backend::DispatchTensor;
@@ -27,7 +28,7 @@ impl Kernel for LayerNorm {
         let all: Vec<CpuTensor> = inputs.iter().map(CpuTensor::to_contiguous).collect();
         let (x, scale, bias) = (numbers(&all[0]), numbers(&all[1]), all.get(2).map(numbers));
         let (length, rows) = (scale.len(), x.len() / scale.len());
-        let (mut y, mut moments) = (vec![0.0; x.len()], vec![0.0; 2 * rows]);
+        let (mut y, mut moments) = (unwritten(x.len()), unwritten(2 * rows));
         let step = block(length);
         let blocks = y.par_chunks_mut(step * length).zip(x.par_chunks(step * length));
         blocks.zip(moments.par_chunks_mut(2 * step)).for_each(|((y, x), moments)| {
@@ -45,7 +46,7 @@ impl Kernel for LayerNorm {
         let (gradient, shape) = (gradient.to_contiguous(), x.layout().shape().clone());
         let (x, scale, gradient, moments) =
             (numbers(&x), numbers(&scale), numbers(&gradient), numbers(&saved.extra[0]));
-        let (length, mut dx) = (scale.len(), vec![0.0; x.len()]);
+        let (length, mut dx) = (scale.len(), unwritten(x.len()));
         let step = block(length);
         let blocks = dx.par_chunks_mut(step * length).zip(x.par_chunks(step * length));
         let blocks = blocks.zip(gradient.par_chunks(step * length)).zip(moments.par_chunks(2 * step));
@@ -79,19 +80,22 @@ struct Forward<'a> {
     moments: &'a mut [f32],
 }
 
-/// `Σ f(element)` of a row, by vectors and then what is left; elements that are not there count as nothing.
+/// `Σ (element − mean)`, or of its squares, by vectors and then what is left.
 #[inline(always)]
-fn sum<S: Simd>(simd: S, row: &[f32], f: impl Fn(S::f32s) -> S::f32s, rest: impl Fn(f32) -> f32) -> f32 {
+fn moment<S: Simd>(simd: S, row: &[f32], mean: f32, squared: bool) -> f32 {
     let (vectors, tail) = S::as_simd_f32s(row);
+    let mean_v = simd.splat_f32s(mean);
     let mut sums = [simd.splat_f32s(0.0); 4];
-    for four in vectors.chunks(4) {
-        for (sum, &x) in sums.iter_mut().zip(four) {
-            *sum = simd.add_f32s(*sum, f(x));
-        }
+    for (i, &x) in vectors.iter().enumerate() {
+        let d = simd.sub_f32s(x, mean_v);
+        sums[i & 3] = if squared { simd.mul_add_e_f32s(d, d, sums[i & 3]) } else { simd.add_f32s(d, sums[i & 3]) };
     }
     let [a, b, c, d] = sums;
-    let sum = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
-    simd.reduce_sum_f32s(sum) + tail.iter().map(|&x| rest(x)).sum::<f32>()
+    let mut sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)));
+    for x in tail {
+        sum += if squared { (x - mean) * (x - mean) } else { x - mean };
+    }
+    sum
 }
 
 impl WithSimd for Forward<'_> {
@@ -104,13 +108,9 @@ impl WithSimd for Forward<'_> {
         let (bias, bias_rest) = S::as_simd_f32s(self.bias.unwrap_or_default());
         let rows = self.x.chunks_exact(length).zip(self.y.chunks_exact_mut(length));
         for ((x, y), moments) in rows.zip(self.moments.chunks_exact_mut(2)) {
-            let mean = sum(simd, x, |x| x, |x| x) / length as f32;
+            let mean = moment(simd, x, 0.0, false) / length as f32;
+            let variance = moment(simd, x, mean, true) / length as f32;
             let mean_v = simd.splat_f32s(mean);
-            let square = |x: S::f32s| {
-                let d = simd.sub_f32s(x, mean_v);
-                simd.mul_f32s(d, d)
-            };
-            let variance = sum(simd, x, square, |x| (x - mean) * (x - mean)) / length as f32;
             let inverse = 1.0 / (variance + self.epsilon).sqrt();
             moments.copy_from_slice(&[mean, inverse]);
             let inverse_v = simd.splat_f32s(inverse);

@@ -1,6 +1,7 @@
 //! A linear layer: rows times weights, plus a bias. One operator, so that the bias costs no pass of its own, and none of
 //! the three products copies an operand that is long.
 
+use super::buffer::unwritten;
 use super::kernel::{Kernel, Saved, apply};
 use super::matmul::{Matrix, Start, correlate, matrix_at, multiply};
 use super::{CpuTensor, numbers, tensor};
@@ -20,7 +21,7 @@ impl Kernel for Linear {
         let bias = inputs.get(2).map(CpuTensor::to_contiguous);
         let [k, n] = weights.shape;
         let x_rows = Matrix::rows(numbers(&x), k);
-        let mut y = vec![0.0; x_rows.shape[0] * n];
+        let mut y = unwritten(x_rows.shape[0] * n);
         let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Row(numbers(bias)));
         multiply(x_rows, weights, &mut y, start);
         let mut shape = x.layout().shape().to_vec();
@@ -38,7 +39,7 @@ impl Kernel for Linear {
         let [k, n] = weights.shape;
         let (x_rows, g) = (Matrix::rows(numbers(&x), k), Matrix::rows(numbers(&gradient), n));
         let by_input = wanted[0].then(|| {
-            let mut dx = vec![0.0; x_rows.shape[0] * k];
+            let mut dx = unwritten(x_rows.shape[0] * k);
             multiply(g, weights.transposed(), &mut dx, Start::Zero);
             tensor(dx, x.layout().shape().clone())
         });

@@ -25,6 +25,7 @@ mod tests;
 
 pub use attention::attention;
 pub use batch_norm::{Form, Statistics, batch_norm_train};
+pub use buffer::keep_memory;
 pub use conv::{ConvNorm, conv_norm, conv2d};
 pub use function::Function;
 pub use layer_norm::layer_norm;

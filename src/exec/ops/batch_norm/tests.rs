@@ -110,7 +110,13 @@ fn the_number_of_threads_changes_no_bit() {
         let slopes = norm.slopes(&x, &dy, shape);
         let mut dx = vec![0.0; 81];
         slopes.input_gradient(7, 3, &mut dx);
-        (norm.output(&x, None, shape), norm.statistics.mean.clone(), norm.statistics.variance.clone(), slopes.parameters(), dx)
+        (
+            norm.output(&x, None, shape),
+            norm.statistics.mean.clone(),
+            norm.statistics.variance.clone(),
+            slopes.parameters(),
+            dx,
+        )
     };
     let [one, three] =
         [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(all));

@@ -97,7 +97,7 @@ pub fn backward(
         true => dx.chunks_mut(g.block * in_image).collect(),
         false => blocks.clone().map(|_| Default::default()).collect(),
     };
-    let tasks: Vec<(usize, (&[f32], &mut [f32]))> = blocks.zip(places).enumerate().collect();
+    let tasks: Vec<_> = blocks.zip(places).enumerate().collect();
     let one = |(block, (x, dx)): (usize, (&[f32], &mut [f32]))| {
         let images = x.len() / in_image;
         let gradient = g.load_gradient(images, |image, channel, out| plane(block * g.block + image, channel, out));
