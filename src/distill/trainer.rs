@@ -35,6 +35,7 @@ pub struct Epoch {
     /// From 1.
     pub epoch: usize,
     /// Mean objective over the epoch's steps.
+    #[serde(with = "as_text")]
     pub loss: f64,
     /// Share of the validation samples classified rightly; NaN where there are none.
     #[serde(with = "as_text")]
