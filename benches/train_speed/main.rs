@@ -25,7 +25,7 @@ fn main() {
     };
     assert_eq!(verb, "run", "the verb");
     kdc::exec::keep_memory();
-    let rate = if name == "transformer" { 0.02 } else { 0.05 };
+    let rate = if name == "transformer" { 0.02 } else { 0.01 };
     let (seconds, losses) = train(Path::new(folder), name, steps.parse().expect("a number of steps"), rate);
     let peak = peak_bytes();
     println!("{}", serde_json::json!({ "seconds": seconds, "losses": losses, "peak": peak }));

@@ -23,7 +23,7 @@ BATCH = 64
 BATCHES = 8
 CLASSES = 10
 LEARNING_RATE = {"transformer": 0.02}
-DEFAULT_LEARNING_RATE = 0.05
+DEFAULT_LEARNING_RATE = 0.01
 
 
 def conv(i, o, kernel=3, stride=1, groups=1):

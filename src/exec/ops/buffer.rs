@@ -15,13 +15,13 @@ pub fn unwritten(len: usize) -> Vec<f32> {
     values
 }
 
-/// Tells the allocator to keep what is freed for a second instead of 10 ms: a training step frees and takes the same
-/// megabytes again, and pages given back to the system are cleared anew (a tenth of the step of a small transformer).
+/// Tells the allocator to keep what is freed: a training step frees and takes the same megabytes again, and pages that
+/// went back to the system are cleared anew (a tenth of the step of a small network).
 pub fn keep_memory() {
-    // `mi_option_purge_delay`, in milliseconds; the crate names its neighbours only.
+    // `mi_option_purge_delay`; the crate names its neighbours only.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = libmimalloc_sys::mi_option_use_numa_nodes - 1;
-    // SAFETY: sets a number in the allocator's table of options; whether it is the program's allocator or not.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, 1000) };
+    // SAFETY: sets a number in the allocator's table of options, whether it is the program's allocator or not.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
 }
 
 /// Vectors start at multiples of a cache line.

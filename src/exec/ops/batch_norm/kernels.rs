@@ -1,5 +1,5 @@
-//! Vector loops of batch norm, over one channel's plane of one image at a time. What does not fill a vector is loaded
-//! and stored in part: planes are short (49 elements of 7 x 7).
+//! Vector loops of batch norm, over one channel's plane of one image at a time. Planes are short (49 elements of 7 x 7):
+//! where a plane is no multiple of a vector, its last vector overlaps the one before; sums take the rest apart.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -101,8 +101,8 @@ impl WithSimd for Normalise<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let [mean, scale, bias, floor] = self.channel.splat(simd);
-        let mut i = 0;
-        while i < self.x.len() {
+        let (mut i, last) = (0, self.x.len().saturating_sub(S::F32_LANES));
+        loop {
             let x = load(simd, self.x, i);
             let mut y = simd.mul_add_e_f32s(simd.sub_f32s(x, mean), scale, bias);
             if let Some(skip) = self.skip {
@@ -110,7 +110,10 @@ impl WithSimd for Normalise<'_> {
             }
             // A NaN must stay one: it tells that training went wrong.
             store(simd, self.y, i, simd.select_f32s(simd.less_than_f32s(y, floor), floor, y));
-            i += S::F32_LANES;
+            if i == last {
+                break;
+            }
+            i = (i + S::F32_LANES).min(last);
         }
     }
 }
@@ -134,11 +137,14 @@ impl WithSimd for Masked<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let zero = simd.splat_f32s(0.0);
-        let mut i = 0;
-        while i < self.y.len() {
+        let (mut i, last) = (0, self.y.len().saturating_sub(S::F32_LANES));
+        loop {
             let cut = simd.less_than_or_equal_f32s(load(simd, self.y, i), zero);
             store(simd, self.out, i, simd.select_f32s(cut, zero, load(simd, self.gradient, i)));
-            i += S::F32_LANES;
+            if i == last {
+                break;
+            }
+            i = (i + S::F32_LANES).min(last);
         }
     }
 }
@@ -205,15 +211,18 @@ impl WithSimd for InputGradient<'_> {
         let [mean, scale, bias, floor] = self.channel.splat(simd);
         let (mean_gradient, slope) = (simd.splat_f32s(self.mean_gradient), simd.splat_f32s(-self.slope));
         let zero = simd.splat_f32s(0.0);
-        let mut i = 0;
-        while i < self.x.len() {
+        let (mut i, last) = (0, self.x.len().saturating_sub(S::F32_LANES));
+        loop {
             let (x, gradient) = (load(simd, self.x, i), load(simd, self.gradient, i));
             let d = simd.sub_f32s(x, mean);
             let normal = simd.mul_add_e_f32s(d, scale, bias);
             let g = simd.select_f32s(simd.less_than_or_equal_f32s(normal, floor), zero, gradient);
             let out = simd.mul_f32s(scale, simd.mul_add_e_f32s(d, slope, simd.sub_f32s(g, mean_gradient)));
             store(simd, self.out, i, out);
-            i += S::F32_LANES;
+            if i == last {
+                break;
+            }
+            i = (i + S::F32_LANES).min(last);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Padding is shared: the zeros after a row are those before the next one, and the zeros below an image those above the
 //! next one, so that a plane is no larger than it must be (81 elements instead of 100 for 8 x 8 under a 3 x 3 kernel).
 
+use super::kernels::{CopyRows, OVERRUN};
 use crate::exec::ops::buffer::Scratch;
 use burn::tensor::ops::ConvOptions;
 
@@ -15,8 +16,6 @@ use burn::tensor::ops::ConvOptions;
 const BLOCK_BYTES: usize = 640 * 1024;
 /// Shorter vector loops than this are mostly overhead.
 const LEAST_SPAN: usize = 1024;
-/// Vector loops may read and write this far beyond the last element.
-pub const OVERRUN: usize = 256;
 /// The most lanes of a vector register (AVX-512): channels start at multiples of it.
 const LANES: usize = 16;
 
@@ -140,15 +139,17 @@ impl Geometry {
             let base = channel * self.input_pitch() + image_index * self.area();
             for (slot, phase) in self.phases.iter().enumerate() {
                 let place = &mut scratch[base + slot * self.phase_pitch()..][..self.area()];
-                self.rows(*phase, |row, column, at| {
-                    let source = &image[row * w + column..(row + 1) * w];
-                    if self.stride[1] == 1 {
-                        place[at..at + source.len()].copy_from_slice(source);
-                    } else {
-                        let source = source.iter().step_by(self.stride[1]);
-                        place[at..].iter_mut().zip(source).for_each(|(to, from)| *to = *from);
-                    }
-                });
+                let Some(Place { row, column, rows, at }) = self.place(*phase) else { continue };
+                let source = &image[row * w + column..];
+                let (from_pitch, to_pitch) = (self.stride[0] * w, self.plane[1]);
+                if self.stride[1] == 1 {
+                    CopyRows { from: source, from_pitch, to: &mut place[at..], to_pitch, rows, width: w }.run();
+                    continue;
+                }
+                for (from, to) in source.chunks(from_pitch).zip(place[at..].chunks_mut(to_pitch)).take(rows) {
+                    let from = from[..(w - column).min(from.len())].iter().step_by(self.stride[1]);
+                    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                }
             }
         }
         scratch
@@ -159,30 +160,27 @@ impl Geometry {
         let w = self.input[2];
         for (slot, phase) in self.phases.iter().enumerate() {
             let place = &phases[slot * pitch + image_index * self.area()..][..self.area()];
-            self.rows(*phase, |row, column, at| {
-                let target = &mut image[row * w + column..(row + 1) * w];
-                if self.stride[1] == 1 {
-                    target.copy_from_slice(&place[at..at + target.len()]);
-                } else {
-                    let target = target.iter_mut().step_by(self.stride[1]);
-                    target.zip(&place[at..]).for_each(|(to, from)| *to = *from);
-                }
-            });
+            let Some(Place { row, column, rows, at }) = self.place(*phase) else { continue };
+            let target = &mut image[row * w + column..];
+            let (from_pitch, to_pitch) = (self.plane[1], self.stride[0] * w);
+            if self.stride[1] == 1 {
+                CopyRows { from: &place[at..], from_pitch, to: target, to_pitch, rows, width: w }.run();
+                continue;
+            }
+            for (from, to) in place[at..].chunks(from_pitch).zip(target.chunks_mut(to_pitch)).take(rows) {
+                let end = (w - column).min(to.len());
+                to[..end].iter_mut().step_by(self.stride[1]).zip(from).for_each(|(to, from)| *to = *from);
+            }
         }
     }
 
-    /// For every row of an image that has elements in a phase: the row, its first column in the phase, and where that
-    /// one is in the phase's plane.
-    fn rows(&self, phase: [usize; 2], mut each: impl FnMut(usize, usize, usize)) {
+    /// The elements of an image that are in a phase; none, if it is in the padding altogether.
+    fn place(&self, phase: [usize; 2]) -> Option<Place> {
         let first = |d: usize| (self.stride[d] + phase[d] - self.pad[d] % self.stride[d]) % self.stride[d];
-        let (top, left) = (first(0), first(1));
-        let [_, h, w] = self.input;
-        if left < w {
-            for row in (top..h).step_by(self.stride[0]) {
-                let at = (row + self.pad[0]) / self.stride[0] * self.plane[1] + (left + self.pad[1]) / self.stride[1];
-                each(row, left, at);
-            }
-        }
+        let ([row, column], [_, h, w]) = ([first(0), first(1)], self.input);
+        let at = (row + self.pad[0]) / self.stride[0] * self.plane[1] + (column + self.pad[1]) / self.stride[1];
+        let rows = h.saturating_sub(row).div_ceil(self.stride[0]);
+        (column < w && rows > 0).then_some(Place { row, column, rows, at })
     }
 
     /// Output gradients (of all channels) of a block, as scratch: every channel after [`Self::lead`] zeros. `plane`
@@ -198,21 +196,28 @@ impl Geometry {
                 continue;
             }
             plane(image, channel, &mut rows);
-            for (row, source) in rows.chunks_exact(w).enumerate() {
-                scratch[base + row * self.plane[1]..][..w].copy_from_slice(source);
-            }
+            let (to, to_pitch) = (&mut scratch[base..], self.plane[1]);
+            CopyRows { from: &rows, from_pitch: w, to, to_pitch, rows: h, width: w }.run();
         }
         scratch
     }
 
     /// An output channel, `[image][plane]`, into an image.
     pub fn store_output(&self, channel: &[f32], image_index: usize, image: &mut [f32]) {
-        let [_, _, w] = self.output;
-        let place = &channel[image_index * self.area()..];
-        for (row, target) in image.chunks_exact_mut(w).enumerate() {
-            target.copy_from_slice(&place[row * self.plane[1]..][..w]);
-        }
+        let [_, h, w] = self.output;
+        let from = &channel[image_index * self.area()..];
+        CopyRows { from, from_pitch: self.plane[1], to: image, to_pitch: w, rows: h, width: w }.run();
     }
+}
+
+/// Where elements of an image are in a phase.
+struct Place {
+    /// Of the first one, in the image.
+    row: usize,
+    column: usize,
+    rows: usize,
+    /// Of the first one, in the phase's plane.
+    at: usize,
 }
 
 /// Images of a block: about `wanted`, but so that the blocks are many enough and alike enough for several cores.

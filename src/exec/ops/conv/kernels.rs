@@ -1,7 +1,9 @@
 //! The two vector loops under every convolution, for whatever vectors the machine has.
 
-use super::geometry::OVERRUN;
 use pulp::{Arch, Simd, WithSimd};
+
+/// Vector loops may read and write this far beyond the last element.
+pub const OVERRUN: usize = 256;
 
 /// Output channels that are computed together, at most: as many as registers allow.
 pub fn most_rows() -> usize {
@@ -177,6 +179,45 @@ impl WithSimd for Correlate<'_> {
             4 => self.all_taps::<S, 4>(simd),
             2 => self.all_taps::<S, 2>(simd),
             _ => self.all_taps::<S, 1>(simd),
+        }
+    }
+}
+
+/// Copies rows from one pitch to another. Many are so short that a call of `memcpy` would take longer than the copy:
+/// those are copied as two pieces of known size that overlap.
+pub struct CopyRows<'a> {
+    pub from: &'a [f32],
+    pub from_pitch: usize,
+    pub to: &'a mut [f32],
+    pub to_pitch: usize,
+    pub rows: usize,
+    pub width: usize,
+}
+
+impl CopyRows<'_> {
+    pub fn run(self) {
+        match self.width {
+            width if width == self.from_pitch && width == self.to_pitch => {
+                self.to[..self.rows * width].copy_from_slice(&self.from[..self.rows * width]);
+            }
+            4..8 => self.pieces::<4>(),
+            8..16 => self.pieces::<8>(),
+            16..32 => self.pieces::<16>(),
+            width => {
+                for row in 0..self.rows {
+                    let from = &self.from[row * self.from_pitch..][..width];
+                    self.to[row * self.to_pitch..][..width].copy_from_slice(from);
+                }
+            }
+        }
+    }
+
+    fn pieces<const N: usize>(self) {
+        for row in 0..self.rows {
+            let from = &self.from[row * self.from_pitch..][..self.width];
+            let to = &mut self.to[row * self.to_pitch..][..self.width];
+            to[..N].copy_from_slice(&from[..N]);
+            to[self.width - N..].copy_from_slice(&from[self.width - N..]);
         }
     }
 }

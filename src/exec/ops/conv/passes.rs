@@ -1,7 +1,7 @@
 //! The passes of a convolution, by blocks of images: forward, and both gradients at once.
 
-use super::geometry::{Geometry, OVERRUN};
-use super::kernels::{Convolve, Correlate, Rows, most_rows, rows};
+use super::geometry::Geometry;
+use super::kernels::{Convolve, Correlate, OVERRUN, Rows, most_rows, rows};
 use crate::exec::ops::batch_norm::Moments;
 use crate::exec::ops::buffer::{Scratch, unwritten};
 use rayon::prelude::*;

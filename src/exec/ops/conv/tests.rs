@@ -1,5 +1,4 @@
-use super::geometry::OVERRUN;
-use super::kernels::{Convolve, Correlate};
+use super::kernels::{Convolve, Correlate, OVERRUN};
 use super::*;
 use crate::exec::ops::Form;
 use burn::backend::ops::FloatTensorOps;
