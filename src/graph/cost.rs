@@ -56,7 +56,7 @@ fn macs(graph: &Graph, node: &Node) -> u64 {
             out * per_output as u64
         }
         Op::Gemm { trans_a, .. } => out * shape(0).get(usize::from(!trans_a)).map_or(0, |d| d.at(1)) as u64,
-        Op::MatMul => out * shape(0).last().map_or(0, |d| d.at(1)) as u64,
+        Op::MatMul | Op::MatMulInteger => out * shape(0).last().map_or(0, |d| d.at(1)) as u64,
         Op::ConvTranspose(transposed) => {
             // Every element of the operand meets every weight of its channel.
             let weights = shape(1).get(1).map_or(0, |d| d.at(1)) * transposed.conv.kernel.iter().product::<usize>();

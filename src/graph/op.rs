@@ -323,6 +323,9 @@ pub enum Op {
     },
     /// A convolution of stored integers, exact in `i32`: operands `x, w, x_zero_point?, w_zero_point?`.
     ConvInteger(Conv),
+    /// A product of matrices of stored integers, exact in `i32`: operands `a, b, a_zero_point?, b_zero_point?`, the former
+    /// one number or one for each row, the latter one or one for each column.
+    MatMulInteger,
     Opaque(OpaqueNode),
 }
 
@@ -398,6 +401,7 @@ impl Op {
             Op::Quantize { .. } => "QuantizeLinear",
             Op::Dequantize { .. } => "DequantizeLinear",
             Op::ConvInteger(_) => "ConvInteger",
+            Op::MatMulInteger => "MatMulInteger",
             Op::Opaque(node) => &node.op_type,
         }
     }

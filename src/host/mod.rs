@@ -84,6 +84,10 @@ pub fn compute(op: &Op, operands: &[Option<&Tensor>], results: &[(DType, Vec<usi
             let zero_points = [2, 3].map(|i| operands.get(i).copied().flatten());
             return one(window::conv_integer([x, operand(1)?], zero_points, conv, shape)?);
         }
+        Op::MatMulInteger => {
+            let zero_points = [2, 3].map(|i| operands.get(i).copied().flatten());
+            return one(window::matmul_integer([x, operand(1)?], zero_points, shape)?);
+        }
         Op::OneHot { axis, depth } => return one(movement::one_hot(x, operand(1)?, *axis, *depth)?),
         Op::Pad { pads, mode: PadMode::Constant(value) } => {
             return one(movement::padded(x, pads, f64::from(*value), shape));

@@ -94,6 +94,20 @@ fn windows_over_integers() {
 }
 
 #[test]
+fn products_of_matrices_of_integers() {
+    let bytes = |shape: &[usize], v: Vec<u8>| Tensor::new(shape, Data::U8(v));
+    // ONNX's own example.
+    let a = bytes(&[4, 3], vec![11, 7, 3, 10, 6, 2, 9, 5, 1, 8, 4, 0]);
+    let b = bytes(&[3, 2], vec![1, 4, 2, 5, 3, 6]);
+    let made = whole(&Op::MatMulInteger, &[a, b, bytes(&[1], vec![12]), bytes(&[1], vec![0])], &[4, 2]);
+    assert_eq!(made, [-38, -83, -44, -98, -50, -113, -56, -128]);
+    // A zero point for each row and each column, the right operand shared by two matrices.
+    let (a, b) = (bytes(&[2, 1, 2], vec![1, 2, 3, 4]), bytes(&[2, 2], vec![1, 2, 3, 4]));
+    let made = whole(&Op::MatMulInteger, &[a, b, bytes(&[1], vec![1]), bytes(&[2], vec![1, 2])], &[2, 1, 2]);
+    assert_eq!(made, [2, 2, 6, 6]);
+}
+
+#[test]
 fn reductions_of_nothing_leave_everything_else_unchanged() {
     let nothing = Tensor::f32([2, 0], vec![]);
     let of = |reduction| {

@@ -1,6 +1,7 @@
-//! Windows over integers: the largest of each, and sums of products.
+//! Windows over integers: the largest of each, and sums of products; products of matrices of integers.
 
 use super::Numbers;
+use super::elements::broadcast;
 use crate::graph::{Conv, Pool, Tensor};
 
 /// Calls `visit` with every place of the result (its spatial index is `at`), every element of its window that lies inside
@@ -95,6 +96,29 @@ pub fn conv_integer(
             };
             sums.push((0..per_group).map(channel).sum());
         }
+    }
+    Ok(Numbers::Whole(sums))
+}
+
+/// A product of matrices of integers, exact: `Σ (a − a_zero) · (b − b_zero)`. The zero point of the left operand is one
+/// number or one for each row, of the right one or one for each column (ONNX MatMulInteger).
+pub fn matmul_integer(
+    [a, b]: [&Tensor; 2],
+    [a_zero, b_zero]: [Option<&Tensor>; 2],
+    result: &[usize],
+) -> Result<Numbers, String> {
+    let (rank_a, rank_b) = (a.shape.len(), b.shape.len());
+    let (a, b) = (less(a, a_zero, Some(rank_a - 2))?, less(b, b_zero, Some(rank_b - 1))?);
+    let (outer, matrix) = result.split_at(result.len() - 2);
+    let [rows, columns] = [matrix[0], matrix[1]];
+    let inner = a.shape[rank_a - 1];
+    // Which matrix of each operand goes with each of the result.
+    let (of_a, of_b) = (broadcast(&a.shape[..rank_a - 2], outer), broadcast(&b.shape[..rank_b - 2], outer));
+    let mut sums = Vec::with_capacity(of_a.len() * rows * columns);
+    for (i, j) in of_a.into_iter().zip(of_b) {
+        let (a, b) = (&a.values[i * rows * inner..], &b.values[j * inner * columns..]);
+        let sum = |r: usize, c: usize| (0..inner).map(|k| a[r * inner + k] * b[k * columns + c]).sum::<i64>();
+        sums.extend((0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))).map(|(r, c)| sum(r, c)));
     }
     Ok(Numbers::Whole(sums))
 }

@@ -92,8 +92,8 @@ pub fn since(operator: &str) -> i64 {
     match operator {
         "Expand" => 8,
         "Acosh" | "Asinh" | "Atanh" | "Cosh" | "Erf" | "IsNaN" | "OneHot" | "Shrink" | "Sign" | "Sinh" | "Where" => 9,
-        "ConvInteger" | "DequantizeLinear" | "IsInf" | "Mod" | "QLinearConv" | "QLinearMatMul" | "QuantizeLinear"
-        | "Resize" | "ThresholdedRelu" => 10,
+        "ConvInteger" | "DequantizeLinear" | "IsInf" | "MatMulInteger" | "Mod" | "QLinearConv" | "QLinearMatMul"
+        | "QuantizeLinear" | "Resize" | "ThresholdedRelu" => 10,
         "BitShift" | "CumSum" | "DynamicQuantizeLinear" | "GatherElements" | "GatherND" | "Round" => 11,
         "Celu" | "GreaterOrEqual" | "LessOrEqual" => 12,
         "HardSwish" | "Trilu" => 14,

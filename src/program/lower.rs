@@ -241,6 +241,7 @@ impl<'a> Lowering<'a> {
             | Op::Quantize { .. }
             | Op::Dequantize { .. }
             | Op::ConvInteger(_)
+            | Op::MatMulInteger
             | Op::Pad { .. } => {
                 return Err(fail("there is no kernel for it".into()));
             }

@@ -178,6 +178,7 @@ impl Finder<'_> {
             | Op::Quantize { .. }
             | Op::Dequantize { .. }
             | Op::ConvInteger(_)
+            | Op::MatMulInteger
             | Op::Opaque(_) => {
                 // The channels lose their place on axis 1: they keep their number.
                 node.inputs.iter().flatten().for_each(|&id| self.freeze(id));

@@ -122,6 +122,14 @@ fn samples() -> Vec<(Op, Vec<Tensor>)> {
                 Tensor::new([0; 0], Data::U8(vec![3])),
             ],
         ),
+        (
+            Op::MatMulInteger,
+            vec![
+                Tensor::new([2, 3], Data::U8((0..6).collect())),
+                Tensor::new([3, 4], Data::I8((0..12).collect())),
+                Tensor::new([0; 0], Data::U8(vec![3])),
+            ],
+        ),
         (Op::OneHot { axis: 1, depth: 3 }, vec![whole(&[2], &[0, 2]), ramp(&[2])]),
     ];
     let unary = [

@@ -373,6 +373,7 @@ impl Pass<'_> {
             | Op::ArgExtreme { .. }
             | Op::OneHot { .. }
             | Op::ConvInteger(_)
+            | Op::MatMulInteger
             | Op::Quantize { .. }
             | Op::Dequantize { .. }
             | Op::TopK { .. }

@@ -92,6 +92,7 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
             (vec![], list)
         }
         Op::MatMul
+        | Op::MatMulInteger
         | Op::Relu
         | Op::Sigmoid
         | Op::Tanh

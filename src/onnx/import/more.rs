@@ -106,6 +106,8 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         }
         "Resize" | "Upsample" => resize(call),
         "ConvTranspose" => conv_transpose(call),
+        "MatMulInteger" if call.rank(0)? < 2 || call.rank(1)? < 2 => foreign("multiplies by a vector"),
+        "MatMulInteger" => Plan::new(0..4, Op::MatMulInteger),
         "ConvInteger" => Plan::new(0..4, Op::ConvInteger(conv(call)?)),
         "RNN" | "LSTM" | "GRU" => recurrent::convert(call),
         "QuantizeLinear" | "DequantizeLinear" => {

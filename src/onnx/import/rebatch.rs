@@ -110,7 +110,7 @@ fn apart(graph: &Graph, node: &Node) -> Option<bool> {
     match &node.op {
         Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Binary(_) | Op::Variadic(_) | Op::Where => return Some(true),
         Op::Concat { axis } => return Some((0..node.inputs.len()).all(|i| at(i).is_some_and(|p| p != *axis))),
-        Op::MatMul => {
+        Op::MatMul | Op::MatMulInteger => {
             let (a, b) = (shape(0)?.len(), shape(1)?.len());
             return Some(match (at(0), at(1)) {
                 // Two batches pair up, both before the matrices and as far from the end.
