@@ -50,7 +50,7 @@ fn read(tensor: &tract_onnx::prelude::Tensor) -> Result<Tensor, String> {
     let cast = |to: DatumType| tensor.cast_to_dt(to).map_err(|e| format!("{e:#}"));
     let data = match tensor.datum_type() {
         DatumType::Bool => Data::Bool(slice(tensor)?),
-        dtype if dtype.is_float() => Data::F32(slice(&*cast(DatumType::F32)?)?),
+        dtype if dtype.is_float() => Data::F32(slice(&*cast(DatumType::F32)?)?.into()),
         _ => Data::I64(slice(&*cast(DatumType::I64)?)?),
     };
     Ok(Tensor::new(tensor.shape().to_vec(), data))

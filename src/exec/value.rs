@@ -20,7 +20,7 @@ impl Value {
     /// For element types a network cannot compute with.
     pub fn from_host(tensor: &graph::Tensor, device: &Device) -> Result<Value, Error> {
         let floats = match &tensor.data {
-            Data::F32(v) => v.clone(),
+            Data::F32(v) => v.to_vec(),
             _ => tensor.to_f32().into_owned(),
         };
         let flat = Tensor::<1>::from_data(TensorData::new(floats, [tensor.len()]), device);

@@ -13,6 +13,7 @@
 
 mod builder;
 mod cost;
+mod floats;
 mod function;
 mod infer;
 mod op;
@@ -25,6 +26,7 @@ mod verify;
 
 pub use builder::Builder;
 pub use cost::{Cost, LayerCost, cost};
+pub use floats::Floats;
 pub use function::{Binary, Reduction, Unary, Variadic};
 pub use infer::{infer_node, infer_shapes};
 pub use op::{

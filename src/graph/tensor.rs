@@ -1,5 +1,6 @@
 //! Tensors on the host: weights, samples, results.
 
+use super::Floats;
 use std::borrow::Cow;
 
 /// The element types that networks and devices use here.
@@ -61,7 +62,7 @@ impl std::fmt::Display for DType {
 /// Elements in row-major order. Half-precision, double and narrow unsigned types of a file are widened at import.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
-    F32(Vec<f32>),
+    F32(Floats),
     I8(Vec<i8>),
     U8(Vec<u8>),
     I32(Vec<i32>),
@@ -103,7 +104,7 @@ impl Tensor {
     /// # Panics
     /// If the number of elements is not the product of the extents.
     pub fn f32(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Tensor {
-        Tensor::new(shape, Data::F32(data))
+        Tensor::new(shape, Data::F32(data.into()))
     }
 
     /// A tensor of `i64`; panics as [`Tensor::f32`] does.

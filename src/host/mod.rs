@@ -121,7 +121,7 @@ pub fn pick(data: &Data, at: &[usize]) -> Data {
         at.iter().map(|&i| v[i]).collect()
     }
     match data {
-        Data::F32(v) => Data::F32(chosen(v, at)),
+        Data::F32(v) => Data::F32(chosen(v, at).into()),
         Data::I8(v) => Data::I8(chosen(v, at)),
         Data::U8(v) => Data::U8(chosen(v, at)),
         Data::I32(v) => Data::I32(chosen(v, at)),

@@ -124,7 +124,7 @@ fn reductions_of_nothing_leave_everything_else_unchanged() {
 fn integers_wrap_and_floats_are_cut_towards_zero() {
     let cast_to = |data: Data, to| cast(&data, to);
     assert_eq!(cast_to(Data::I64(vec![300, -1]), DType::U8), Data::U8(vec![44, 255]));
-    assert_eq!(cast_to(Data::F32(vec![1.9, -1.9, 0.0]), DType::I32), Data::I32(vec![1, -1, 0]));
-    assert_eq!(cast_to(Data::F32(vec![0.5, 0.0]), DType::Bool), Data::Bool(vec![true, false]));
+    assert_eq!(cast_to(Data::F32(vec![1.9, -1.9, 0.0].into()), DType::I32), Data::I32(vec![1, -1, 0]));
+    assert_eq!(cast_to(Data::F32(vec![0.5, 0.0].into()), DType::Bool), Data::Bool(vec![true, false]));
     assert_eq!(whole(&Op::Unary(Unary::Neg), &[numbers(&[1], &[i64::MIN])], &[1]), [i64::MIN]);
 }

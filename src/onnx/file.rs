@@ -3,28 +3,67 @@
 use super::Error;
 use super::proto::ModelProto;
 use bytes::{Buf, Bytes};
+use memmap2::Mmap;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 use std::path::Path;
+use std::sync::Arc;
 
-/// The contents of a file, mapped rather than read.
-///
-/// # Errors
-/// When the file cannot be opened or mapped.
-pub fn map(path: &Path) -> Result<Bytes, Error> {
-    let failed = |error| Error::Io { path: path.to_path_buf(), error };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file")));
+/// A file that is mapped rather than read.
+#[derive(Clone)]
+pub struct Map {
+    bytes: Bytes,
+    mapped: Option<Arc<Mmap>>,
+}
+
+/// What [`Bytes`] keeps of a mapping.
+struct Owner(Arc<Mmap>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
-    if meta.len() == 0 {
-        return Ok(Bytes::new());
+}
+
+impl Map {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or mapped.
+    pub fn new(path: &Path) -> Result<Map, Error> {
+        let failed = |error| Error::Io { path: path.to_path_buf(), error };
+        let file = std::fs::File::open(path).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        if !meta.is_file() {
+            return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file")));
+        }
+        if meta.len() == 0 {
+            return Ok(Map { bytes: Bytes::new(), mapped: None });
+        }
+        // SAFETY: the mapping is private and only read. A file that another program cuts short meanwhile would fault,
+        // as it does for every program that maps its input; models are not edited in place.
+        let mapped = Arc::new(unsafe { Mmap::map(&file) }.map_err(failed)?);
+        Ok(Map { bytes: Bytes::from_owner(Owner(mapped.clone())), mapped: Some(mapped) })
     }
-    // SAFETY: the mapping is private and only read. A file that another program cuts short meanwhile would fault, as
-    // it does for every program that maps its input; models are not edited in place.
-    let mapped = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
-    Ok(Bytes::from_owner(mapped))
+
+    /// The contents.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Lets the system have the memory of a part of it, if it is one; read again, it comes from the file again.
+    pub fn forget(&self, part: &[u8]) {
+        let offset = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        let inside = offset.checked_add(part.len()).is_some_and(|end| end <= self.bytes.len());
+        if let (true, Some(mapped)) = (inside, &self.mapped) {
+            #[cfg(unix)]
+            {
+                // SAFETY: pages of a private mapping of a file that nobody writes to come back as they were. The advice
+                // may be refused; then the memory stays in use.
+                _ = unsafe { mapped.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) };
+            }
+        }
+    }
 }
 
 /// Decodes a model.

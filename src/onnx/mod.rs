@@ -85,10 +85,10 @@ pub fn load(path: &Path) -> Result<Graph, Error> {
 /// As [`load`]; also when what is given does not fit the file.
 pub fn load_with(path: &Path, given: &Given) -> Result<Graph, Error> {
     let in_file = |error| Error::File { path: path.to_path_buf(), error: Box::new(error) };
-    let bytes = file::map(path)?;
+    let map = file::Map::new(path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let read = |model| import::import(model, Some(folder), given);
-    file::decode(bytes).and_then(read).map_err(in_file)
+    let model = file::decode(map.bytes().clone()).map_err(in_file)?;
+    import::import(model, import::Source { folder: Some(folder), map: Some(map) }, given).map_err(in_file)
 }
 
 /// Reads a model from memory. External data is looked for inside `folder`; without one it is an error.
@@ -96,7 +96,7 @@ pub fn load_with(path: &Path, given: &Given) -> Result<Graph, Error> {
 /// # Errors
 /// As [`load`], without the file's name.
 pub fn import(model: Bytes, folder: Option<&Path>) -> Result<Graph, Error> {
-    import::import(file::decode(model)?, folder, &Given::default())
+    import::import(file::decode(model)?, import::Source { folder, map: None }, &Given::default())
 }
 
 /// The same model with more graph outputs, so that any engine that runs it also gives these intermediate values.
@@ -138,7 +138,7 @@ pub fn with_outputs(model: &[u8], names: &[String]) -> Result<Vec<u8>, Error> {
 pub fn import_tensor(bytes: &[u8]) -> Result<Tensor, Error> {
     let proto = proto::TensorProto::decode(bytes).map_err(|e| Error::Damaged(e.to_string()))?;
     let named = |what| Error::Value { value: proto.name.clone(), what };
-    tensor::read(&proto, &mut tensor::External::new(None)).map_err(named)
+    tensor::read(&proto, &mut tensor::External::new(None, None)).map_err(named)
 }
 
 /// The operators of a model's nodes, in order, as the file names them; those of other domains with the domain in front.

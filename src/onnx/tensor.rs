@@ -1,8 +1,8 @@
 //! `TensorProto` → [`Tensor`] and back, and contents kept in other files.
 
-use super::file;
+use super::file::Map;
 use super::proto::{EXTERNAL, TensorProto, data_type};
-use crate::graph::{DType, Data, Tensor};
+use crate::graph::{DType, Data, Floats, Tensor};
 use bytes::Bytes;
 use half::{bf16, f16};
 use std::collections::HashMap;
@@ -10,6 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 /// More elements than any tensor of a network on this machine has; larger products are damage.
 const MAX_ELEMENTS: usize = 1 << 38;
+/// Fewer bytes are copied, so that they do not keep a whole file.
+const WORTH_MAPPING: usize = 4096;
 /// More axes than any operator works on.
 const MAX_RANK: usize = 32;
 
@@ -52,16 +54,23 @@ pub fn element_count(dims: &[usize]) -> Option<usize> {
     (dims.len() <= MAX_RANK && product <= MAX_ELEMENTS).then_some(product)
 }
 
-/// The files beside a model that hold contents, each mapped once.
+/// Where contents of tensors are: the model's own file, and those beside it, each mapped once.
 pub struct External<'a> {
     folder: Option<&'a Path>,
-    files: HashMap<PathBuf, Bytes>,
+    model: Option<Map>,
+    files: HashMap<PathBuf, Map>,
 }
 
 impl<'a> External<'a> {
-    /// Files are looked for in `folder`, and nowhere else.
-    pub fn new(folder: Option<&'a Path>) -> External<'a> {
-        External { folder, files: HashMap::new() }
+    /// Files are looked for in `folder`, and nowhere else; `model` is the file that tensors were decoded from, if it is
+    /// mapped.
+    pub fn new(folder: Option<&'a Path>, model: Option<Map>) -> External<'a> {
+        External { folder, model, files: HashMap::new() }
+    }
+
+    /// Gives pages back that were copied and will not be read again.
+    fn copied(&self, raw: &[u8]) {
+        self.model.iter().chain(self.files.values()).for_each(|map| map.forget(raw));
     }
 
     fn contents(&mut self, tensor: &TensorProto) -> Result<Bytes, String> {
@@ -82,10 +91,10 @@ impl<'a> External<'a> {
             if !resolve(&path)?.starts_with(resolve(folder)?) {
                 return Err(format!("external data in '{}', which leads outside the model's folder", path.display()));
             }
-            let mapped = file::map(&path).map_err(|e| format!("external data {e}"))?;
+            let mapped = Map::new(&path).map_err(|e| format!("external data {e}"))?;
             self.files.insert(path.clone(), mapped);
         }
-        let bytes = &self.files[&path];
+        let bytes = self.files[&path].bytes();
         let start = number("offset")?.unwrap_or(0);
         let end = match number("length")? {
             Some(length) => start.checked_add(length),
@@ -112,7 +121,14 @@ pub fn read(tensor: &TensorProto, external: &mut External) -> Result<Tensor, Str
         false => None,
     };
     let data = match raw {
-        Some(raw) => from_raw(tensor.data_type, &raw, count)?,
+        Some(raw) => {
+            let data = from_raw(tensor.data_type, &raw, count)?;
+            let mapped = matches!(&data, Some(Data::F32(v)) if std::ptr::eq(v.as_ptr().cast(), raw.as_ptr()));
+            if !mapped && raw.len() >= WORTH_MAPPING {
+                external.copied(&raw);
+            }
+            data
+        }
         None => from_lists(tensor),
     };
     let data = data.ok_or_else(|| format!("element type {} is not supported", type_name(tensor.data_type)))?;
@@ -122,7 +138,12 @@ pub fn read(tensor: &TensorProto, external: &mut External) -> Result<Tensor, Str
     }
 }
 
-fn from_raw(code: i32, raw: &[u8], count: usize) -> Result<Option<Data>, String> {
+fn floats(v: Vec<f32>) -> Data {
+    Data::F32(v.into())
+}
+
+/// Numbers as they are in the file, where they can be; else a copy.
+fn from_raw(code: i32, raw: &Bytes, count: usize) -> Result<Option<Data>, String> {
     fn each<const N: usize, T>(raw: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
         raw.as_chunks::<N>().0.iter().map(|c| convert(*c)).collect()
     }
@@ -137,10 +158,13 @@ fn from_raw(code: i32, raw: &[u8], count: usize) -> Result<Option<Data>, String>
         return Err(format!("{} bytes where {} are needed", raw.len(), count * size));
     }
     Ok(Some(match code {
-        data_type::FLOAT => Data::F32(each(raw, f32::from_le_bytes)),
-        data_type::DOUBLE => Data::F32(each(raw, |b| f64::from_le_bytes(b) as f32)),
-        data_type::FLOAT16 => Data::F32(each(raw, |b| f16::from_le_bytes(b).to_f32())),
-        data_type::BFLOAT16 => Data::F32(each(raw, |b| bf16::from_le_bytes(b).to_f32())),
+        data_type::FLOAT => match Floats::mapped(raw.clone()).filter(|_| raw.len() >= WORTH_MAPPING) {
+            Some(mapped) => return Ok(Some(Data::F32(mapped))),
+            None => floats(each(raw, f32::from_le_bytes)),
+        },
+        data_type::DOUBLE => floats(each(raw, |b| f64::from_le_bytes(b) as f32)),
+        data_type::FLOAT16 => floats(each(raw, |b| f16::from_le_bytes(b).to_f32())),
+        data_type::BFLOAT16 => floats(each(raw, |b| bf16::from_le_bytes(b).to_f32())),
         data_type::INT8 => Data::I8(each(raw, i8::from_le_bytes)),
         data_type::UINT8 => Data::U8(raw.to_vec()),
         data_type::INT16 => Data::I32(each(raw, |b| i16::from_le_bytes(b).into())),
@@ -157,7 +181,7 @@ fn from_raw(code: i32, raw: &[u8], count: usize) -> Result<Option<Data>, String>
 fn from_lists(tensor: &TensorProto) -> Option<Data> {
     let ints = || tensor.int32_data.iter();
     Some(match tensor.data_type {
-        data_type::FLOAT => Data::F32(tensor.float_data.clone()),
+        data_type::FLOAT => floats(tensor.float_data.clone()),
         data_type::DOUBLE => Data::F32(tensor.double_data.iter().map(|&x| x as f32).collect()),
         data_type::FLOAT16 => Data::F32(ints().map(|&x| f16::from_bits(x as u16).to_f32()).collect()),
         data_type::BFLOAT16 => Data::F32(ints().map(|&x| bf16::from_bits(x as u16).to_f32()).collect()),

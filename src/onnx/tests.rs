@@ -341,7 +341,7 @@ fn every_type_of_weights_is_read() {
     ];
     for way in ways {
         let graph = read(&model(17, &[-1, 2], vec![node("Add", &["x", "w"], "y", vec![])], vec![way])).unwrap();
-        assert_eq!(graph.constant(graph.find("w").unwrap()).unwrap().data, Data::F32(vec![1.5, -2.0]));
+        assert_eq!(graph.constant(graph.find("w").unwrap()).unwrap().data, Data::F32(vec![1.5, -2.0].into()));
     }
 }
 
@@ -366,7 +366,7 @@ fn external_data_stays_inside_the_folder() {
         super::load(&path)
     };
     let graph = load("weights", "4").unwrap();
-    assert_eq!(graph.constant(graph.find("w").unwrap()).unwrap().data, Data::F32(vec![1.0, 2.0]));
+    assert_eq!(graph.constant(graph.find("w").unwrap()).unwrap().data, Data::F32(vec![1.0, 2.0].into()));
     let outside = |location| load(location, "0").unwrap_err().to_string();
     assert!(outside("../secret").contains("outside the model's folder"));
     assert!(outside("/etc/passwd").contains("outside the model's folder"));

@@ -81,7 +81,7 @@ fn cut_one(batch: &Tensor, size: usize) -> Vec<Tensor> {
                 .map(|c| {
                     let mut c = c.to_vec();
                     c.resize(row * size, $zero);
-                    Tensor::new(shape.clone(), Data::$variant(c))
+                    Tensor::new(shape.clone(), Data::$variant(c.into()))
                 })
                 .collect()
         };
@@ -126,7 +126,7 @@ pub(super) fn join(
                 Some(sum) if sum.shape[1..] == part.shape[1..] => {
                     if let (Data::F32(all), Data::F32(more)) = (&mut sum.data, part.data) {
                         sum.shape[0] += size;
-                        all.extend_from_slice(&more);
+                        all.to_mut().extend_from_slice(&more);
                     }
                 }
                 Some(sum) => {
@@ -137,10 +137,11 @@ pub(super) fn join(
     }
     let mut tensors = Vec::with_capacity(names.len());
     for (tensor, name) in joined.into_iter().zip(names) {
-        let Some(Tensor { mut shape, data: Data::F32(mut values) }) = tensor else {
+        let Some(Tensor { mut shape, data: Data::F32(values) }) = tensor else {
             return Err(fail(format!("\"{name}\" has no numbers")));
         };
         let row: usize = shape[1..].iter().product();
+        let mut values = values.into_vec();
         shape[0] = n;
         values.truncate(n * row);
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {

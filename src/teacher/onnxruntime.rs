@@ -53,7 +53,7 @@ impl OnnxRuntime {
 fn view(part: &Tensor) -> Result<SessionInputValue<'_>, ort::Error> {
     let shape = part.shape.clone();
     Ok(match &part.data {
-        Data::F32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
+        Data::F32(v) => TensorRef::from_array_view((shape, &v[..]))?.into(),
         Data::I8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
         Data::U8(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),
         Data::I32(v) => TensorRef::from_array_view((shape, v.as_slice()))?.into(),

@@ -2,6 +2,7 @@
 
 mod case;
 mod families;
+mod hostile;
 mod quantized;
 mod supported;
 mod written;

@@ -336,6 +336,19 @@ fn the_list_of_operators_is_what_the_code_does() {
     assert!(unread.is_none(), "an operator is known and is not read, or does not run: {unread:?}");
 }
 
+/// `KDC_SEEDS=fuzz/seeds` writes a model of every operator for the fuzzer to start from.
+#[test]
+fn every_operator_is_a_seed() {
+    let Some(folder) = std::env::var_os("KDC_SEEDS").map(std::path::PathBuf::from) else { return };
+    let write = |name: &str, model: Vec<u8>| std::fs::write(folder.join(format!("{name}.onnx")), model).unwrap();
+    for (op, operands) in samples() {
+        let constants = !matches!(op, Op::BatchNormalization { .. });
+        let inputs: Vec<usize> = if constants { vec![0] } else { (0..operands.len()).collect() };
+        write(op.name(), onnx::export(&one_node(&op, &operands, &inputs)).unwrap());
+    }
+    onnx::WRITTEN_AS_OTHERS.iter().for_each(|name| write(name, written::model(name)));
+}
+
 const INTRODUCTION: &str = "\
 # Operators
 

@@ -120,7 +120,8 @@ fn stated(name: &str, dims: &[i64]) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type, ..Default::default() }
 }
 
-fn model(name: &str) -> Vec<u8> {
+/// The file that such a network is read from.
+pub fn model(name: &str) -> Vec<u8> {
     let (operands, attributes) = operands(name);
     let quantizes = name.ends_with("QuantizeLinear");
     let mut graph = GraphProto { name: "one".into(), ..Default::default() };

@@ -17,6 +17,7 @@ mod recurrent;
 mod subgraph;
 mod symbolic;
 
+use super::file::Map;
 use super::limits::OPSETS;
 use super::proto::{DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
@@ -33,21 +34,30 @@ use symbolic::Symbolic;
 /// How many nodes that compute a shape may depend on one another, when they have to be kept.
 const MAX_CHAIN: usize = 200;
 
+/// Where a model comes from.
+#[derive(Clone)]
+pub struct Source<'a> {
+    /// Where external data is looked for.
+    pub folder: Option<&'a Path>,
+    /// The file that the model was decoded from.
+    pub map: Option<Map>,
+}
+
 /// Imports a decoded model. One that was exported for a single sample is read as one for any batch, if that is sound.
 ///
 /// # Errors
 /// See [`super::load`].
-pub fn import(model: ModelProto, folder: Option<&Path>, given: &Given) -> Result<Graph, Error> {
+pub fn import(model: ModelProto, source: Source, given: &Given) -> Result<Graph, Error> {
     let empty = GraphProto::default();
     let model = &functions::inline(model)?;
     let graph = model.graph.as_ref().unwrap_or(&empty);
     if rebatch::candidate(graph)
-        && let Ok(rebatched) = Importer::new(model, graph, (folder, given), true).and_then(Importer::run)
+        && let Ok(rebatched) = Importer::new(model, graph, (&source, given), true).and_then(Importer::run)
         && rebatch::sound(&rebatched)
     {
         return Ok(rebatched);
     }
-    Importer::new(model, graph, (folder, given), false)?.run()
+    Importer::new(model, graph, (&source, given), false)?.run()
 }
 
 struct Importer<'m> {
@@ -83,7 +93,7 @@ impl<'m> Importer<'m> {
     fn new(
         model: &'m ModelProto,
         file: &'m GraphProto,
-        (folder, given): (Option<&'m Path>, &'m Given),
+        (source, given): (&'m Source<'m>, &'m Given),
         rebatch: bool,
     ) -> Result<Importer<'m>, Error> {
         let domain = |name: &'m str| if name == "ai.onnx" { "" } else { name };
@@ -108,7 +118,7 @@ impl<'m> Importer<'m> {
         Ok(Importer {
             file,
             opsets,
-            external: External::new(folder),
+            external: External::new(source.folder, source.map.clone()),
             rebatch,
             runs: rebatch::Runs::new(),
             given,

@@ -172,7 +172,7 @@ impl<'m> Importer<'m> {
             (q - shift - i64::from(quant.zero_point[c])) as f32 * quant.scale[c]
         };
         let data: Vec<f32> = numbers.iter().enumerate().map(real).collect();
-        let constant = Tensor { shape: stored.shape.clone(), data: Data::F32(data) };
+        let constant = Tensor { shape: stored.shape.clone(), data: Data::F32(data.into()) };
         let id = self.graph.add_constant(result, constant);
         self.graph.value_mut(id).quant = Some(quant);
         self.ids.insert(result, id);

@@ -125,7 +125,7 @@ fn filled(call: &Call) -> Option<Symbolic> {
     let shape: Vec<usize> = shape.iter().map(|e| usize::try_from(e.known()?).ok()).collect::<Option<_>>()?;
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS)?;
     let value = call.attribute("value")?.t.as_ref()?;
-    let value = super::tensor::read(value, &mut super::External::new(None)).ok()?;
+    let value = super::tensor::read(value, &mut super::External::new(None, None)).ok()?;
     let value = Symbolic::from_tensor(&value)?;
     Some(Symbolic { dtype: value.dtype, shape, elements: vec![*value.elements.first()?; count] })
 }
