@@ -24,6 +24,11 @@ test-all: setup venv
 	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
 	$(CARGO) test --release --workspace && \
 	$(CARGO) bench --bench training -- --test
+	@if [ -z "$$KDC_DATA" ]; then echo "skipped: whole models; KDC_DATA names no folder with models/ in it"; else \
+	  $(CARGO) build --release --bin kdc && conformance=$$($(CARGO) bench --bench conformance --no-run 2>&1 | \
+	    sed -n 's/.*Executable .*(\(.*\)).*/\1/p') && \
+	  $(VENV)/bin/python3 benches/models.py $${CARGO_TARGET_DIR:-target}/release/kdc $$conformance \
+	    $$KDC_DATA/models/families $$KDC_DATA/models; fi
 
 setup: compiler
 	bash targets/setup.sh

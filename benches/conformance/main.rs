@@ -1,10 +1,12 @@
 //! Runs models with stored inputs and outputs on the executor, and on tract beside it: ONNX's own operator tests, or any
-//! in their layout
-//! (`NAME/model.onnx`, `NAME/test_data_set_0/{input,output}_N.pb`).
+//! in their layout (`NAME/model.onnx`, `NAME/test_data_set_0/{input,output}_N.pb`).
 //!
-//! `cargo bench --bench conformance -- FOLDER [--each] [--exported] [--tolerance 1e-3]`; the operator tests come with the
-//! Python package onnx 1.18, in `onnx/backend/test/data/node`. `--exported` runs what kdc writes after reading the file. Every case passes, is excluded as
-//! SUPPORTED-OPERATORS.md says (`kdc::onnx::LIMITS`), is unsupported (with the reason), is wrong, or panics; cases of several nodes (the expanded forms of functions) are counted as one row.
+//! `cargo bench --bench conformance -- FOLDER [--each] [--exported] [--tolerance 1e-3 | --of-scale 1e-4]`; the operator
+//! tests come with the Python package onnx 1.18, in `onnx/backend/test/data/node`. `--exported` runs what kdc writes after
+//! reading the file. `--of-scale` judges by this share of the output's own scale alone, or by one quantization step of an
+//! output that is quantized. Every case passes, is excluded as SUPPORTED-OPERATORS.md says (`kdc::onnx::LIMITS`), is
+//! unsupported (with the reason), is wrong, or panics; cases of several nodes (the expanded forms of functions) are
+//! counted as one row.
 
 #[path = "../../tests/networks/case.rs"]
 mod case;
@@ -43,17 +45,20 @@ struct Options {
     folder: PathBuf,
     each: bool,
     tolerance: f64,
+    of_scale: Option<f64>,
     exported: bool,
 }
 
 fn options() -> Option<Options> {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
-    let mut options = Options { folder: arguments.next()?.into(), each: false, tolerance: 1e-3, exported: false };
+    let mut options =
+        Options { folder: arguments.next()?.into(), each: false, tolerance: 1e-3, of_scale: None, exported: false };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--each" => options.each = true,
             "--exported" => options.exported = true,
             "--tolerance" => options.tolerance = arguments.next()?.parse().ok()?,
+            "--of-scale" => options.of_scale = Some(arguments.next()?.parse().ok()?),
             _ => return None,
         }
     }
@@ -62,7 +67,7 @@ fn options() -> Option<Options> {
 
 fn main() -> ExitCode {
     let Some(options) = options() else {
-        eprintln!("usage: conformance FOLDER [--each] [--exported] [--tolerance SHARE]");
+        eprintln!("usage: conformance FOLDER [--each] [--exported] [--tolerance SHARE] [--of-scale SHARE]");
         return ExitCode::from(2);
     };
     let Ok(entries) = fs::read_dir(&options.folder) else {
@@ -166,10 +171,22 @@ fn judged(path: &Path, options: &Options, run: fn(&Path, Vec<Tensor>) -> Result<
             // Half precision is computed in f32 here; what is cut to eight bits differs by up to the last one.
             let coarse = name.contains("_to_BFLOAT16");
             let tolerance = if coarse { 1.0 / 128.0 } else { options.tolerance };
-            let wrong = case::difference(&computed, &expected, tolerance, 1e-2 * options.tolerance);
+            let wrong = match options.of_scale {
+                None => case::difference(&computed, &expected, tolerance, 1e-2 * options.tolerance),
+                Some(share) => case::difference(&computed, &expected, 0.0, step(path, &expected).unwrap_or(share)),
+            };
             wrong.map_or(Verdict::Passed, Verdict::Wrong)
         }
     }
+}
+
+/// The quantization step of the first output as a share of its scale, if it has one; that of stored integers is 1.
+fn step(path: &Path, expected: &[Tensor]) -> Option<f64> {
+    let graph = onnx::load(&path.join("model.onnx")).ok()?;
+    let output = graph.value(*graph.outputs.first()?);
+    let step = if output.dtype.is_float() { output.quant.as_ref()?.scale[0] } else { 1.0 };
+    let scale = expected.first()?.to_f32().iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    Some(1.01 * f64::from(step / scale))
 }
 
 /// A copy of a case whose model kdc has read and written.

@@ -63,6 +63,10 @@ fn shown(inspection: &Inspection, target: Option<&str>) -> String {
         };
         ports.iter().map(one).collect::<Vec<_>>().join(", ")
     };
+    let arena = match inspection.arena.planned {
+        true => format!("{}, planned", bytes(inspection.arena.bytes as f64)),
+        false => format!("{}, estimated: what is alive at once", bytes(inspection.arena.bytes as f64)),
+    };
     let head = list([
         ("inputs".into(), ports(&inspection.inputs)),
         ("outputs".into(), ports(&inspection.outputs)),
@@ -70,6 +74,7 @@ fn shown(inspection: &Inspection, target: Option<&str>) -> String {
         ("parameters".into(), count(inspection.cost.params as f64)),
         ("parameters as f32".into(), bytes(inspection.parameter_bytes as f64)),
         ("activations as f32".into(), format!("{} alive at once", bytes(inspection.activation_bytes as f64))),
+        ("arena as f32".into(), arena),
     ]);
     let columns = [
         ("id", Align::Right),

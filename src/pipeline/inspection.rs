@@ -23,6 +23,8 @@ pub struct Inspection {
     /// The most bytes of f32 activations alive at once, node by node in the file's order: a lower bound for an arena
     /// without operators that work in place.
     pub activation_bytes: u64,
+    /// What a program would need for them.
+    pub arena: Arena,
     pub layers: Vec<LayerLine>,
     /// Nodes that kdc has no operator for. Such a teacher still teaches through an engine that knows them; a student
     /// cannot be derived from it.
@@ -31,6 +33,17 @@ pub struct Inspection {
     pub without_kernel: Option<Vec<Unsupported>>,
     pub sample: Option<Sample>,
 }
+
+/// Memory for the activations of one sample as f32.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Arena {
+    pub bytes: u64,
+    /// By the planner that compiles; else, where the network is no program, estimated as what is alive at once.
+    pub planned: bool,
+}
+
+/// The most parameters of a network that is lowered only to plan its arena: its weights are copied for that.
+const PLANNED_PARAMETERS: u64 = 1 << 24;
 
 /// One node.
 #[derive(Clone, Debug, Serialize)]
@@ -107,9 +120,9 @@ pub fn inspect(
             activation_bytes: 4 * layer.activations,
         }
     });
+    let mut folded = network.clone();
+    pass::fold_batch_norm(&mut folded);
     let without_kernel = target.map(|_| {
-        let mut folded = network.clone();
-        pass::fold_batch_norm(&mut folded);
         let one = |e: program::LowerError| Unsupported { node: e.node, operator: e.op, why: e.why };
         program::obstacles(&folded).into_iter().map(one).collect()
     });
@@ -121,11 +134,20 @@ pub fn inspect(
         cost,
         parameter_bytes: 4 * cost.params,
         activation_bytes: alive(&network),
+        arena: arena(&folded, cost.params),
         layers: lines.collect(),
         unknown: unknown.collect(),
         without_kernel,
         sample: if has_data { Some(sample(model, data, &network)?) } else { None },
     })
+}
+
+fn arena(network: &Graph, params: u64) -> Arena {
+    let program = (params <= PLANNED_PARAMETERS).then(|| program::lower_f32(network, None).ok()).flatten();
+    match program {
+        Some(program) => Arena { bytes: program::plan(&program).arena_bytes as u64, planned: true },
+        None => Arena { bytes: alive(network), planned: false },
+    }
 }
 
 /// The most bytes of f32 that are alive at once when nodes run in order, batch 1.

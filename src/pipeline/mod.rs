@@ -23,7 +23,7 @@ mod stages;
 
 pub use cache::Cache;
 pub use evaluation::{ClassResult, Evaluation, evaluate};
-pub use inspection::{Inspection, LayerLine, Range, Sample, Unsupported, inspect};
+pub use inspection::{Arena, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
 pub use options::{Artefact, Device, Optimizer, Options, Training};
 pub use output::Manifest;

@@ -4,4 +4,5 @@ mod compile;
 mod interruption;
 mod refusals;
 mod toolchain;
+mod unknown;
 mod workshop;

@@ -1,0 +1,95 @@
+//! A teacher with an operator that kdc does not know: it is asked through ONNX Runtime, and more than asking is refused
+//! by the node's name.
+
+use crate::workshop::{Workshop, said, succeed};
+use kdc::graph::{Graph, Op, OpaqueNode};
+use kdc::teacher::{self, EngineChoice};
+use prost::Message;
+use std::path::Path;
+use tract_onnx::pb::{AttributeProto, NodeProto, attribute_proto::AttributeType};
+
+/// The workshop's teacher, its mean over the image taken by an operator kdc has none for: LpPool of order 1 is a sum.
+fn with_unknown_node(workshop: &Workshop) -> Graph {
+    let mut graph = kdc::onnx::load(&workshop.path("teacher.onnx")).unwrap();
+    let mean = graph.nodes.iter().position(|n| n.op == Op::GlobalAveragePool).unwrap();
+    let side = crate::workshop::SIDE as i64;
+    let kernel = AttributeProto {
+        name: "kernel_shape".into(),
+        ints: vec![side, side],
+        r#type: AttributeType::Ints as i32,
+        ..Default::default()
+    };
+    let order = AttributeProto { name: "p".into(), i: 1, r#type: AttributeType::Int as i32, ..Default::default() };
+    let proto = NodeProto {
+        op_type: "LpPool".into(),
+        input: vec!["x".into()],
+        output: vec!["y".into()],
+        attribute: vec![kernel, order],
+        ..Default::default()
+    };
+    graph.nodes[mean].op = Op::Opaque(OpaqueNode {
+        domain: String::new(),
+        opset: 17,
+        op_type: "LpPool".into(),
+        proto: proto.encode_to_vec(),
+        why: String::new(),
+    });
+    graph.nodes[mean].name = "sum".into();
+    // The sum is as many times the mean, of which the last layer makes logits.
+    let weights = graph.find("logits.weight").unwrap();
+    let scaled = graph.constant(weights).unwrap().to_f32().iter().map(|w| w / (side * side) as f32).collect();
+    let shape = graph.constant(weights).unwrap().shape.clone();
+    graph.value_mut(weights).data = Some(std::sync::Arc::new(kdc::graph::Tensor::f32(shape, scaled)));
+    graph
+}
+
+fn no_library() -> bool {
+    let missing = std::env::var_os("ORT_DYLIB_PATH").is_none();
+    if missing {
+        eprintln!("skipped: ORT_DYLIB_PATH names no library of ONNX Runtime; make test-all installs one");
+    }
+    missing
+}
+
+fn write(workshop: &Workshop, path: &Path) {
+    std::fs::write(path, kdc::onnx::export(&with_unknown_node(workshop)).unwrap()).unwrap();
+}
+
+#[test]
+fn it_is_shown_and_written_back_and_no_student_is_made_of_it() {
+    let workshop = Workshop::new();
+    write(&workshop, &workshop.path("teacher.onnx"));
+    std::fs::rename(workshop.path("data"), workshop.path("elsewhere")).unwrap();
+    workshop.write_sidecar(None);
+    let shown = said(&succeed(workshop.kdc(&["inspect", "teacher.onnx", "--target", "host"])));
+    assert!(shown.contains("LpPool") && shown.contains("not known to kdc"), "{shown}");
+    succeed(workshop.kdc(&["export", "teacher.onnx", "--emit", "onnx", "--out", "again.onnx"]));
+    assert_eq!(kdc::onnx::load(&workshop.path("again.onnx")).unwrap().nodes.len(), 7);
+    // Gradients, and a student, want to know what the node computes.
+    let graph = kdc::onnx::load(&workshop.path("teacher.onnx")).unwrap();
+    let refused = kdc::exec::Network::new(&graph, &burn::tensor::Device::flex()).err().unwrap().to_string();
+    assert!(refused.contains("'sum'") && refused.contains("not known to kdc"), "{refused}");
+    std::fs::rename(workshop.path("elsewhere"), workshop.path("data")).unwrap();
+    let output = workshop.compile("host", &["--data", "data"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("'sum'") && message.contains("LpPool"), "{message}");
+}
+
+#[test]
+fn it_teaches_through_onnx_runtime() {
+    if no_library() {
+        return;
+    }
+    let workshop = Workshop::new();
+    let model = |name: &str| teacher::open(&workshop.path(name), &[], EngineChoice::OnnxRuntime).unwrap();
+    std::fs::copy(workshop.path("teacher.onnx"), workshop.path("known.onnx")).unwrap();
+    write(&workshop, &workshop.path("teacher.onnx"));
+    let shown = said(&succeed(workshop.kdc(&["eval", "teacher.onnx", "--against", "known.onnx"])));
+    assert!(shown.contains("ONNX Runtime") && shown.contains("100.00%"), "{shown}");
+    let (unknown, known) = (model("teacher.onnx"), model("known.onnx"));
+    let batch = [kdc::graph::Tensor::f32([3, 1, 8, 8], (0..192).map(|i| (i * 7 % 13) as f32 / 13.0).collect())];
+    let answers = [unknown, known].map(|teacher| teacher.run(&batch).unwrap().outputs[0].to_f32().into_owned());
+    let off = answers[0].iter().zip(&answers[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-4, "{answers:?}");
+}
