@@ -4,7 +4,7 @@
     families.py OUT [NAME…]     OUT/{script,export}-{fixed,open}/NAME.onnx and NAME.npz (inputs by name, and `out`)
 
 `script` is PyTorch's TorchScript exporter (opset 17), `export` the newer one built on torch.export (opset 18); `fixed`
-has the batch fixed to 1, `open` leaves it symbolic. corpus.py and roundtrip.py read such folders. Needs
+has the batch fixed to 1, `open` leaves it symbolic. models.py reads such folders. Needs
 families.txt's packages (about 6 GB): pip install -r benches/families.txt
 """
 import pathlib

@@ -5,6 +5,8 @@ use super::*;
 use crate::graph::{Builder, Conv, DType, Data, Dim, Op, PadMode, Pool, QuantParams};
 use std::fs;
 
+mod corners;
+
 fn batch(rest: &[usize]) -> Vec<Dim> {
     std::iter::once(Dim::Batch).chain(rest.iter().map(|&n| Dim::Fixed(n))).collect()
 }

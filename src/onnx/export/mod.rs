@@ -13,13 +13,16 @@ use super::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::{Error, tensor};
-use crate::graph::{Binary, Data, Dim, Graph, Node, Op, OpaqueNode, PadMode, Tensor, Unary, Value, ValueId, verify};
+use crate::graph::{
+    Binary, DType, Data, Dim, Graph, Node, Op, OpaqueNode, PadMode, Tensor, Unary, Value, ValueId, verify,
+};
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
 
 /// The opset that is written, unless an operator needs a later one.
 const OPSET: i64 = 17;
-/// The first opset in which average pooling has dilations.
+/// The first opset in which average pooling has dilations, and every engine leaves out of a count what lies beyond the
+/// padding.
 const OPSET_DILATED_AVERAGE: i64 = 19;
 /// The first opsets with these operators.
 const OPSET_GELU: i64 = 20;
@@ -68,7 +71,15 @@ fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
     let mut domains = BTreeMap::from([(String::new(), OPSET)]);
     for node in &graph.nodes {
         let (domain, needed) = match &node.op {
-            Op::AveragePool(pool) if pool.dilations.iter().any(|&d| d != 1) => ("", OPSET_DILATED_AVERAGE),
+            Op::AveragePool(pool)
+                if pool.dilations.iter().any(|&d| d != 1) || (pool.ceil_mode && pool.count_include_pad) =>
+            {
+                ("", OPSET_DILATED_AVERAGE)
+            }
+            Op::Binary(Binary::BitShift { .. }) if graph.value(node.output()).dtype != DType::U8 => {
+                let what = "cannot be written: it shifts unsigned numbers, which are kept in a wider signed type";
+                return Err(Error::Node { node: node.name.clone(), op: node.op.name().into(), what: what.into() });
+            }
             Op::Pad { mode: PadMode::Wrap, .. } => ("", OPSET_WRAP),
             Op::Resize(resize) if resize.antialias || more::by_sizes(resize, extents(graph, node)) => {
                 ("", OPSET_RESIZE)

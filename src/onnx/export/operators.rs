@@ -62,7 +62,9 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
         }
         Op::Reshape { shape } => {
             let target: Vec<i64> = shape.iter().map(|d| if let Dim::Fixed(n) = d { *n as i64 } else { -1 }).collect();
-            (vec![], vec![("shape", numbers(&target))])
+            // Zero means nothing here, and not the operand's extent.
+            let nothing = shape.contains(&Dim::Fixed(0)).then(|| int("allowzero", 1));
+            (nothing.into_iter().collect(), vec![("shape", numbers(&target))])
         }
         Op::Transpose { perm } => attributes(vec![ints("perm", &signed(perm))]),
         Op::Squeeze { axes: a } | Op::Unsqueeze { axes: a } => (vec![], vec![("axes", axes(a))]),

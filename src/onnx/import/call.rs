@@ -134,14 +134,19 @@ impl<'m> Call<'_, 'm> {
         }
     }
 
-    /// Whether an operand is of a type that the graph keeps in a wider one, as far as the file says.
-    pub fn is_widened(&self, index: usize) -> bool {
+    /// The ONNX code of an operand's element type, as far as the file says.
+    pub fn stated_type(&self, index: usize) -> Option<i32> {
         let named = |v: &&ValueInfoProto| Some(v.name.as_str()) == self.operand(index);
         let mut values = self.importer.file.input.iter().chain(&self.importer.file.value_info);
         let stated = values.find(named).and_then(|v| v.r#type.as_ref()?.tensor_type.as_ref());
-        stated.is_some_and(|t| {
-            matches!(t.elem_type, data_type::INT16 | data_type::UINT16 | data_type::UINT32 | data_type::UINT64)
-        })
+        let initializer = self.operand(index).and_then(|name| self.importer.initializers.get(name));
+        stated.map(|t| t.elem_type).or(initializer.map(|t| t.data_type))
+    }
+
+    /// Whether an operand is of a type that the graph keeps in a wider one, as far as the file says.
+    pub fn is_widened(&self, index: usize) -> bool {
+        let wider = [data_type::INT16, data_type::UINT16, data_type::UINT32, data_type::UINT64];
+        self.stated_type(index).is_some_and(|code| wider.contains(&code))
     }
 
     /// The contents of a constant operand.

@@ -1,19 +1,32 @@
 //! Nodes with further results, which become several of the graph.
 
-use super::super::proto::NodeProto;
+use super::super::proto::{NodeProto, data_type};
 use super::call::{Call, Fault};
 use super::{Importer, fresh};
-use crate::graph::{DType, Data, Dim, Node, Op, Tensor, Unary, Value, ValueId};
+use crate::graph::{Binary, DType, Data, Dim, Node, Op, Tensor, Unary, Value, ValueId};
+use crate::host::cast;
 
 impl<'m> Importer<'m> {
     /// A node of which more than the graph's operator gives is used; `false` for any other.
     pub(super) fn composed(&mut self, proto: &'m NodeProto, name: &str) -> Result<bool, Fault> {
         let call = self.call(proto)?;
-        let (side, training) = (call.has_side_results(), call.flag("training_mode"));
+        let side = call.has_side_results();
+        // Before opset 14 it was the number of results that said so.
+        let results = proto.output.iter().filter(|n| !n.is_empty()).count();
+        let training = call.flag("training_mode") || (call.opset < 14 && results > 1 && !side);
+        let unsigned = call.stated_type(0).and_then(|code| match code {
+            data_type::UINT16 => Some(i64::from(u16::MAX)),
+            data_type::UINT32 => Some(i64::from(u32::MAX)),
+            _ => None,
+        });
         match proto.op_type.as_str() {
             "LayerNormalization" if side => self.layer_norm_statistics(proto, name)?,
             "BatchNormalization" if training => self.training_batch_norm(proto, name)?,
             "Dropout" if side => self.dropout_mask(proto, name)?,
+            "BitwiseNot" => match unsigned {
+                Some(bits) => self.flipped(proto, name, bits)?,
+                None => return Ok(false),
+            },
             _ => return Ok(false),
         }
         Ok(true)
@@ -88,6 +101,17 @@ impl<'m> Importer<'m> {
         let stem = fresh(&mut self.value_names, &format!("{name}_kept"));
         let all = self.graph.add_constant(stem, all);
         self.made(Op::Expand { shape }, &[all], name, proto.output.get(1))?;
+        Ok(())
+    }
+
+    /// Only these bits of a number that is kept in a wider type.
+    fn flipped(&mut self, proto: &'m NodeProto, name: &str, bits: i64) -> Result<(), Fault> {
+        let x = self.operands(proto)?[0];
+        let stem = fresh(&mut self.value_names, &format!("{name}_bits"));
+        let mut bits = Tensor::i64([0; 0], vec![bits]);
+        bits.data = cast(&bits.data, self.graph.value(x).dtype);
+        let bits = self.graph.add_constant(stem, bits);
+        self.made(Op::Binary(Binary::BitwiseXor), &[x, bits], name, proto.output.first())?;
         Ok(())
     }
 

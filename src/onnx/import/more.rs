@@ -15,10 +15,6 @@ use crate::graph::{
 /// As [`super::operators::convert`].
 pub fn convert(call: &Call) -> Result<Plan, Fault> {
     let name = call.proto.op_type.as_str();
-    if name == "BitwiseNot" && call.is_widened(0) {
-        // Its upper bits would not be those of the narrow type.
-        return foreign("works on a type that is kept in a wider one");
-    }
     if let Some(unary) = unary(call, name) {
         return Plan::new(0..1, Op::Unary(unary));
     }

@@ -1,0 +1,150 @@
+//! What exporters write now and then, and what an export must not lose.
+
+use super::*;
+use crate::graph::{Binary, Resize, Unary, ValueId};
+
+fn names(graph: &Graph) -> Vec<&str> {
+    graph.nodes.iter().map(|n| n.op.name()).collect()
+}
+
+fn with_outputs(mut node: NodeProto, outputs: &[&str]) -> NodeProto {
+    node.output = outputs.iter().map(|s| s.to_string()).collect();
+    node
+}
+
+fn vector(name: &str, values: &[f32]) -> TensorProto {
+    tensor::write(name, &Tensor::f32([values.len()], values.to_vec()))
+}
+
+#[test]
+fn batch_norm_exported_for_training_normalises_by_the_batch() {
+    let constants = || ["s", "b", "m", "v"].map(|name| vector(name, &[1.0, 2.0])).to_vec();
+    let norm = |more| node("BatchNormalization", &["x", "s", "b", "m", "v"], "y", more);
+    let read_of = |opset, node| read(&model(opset, &[-1, 2, 3, 3], vec![node], constants())).unwrap();
+    let plain = read_of(15, norm(vec![]));
+    assert_eq!(names(&plain), ["BatchNormalization"]);
+    let training = read_of(15, with_outputs(norm(vec![int("training_mode", 1)]), &["y", "rm", "rv"]));
+    // The number of results said so before there was an attribute.
+    let older = read_of(9, with_outputs(norm(vec![]), &["y", "rm", "rv", "sm", "sv"]));
+    for graph in [training, older] {
+        let Op::ReduceMean { axes, .. } = &graph.nodes[0].op else { panic!("{graph}") };
+        assert_eq!(axes, &[0, 2, 3]);
+        assert_eq!(graph.value(graph.outputs[0]).shape, batch(&[2, 3, 3]));
+        assert!(!names(&graph).contains(&"BatchNormalization"), "{graph}");
+    }
+}
+
+#[test]
+fn further_results_are_computed() {
+    let norm = with_outputs(node("LayerNormalization", &["x", "s"], "y", vec![]), &["n", "mean", "y"]);
+    let graph = read(&model(17, &[-1, 4], vec![norm], vec![vector("s", &[1.0; 4])])).unwrap();
+    assert_eq!(graph.value(graph.outputs[0]).shape, batch(&[1]));
+    assert_eq!(graph.nodes.last().unwrap().op, Op::Unary(Unary::Reciprocal));
+    let dropout = with_outputs(node("Dropout", &["x"], "n", vec![]), &["n", "y"]);
+    let graph = read(&model(13, &[-1, 4], vec![dropout], vec![])).unwrap();
+    let mask = graph.value(graph.outputs[0]);
+    assert_eq!((mask.dtype, &mask.shape), (DType::Bool, &batch(&[4])));
+    // Only the last state of a recurrent operator is used.
+    let weights = |name: &str, width| tensor::write(name, &Tensor::f32([1, 8, width], vec![0.5; 8 * width]));
+    let lstm = with_outputs(node("LSTM", &["x", "w", "r"], "y", vec![int("hidden_size", 2)]), &["", "y"]);
+    let graph = read(&model(14, &[5, 1, 3], vec![lstm], vec![weights("w", 3), weights("r", 2)])).unwrap();
+    assert_eq!(names(&graph)[0], "LSTM");
+}
+
+#[test]
+fn operators_on_quantized_tensors_are_pairs_around_floats() {
+    let byte = |name: &str, values: Vec<u8>| tensor::write(name, &Tensor::new([values.len()], Data::U8(values)));
+    let constants = vec![
+        scalar("s", 0.1),
+        TensorProto { dims: vec![], ..byte("z", vec![100]) },
+        TensorProto { dims: vec![1, 1, 2, 2], ..byte("w", vec![90, 110, 100, 120]) },
+        tensor::write("b", &Tensor::new([1], Data::I32(vec![50]))),
+    ];
+    let operands = |x| [x, "s", "z", "w", "s", "z", "s", "z", "b"];
+    let nodes = vec![
+        node("QuantizeLinear", &["x", "s", "z"], "q", vec![]),
+        node("QLinearConv", &operands("q"), "c", vec![]),
+        node("MaxPool", &["c"], "p", vec![ints("kernel_shape", &[2, 2])]),
+        node("QLinearConv", &operands("p"), "d", vec![]),
+        node("DequantizeLinear", &["d", "s", "z"], "y", vec![]),
+    ];
+    let graph = read(&model(17, &[-1, 1, 8, 8], nodes, constants)).unwrap();
+    assert_eq!(names(&graph), ["Conv", "MaxPool", "Conv"]);
+    let stored = |id: &ValueId| graph.value(*id).quant.as_ref().map(|q| (q.scale[0], q.zero_point[0], q.dtype));
+    // Bytes are signed in the graph, and zero points with them.
+    let expected = Some((0.1, -28, DType::I8));
+    assert!(
+        graph.nodes.iter().flat_map(|n| &n.outputs).chain(&graph.inputs).all(|id| stored(id) == expected),
+        "{graph}"
+    );
+    let conv = &graph.nodes[0];
+    assert_eq!(graph.constant(conv.input(1).unwrap()).unwrap().as_f32().unwrap()[0], -1.0);
+    let bias = graph.value(conv.input(2).unwrap()).quant.clone().unwrap();
+    assert_eq!((bias.dtype, bias.scale), (DType::I32, vec![0.1 * 0.1]));
+}
+
+#[test]
+fn bits_are_flipped_in_the_type_of_the_file() {
+    let mut file = model(18, &[-1, 4], vec![node("BitwiseNot", &["x"], "y", vec![])], vec![]);
+    let port = &mut file.graph.as_mut().unwrap().input[0];
+    port.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = data_type::UINT16;
+    let graph = read(&file).unwrap();
+    assert_eq!(graph.nodes[0].op, Op::Binary(Binary::BitwiseXor));
+    assert_eq!(graph.constant(graph.nodes[0].input(1).unwrap()).unwrap().data, Data::I32(vec![65535]));
+}
+
+/// The last node of what is written, and the opset.
+fn written(graph: &Graph) -> (NodeProto, i64) {
+    let file = ModelProto::decode(export(graph).unwrap().as_slice()).unwrap();
+    (file.graph.unwrap().node.pop().unwrap(), file.opset_import[0].version)
+}
+
+#[test]
+fn an_export_says_what_its_opset_could_not() {
+    let mut b = Builder::new("pool");
+    let x = b.input("x", &batch(&[1, 4, 4]));
+    let pool = Pool {
+        kernel: vec![3; 2],
+        strides: vec![2; 2],
+        pads: vec![1; 4],
+        dilations: vec![1; 2],
+        ceil_mode: true,
+        count_include_pad: true,
+    };
+    let y = b.node("pool", Op::AveragePool(pool), &[x]).unwrap();
+    assert_eq!(written(&b.finish(&[y])).1, 19);
+
+    let mut b = Builder::new("nothing");
+    let x = b.input("x", &[Dim::Fixed(0), Dim::Fixed(3)]);
+    let y = b.node("turned", Op::Reshape { shape: vec![Dim::Fixed(3), Dim::Fixed(0)] }, &[x]).unwrap();
+    assert!(written(&b.finish(&[y])).0.attribute.iter().any(|a| a.name == "allowzero" && a.i == Some(1)));
+
+    // Where the extent that follows from the scale, in f32, is another, the extents are written.
+    let resized = |scale: f32| {
+        let mut b = Builder::new("resize");
+        let x = b.input("x", &batch(&[1, 7]));
+        let resize = Resize {
+            sizes: batch(&[1, 31]),
+            scales: vec![1.0, 1.0, scale],
+            coordinates: crate::graph::Coordinates::HalfPixel,
+            interpolation: crate::graph::Interpolation::Linear,
+            antialias: false,
+        };
+        let y = b.node("resize", Op::Resize(resize), &[x]).unwrap();
+        b.finish(&[y])
+    };
+    let exact = 31.0 / 7.0;
+    let (node, opset) = written(&resized(exact));
+    assert_ne!((7.0f32 * exact).floor(), 31.0);
+    assert_eq!((node.input.len(), opset), (4, 18));
+    let again = import(export(&resized(exact)).unwrap().into(), None).unwrap();
+    assert_same(&again, &resized(exact));
+    // Extents that come neither from the scales nor the scales from them.
+    let error = export(&resized(0.25)).unwrap_err().to_string();
+    assert!(error.contains("'resize'") && error.contains("cannot both be written"), "{error}");
+
+    let mut b = Builder::new("shift");
+    let x = b.constant("x", Tensor::i64([2], vec![1, 2]));
+    let y = b.node("shift", Op::Binary(Binary::BitShift { left: true }), &[x, x]).unwrap();
+    assert!(export(&b.finish(&[y])).unwrap_err().to_string().contains("'shift'"));
+}
