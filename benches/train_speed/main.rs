@@ -4,7 +4,7 @@
 //! memory. `compare.py` runs both sides in turn.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use kdc::distill::{Optimizer, OptimizerConfig, Schedule};
+use kdc::distill::{Optimizer, OptimizerConfig};
 use kdc::exec::{Mode, Network, Value};
 use kdc::graph::Tensor as HostTensor;
 use kdc::{onnx, pass};
@@ -47,7 +47,7 @@ fn train(folder: &Path, name: &str, steps: usize, rate: f64) -> (Vec<f64>, Vec<f
     let mut network = Network::new(&graph, &device).expect("the network");
     let sgd = OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 0.0 };
     let count = network.params().len();
-    let mut optimizer = Optimizer::new(sgd, f64::INFINITY, Schedule::Constant(rate), count);
+    let mut optimizer = Optimizer::new(sgd, f64::INFINITY, count);
     let (mut seconds, mut losses) = (Vec::new(), Vec::new());
     for step in 0..steps {
         let batch = step % batches;
@@ -64,7 +64,8 @@ fn train(folder: &Path, name: &str, steps: usize, rate: f64) -> (Vec<f64>, Vec<f
         let loss = activation::log_softmax(logits, 1).gather(1, labels.reshape([BATCH, 1])).mean().neg();
         let value = loss.clone().inner().into_data().iter::<f32>().next().expect("a loss");
         let mut gradients = loss.backward();
-        optimizer.step(&mut network, &mut gradients, 0.0);
+        let gradients = network.take_gradients(&mut gradients);
+        optimizer.step(&mut network, gradients, rate);
         seconds.push(start.elapsed().as_secs_f64());
         losses.push(value);
     }

@@ -2,6 +2,7 @@
 
 use super::progress::Terminal;
 use super::{NOT_MET, values};
+use crate::distill::ClassWeights;
 use crate::pipeline;
 use crate::pipeline::options::{Artefact, Device, Optimizer, Options, Training};
 use crate::program::Precision;
@@ -156,6 +157,26 @@ struct TrainingArguments {
     #[arg(long, value_name = "K", value_parser = values::at_least_one)]
     views: Option<usize>,
 
+    /// Batches whose gradients are averaged into one step
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    accumulate: Option<usize>,
+
+    /// The global norm that gradients are clipped to
+    #[arg(long, value_name = "NORM", value_parser = values::above_zero)]
+    clip_norm: Option<f64>,
+
+    /// Keep an exponential moving average of the weights with this decay, e.g. 0.999 [default: none]
+    #[arg(long, value_name = "DECAY", value_parser = values::share)]
+    ema: Option<f64>,
+
+    /// How much the labels of a class count
+    #[arg(long, value_enum, default_value = "even")]
+    class_weights: ClassWeightsName,
+
+    /// Stop after so many epochs without a better validation accuracy [default: never]
+    #[arg(long, value_name = "EPOCHS", value_parser = values::at_least_one)]
+    patience: Option<usize>,
+
     /// What runs the teacher; auto takes ONNX Runtime when its library is found
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineName,
@@ -191,6 +212,14 @@ enum ArtefactName {
 enum OptimizerName {
     Sgd,
     Adamw,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ClassWeightsName {
+    /// All samples count alike
+    Even,
+    /// All classes count alike, however many samples they have
+    Balanced,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -281,6 +310,14 @@ impl Arguments {
                 alpha: training.alpha,
                 labels_only: training.labels_only,
                 views: training.views,
+                accumulate: training.accumulate,
+                clip_norm: training.clip_norm,
+                ema: training.ema,
+                class_weights: match training.class_weights {
+                    ClassWeightsName::Even => ClassWeights::Even,
+                    ClassWeightsName::Balanced => ClassWeights::Balanced,
+                },
+                patience: training.patience,
             },
             ..defaults
         }

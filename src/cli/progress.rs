@@ -43,12 +43,13 @@ impl Progress for Terminal {
         let bar = self.bar.borrow();
         if bar.length() != Some(total) {
             bar.set_length(total);
-            bar.set_style(style("{spinner} {prefix:<12} [{bar:30}] {pos}/{len}, {per_sec}, {eta} left  {msg}"));
+            bar.set_style(style("{spinner} {prefix:<12} [{bar:30}] {pos}/{len}, {per_sec}, {eta} left\n{msg}"));
             // What was done before the bar was there (a resumed run) says nothing about the speed.
             bar.reset_eta();
         }
         bar.set_position(done);
-        bar.set_message(text.to_owned());
+        // Under the bar, as far as the bar's name is indented.
+        bar.set_message(text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"));
     }
 
     fn note(&self, line: &str) {

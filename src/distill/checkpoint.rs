@@ -1,7 +1,8 @@
 //! The state of a run, so that it can go on after an interruption: a safetensors file, written whole or not at all.
 
+use super::Error;
+use super::history::{Epoch, Tally};
 use super::optimizer::StateParts;
-use super::{Epoch, Error};
 use crate::files;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,12 @@ pub struct Checkpoint {
     pub counters: Vec<(String, u64)>,
     /// The epochs that are done.
     pub history: Vec<Epoch>,
-    /// Sum of the losses of the epoch under way.
-    pub loss_sum: f64,
+    /// Of the epoch under way.
+    pub tally: Tally,
+    /// The moving average of the parameters, where one is kept.
+    pub average: Vec<(String, Vec<f32>)>,
+    /// How often the numbers were lost, and the learning rate halved.
+    pub rollbacks: u32,
 }
 
 /// What is not a tensor.
@@ -33,8 +38,8 @@ struct Header {
     step: usize,
     counters: Vec<(String, u64)>,
     history: Vec<Epoch>,
-    /// As bits: text would round.
-    loss_sum: u64,
+    tally: Tally,
+    rollbacks: u32,
 }
 
 const HEADER: &str = "kdc-training";
@@ -47,7 +52,9 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
         let mut tensors = Vec::new();
-        for (kind, list) in [("network", &self.network), ("best", &self.best), ("moment", &self.moments)] {
+        let (network, best, moments, average) = (&self.network, &self.best, &self.moments, &self.average);
+        let lists = [("network", network), ("best", best), ("moment", moments), ("average", average)];
+        for (kind, list) in lists {
             for (name, values) in list {
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
                 tensors.push((format!("{kind}/{name}"), values.len(), bytes));
@@ -62,7 +69,8 @@ impl Checkpoint {
             step: self.step,
             counters: self.counters.clone(),
             history: self.history.clone(),
-            loss_sum: self.loss_sum.to_bits(),
+            tally: self.tally.clone(),
+            rollbacks: self.rollbacks,
         };
         let header = serde_json::to_string(&header).map_err(|e| failed(e.to_string()))?;
         let metadata = HashMap::from([(HEADER.to_string(), header)]);
@@ -91,7 +99,8 @@ impl Checkpoint {
             step: header.step,
             counters: header.counters,
             history: header.history,
-            loss_sum: f64::from_bits(header.loss_sum),
+            tally: header.tally,
+            rollbacks: header.rollbacks,
             ..Checkpoint::default()
         };
         let mut named: Vec<_> = tensors.iter().collect();
@@ -102,6 +111,7 @@ impl Checkpoint {
                 Some(("network", _)) => &mut checkpoint.network,
                 Some(("best", _)) => &mut checkpoint.best,
                 Some(("moment", _)) => &mut checkpoint.moments,
+                Some(("average", _)) => &mut checkpoint.average,
                 _ => return Err(failed(format!("unknown tensor '{name}'"))),
             };
             let short = name.split_once('/').map_or(name, |(_, rest)| rest);

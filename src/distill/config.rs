@@ -34,6 +34,17 @@ impl std::fmt::Display for OptimizerConfig {
     }
 }
 
+/// How much the labels of a class count in the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassWeights {
+    /// All samples alike.
+    #[default]
+    Even,
+    /// All classes alike: a sample counts `samples / (classes · samples of its class)`.
+    Balanced,
+}
+
 /// Everything that decides what comes out of training, besides the student, the data and the teacher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -53,6 +64,16 @@ pub struct Config {
     pub norm_momentum: f64,
     /// How many augmented views of each sample the teacher has labelled.
     pub views: usize,
+    /// Batches whose gradients are averaged before the parameters move: a step of `accumulate · batch_size` samples in
+    /// the memory of `batch_size`.
+    pub accumulate: usize,
+    /// Decay of an exponential moving average of the parameters, which is what is validated and kept (Polyak, Juditsky
+    /// 1992); 0: the parameters themselves.
+    pub ema: f64,
+    /// How much the labels of a class count.
+    pub class_weights: ClassWeights,
+    /// Training stops after so many epochs without a better validation accuracy; `None`: never.
+    pub patience: Option<usize>,
     pub seed: u64,
 }
 
@@ -69,6 +90,10 @@ impl Default for Config {
             validation: 0.05,
             norm_momentum: 0.9,
             views: 2,
+            accumulate: 1,
+            ema: 0.0,
+            class_weights: ClassWeights::Even,
+            patience: None,
             seed: 0,
         }
     }
@@ -88,7 +113,14 @@ impl Config {
         positive("--epochs", self.epochs as f64)?;
         positive("--batch-size", self.batch_size as f64)?;
         positive("--views", self.views as f64)?;
-        positive("clip_norm", self.clip_norm)?;
+        positive("--clip-norm", self.clip_norm)?;
+        positive("--accumulate", self.accumulate as f64)?;
+        if !(0.0..1.0).contains(&self.ema) {
+            return Err(Error::Config(format!("--ema {} is not from 0 to below 1", self.ema)));
+        }
+        if self.patience == Some(0) {
+            return Err(Error::Config("--patience 0 leaves no epoch to train".into()));
+        }
         if let Method::SoftLabel { alpha, temperature, .. } = self.method {
             positive("--temperature", temperature)?;
             if !(0.0..=1.0).contains(&alpha) {

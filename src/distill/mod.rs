@@ -7,15 +7,18 @@
 //!   scalar; the trainer knows no method by name. Hinton et al. 2015, <https://arxiv.org/abs/1503.02531>.
 //! - [`Schedule`]: how a number (a weight, the learning rate) changes over training.
 //! - [`Optimizer`]: burn's optimizers over flat parameters, with global-norm clipping.
-//! - [`train`]: the loop. Everything random is a pure function of (seed, epoch, sample), so that a run picked up from a
+//! - [`train`]: the loop. Batches are made on a thread of their own while the step before is computed. Everything random is a pure function of (seed, epoch, sample), so that a run picked up from a
 //!   [`Checkpoint`] ends with the same bytes as one that was never stopped. That is also why the loop is our own and not
 //!   burn-train's `Learner`: the learner checkpoints whole epochs, keeps its sampler's state to itself and has no place
 //!   for a term that reads a cached teacher.
 
 mod checkpoint;
 mod config;
+mod feed;
+mod history;
 mod objective;
 mod optimizer;
+mod run;
 mod schedule;
 mod terms;
 #[cfg(test)]
@@ -23,12 +26,14 @@ mod tests;
 mod trainer;
 
 pub use checkpoint::Checkpoint;
-pub use config::{Config, Method, OptimizerConfig};
-pub use objective::{Objective, Reads, StepValues, Term};
+pub use config::{ClassWeights, Config, Method, OptimizerConfig};
+pub use history::{Epoch, Event, Step};
+pub use objective::{Objective, Part, Reads, StepValues, Term};
 pub use optimizer::Optimizer;
+pub use run::Run;
 pub use schedule::Schedule;
 pub use terms::{HardLabel, SoftLabel};
-pub use trainer::{Epoch, Event, TeacherLogits, Trained, TrainingSet, evaluate, train};
+pub use trainer::{TeacherLogits, Trained, TrainingSet, evaluate, train};
 
 use std::path::PathBuf;
 
@@ -40,8 +45,9 @@ pub enum Error {
     Exec(#[from] crate::exec::Error),
     /// The loss left the numbers.
     #[error(
-        "the loss became {loss} at step {step} of {steps} (epoch {epoch}); the last good checkpoint is kept in {}; \
-         lower --lr (now {lr}) or check the data", checkpoint.display()
+        "the loss became {loss} at step {step} of {steps} (epoch {epoch}), after {} rollbacks with half the learning rate \
+         each; the last good checkpoint is kept in {}; lower --lr (now {lr}) or check the data",
+        Run::MOST_ROLLBACKS, checkpoint.display()
     )]
     NonFinite { loss: f32, step: usize, steps: usize, epoch: usize, lr: f64, checkpoint: PathBuf },
     /// A setting that cannot work.

@@ -1,7 +1,9 @@
 //! What training minimises.
 
 use super::Schedule;
+use super::history::as_text;
 use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// Which values a term reads, so that the trainer fetches just those.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct StepValues {
     pub teacher_logits: Option<Tensor<2>>,
     /// The true classes, `[B]`.
     pub labels: Tensor<1, Int>,
+    /// How much each sample's label counts, `[B]`; `None`: all the same.
+    pub weights: Option<Tensor<1>>,
     /// Per sample a number in 0..1 that stays the same for all of training; a term may hide the labels of those below
     /// its share.
     pub lottery: Vec<f32>,
@@ -35,10 +39,27 @@ pub struct StepValues {
 pub trait Term: Send {
     /// The method's name as in `kdc methods`.
     fn name(&self) -> &'static str;
+
     /// What it reads.
     fn reads(&self) -> Reads;
-    /// The loss, a tensor of one element: a mean over the samples.
-    fn loss(&self, values: &StepValues) -> Tensor<1>;
+
+    /// The loss in summands, each by a name for people and a tensor of one element: a mean over the samples. At least
+    /// one.
+    fn parts(&self, values: &StepValues) -> Vec<(&'static str, Tensor<1>)>;
+
+    /// The sum of the parts.
+    fn loss(&self, values: &StepValues) -> Tensor<1> {
+        let parts = self.parts(values).into_iter().map(|(_, part)| part);
+        parts.reduce(|a, b| a + b).expect("a term has a part")
+    }
+}
+
+/// A summand of the objective, by name and value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub name: String,
+    #[serde(with = "as_text")]
+    pub loss: f64,
 }
 
 /// `Σ weightᵢ(progress) · termᵢ`
@@ -60,11 +81,18 @@ impl Objective {
 
     /// The value at `progress` in 0..=1.
     pub fn loss(&self, values: &StepValues, progress: f64) -> Tensor<1> {
-        let weighted = |(schedule, term): &(Schedule, Box<dyn Term>)| match schedule.at(progress) {
-            1.0 => term.loss(values),
-            weight => term.loss(values).mul_scalar(weight),
+        self.parts(values, progress).into_iter().map(|(_, part)| part).reduce(|a, b| a + b).expect("there is a term")
+    }
+
+    /// The value's summands at `progress`, by name.
+    pub fn parts(&self, values: &StepValues, progress: f64) -> Vec<(String, Tensor<1>)> {
+        let weighted = |(schedule, term): &(Schedule, Box<dyn Term>)| {
+            let weight = schedule.at(progress);
+            let scaled = move |part: Tensor<1>| if weight == 1.0 { part } else { part.mul_scalar(weight) };
+            let named = move |(name, part): (&str, Tensor<1>)| (name.to_string(), scaled(part));
+            term.parts(values).into_iter().map(named)
         };
-        self.terms.iter().map(weighted).reduce(|a, b| a + b).expect("an objective has a term")
+        self.terms.iter().flat_map(weighted).collect()
     }
 
     /// The names of the terms, for reports.

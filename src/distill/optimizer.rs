@@ -5,21 +5,20 @@
 //! al. 2018, <https://arxiv.org/abs/1812.01187>). Gradients are clipped by their global norm (Pascanu et al. 2013,
 //! <https://arxiv.org/abs/1211.5063>); burn clips per tensor, so that is done here.
 
-use super::{OptimizerConfig, Schedule};
+use super::OptimizerConfig;
 use crate::exec::Network;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{
     AdamW, AdamWConfig, AdamWState, Optimizer as _, RecordState, Sgd, SgdConfig, SgdState, StateSink, StateSource,
 };
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use std::collections::BTreeMap;
 
 /// One of burn's optimizers with its state per parameter.
 pub struct Optimizer {
     kind: Kind,
     clip_norm: f64,
-    schedule: Schedule,
 }
 
 enum Kind {
@@ -36,7 +35,7 @@ pub struct StateParts {
 
 impl Optimizer {
     /// A fresh optimizer for `params` parameters.
-    pub fn new(config: OptimizerConfig, clip_norm: f64, schedule: Schedule, params: usize) -> Optimizer {
+    pub fn new(config: OptimizerConfig, clip_norm: f64, params: usize) -> Optimizer {
         let kind = match config {
             OptimizerConfig::Sgd { momentum, weight_decay } => {
                 let momentum = MomentumConfig::new().with_momentum(momentum).with_dampening(0.0).with_nesterov(true);
@@ -50,15 +49,12 @@ impl Optimizer {
                 Kind::AdamW { decayed: with(weight_decay as f32), plain: with(0.0), states: vec![None; params] }
             }
         };
-        Optimizer { kind, clip_norm, schedule }
+        Optimizer { kind, clip_norm }
     }
 
-    /// One step at `progress` in 0..=1: clips, then moves every parameter that has a gradient. Returns the gradient's
+    /// One step at the learning rate `lr`: clips, then moves every parameter that has a gradient. Returns the gradient's
     /// norm before clipping; nothing moves when that is not finite.
-    pub fn step(&mut self, network: &mut Network, grads: &mut Gradients, progress: f64) -> f64 {
-        let lr = self.schedule.at(progress);
-        let mut gradients: Vec<Option<Tensor<1>>> =
-            network.params().iter().map(|p| p.tensor.grad_remove(grads)).collect();
+    pub fn step(&mut self, network: &mut Network, mut gradients: Vec<Option<Tensor<1>>>, lr: f64) -> f64 {
         let squares = gradients.iter().flatten().map(|g| scalar(g.clone().square().sum())).sum::<f64>();
         let norm = squares.sqrt();
         if !norm.is_finite() {

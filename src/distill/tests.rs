@@ -13,6 +13,7 @@ fn values(student: &[[f32; 3]], teacher: &[[f32; 3]], labels: &[i64]) -> StepVal
         student_logits: matrix(student),
         teacher_logits: Some(matrix(teacher)),
         labels: Tensor::<1, Int>::from_data(TensorData::new(labels.to_vec(), [labels.len()]), &Device::flex()),
+        weights: None,
         lottery: (0..labels.len()).map(|i| i as f32 / labels.len() as f32).collect(),
     }
 }
@@ -200,9 +201,9 @@ fn a_run_picked_up_anywhere_ends_with_the_same_bytes() {
         let mut epochs = 0;
         setting
             .train(&config, &running, &mut |event| match event {
-                Event::Step { done: 33, .. } => drop(std::fs::copy(&running, &kept).unwrap()),
+                Event::Step(Step { done: 33, .. }) => drop(std::fs::copy(&running, &kept).unwrap()),
                 Event::Epoch(_) => epochs += 1,
-                Event::Step { .. } => (),
+                _ => (),
             })
             .unwrap();
         assert_eq!(epochs, 3);
@@ -253,4 +254,127 @@ fn settings_that_cannot_work_are_refused_by_name() {
         let error = setting.train(&config, &folder.path().join("c"), &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
+}
+
+#[test]
+fn a_step_of_several_batches_is_that_of_one_large_batch() {
+    // Batch norm sees other statistics in parts, so the network has none here.
+    let setting = Setting::new();
+    let mut student = small_network();
+    crate::pass::fold_batch_norm(&mut student);
+    let run = |batch_size: usize, accumulate: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { batch_size, accumulate, epochs: 1, ..config() };
+        let mut losses = Vec::new();
+        let mut on = |event| match event {
+            Event::Step(step) => losses.push(step.loss),
+            Event::Epoch(e) => assert!(e.train_accuracy > 0.0 && e.agreement == e.train_accuracy),
+            _ => panic!("{event:?}"),
+        };
+        let oracle = Oracle(&setting.samples);
+        let (train_on, validation) = (&setting.train[..], &setting.validation[..]);
+        let set = TrainingSet { samples: &setting.samples, train: train_on, validation, teacher: Some(&oracle) };
+        let trained = train(&student, &set, &config, &Device::flex(), &folder.path().join("c"), &mut on).unwrap();
+        (losses, trained.steps)
+    };
+    let ((whole, steps), (parts, in_parts)) = (run(64, 1), run(16, 4));
+    assert_eq!((steps, in_parts, whole.len(), parts.len()), (4, 4, 4, 4));
+    for (a, b) in whole.iter().zip(&parts) {
+        assert!((a - b).abs() < 1e-4 * a, "{whole:?} {parts:?}");
+    }
+}
+
+#[test]
+fn lost_numbers_are_met_with_half_the_learning_rate_from_the_last_checkpoint() {
+    let setting = Setting::new();
+    let folder = tempfile::tempdir().unwrap();
+    // Far too high, until it has been halved twice: plain gradient descent on a loss that grows with the weights.
+    let optimizer = OptimizerConfig::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    let sane = Config { optimizer, warmup: 0.0, clip_norm: 1e30, ..config() };
+    let outcome = |lr: f64, name: &str| {
+        let mut events = Vec::new();
+        let config = Config { lr, ..sane.clone() };
+        let result = setting.train(&config, &folder.path().join(name), &mut |event| {
+            if let Event::RolledBack { step, to, lr, .. } = event {
+                events.push((step, to, lr));
+            }
+        });
+        (result, events)
+    };
+    // Where it is lost at all, by trying: what overflows depends on the network.
+    let lost = (20..38).map(|power| 10f64.powi(power)).find(|&lr| !outcome(lr, &format!("{lr}")).1.is_empty());
+    let lr = lost.expect("some learning rate is too high");
+    let (_, events) = outcome(lr, "again");
+    for (index, (step, to, halved)) in events.iter().enumerate() {
+        assert!(to <= step, "{events:?}");
+        assert_eq!(*halved, lr / 2f64.powi(index as i32 + 1), "{events:?}");
+    }
+    assert!(events.len() <= Run::MOST_ROLLBACKS as usize, "{events:?}");
+    let kept = Checkpoint::load(&folder.path().join("again")).unwrap().unwrap();
+    assert_eq!(kept.rollbacks as usize, events.len(), "a run that is picked up knows of them");
+}
+
+#[test]
+fn an_average_of_the_weights_is_what_is_kept_and_goes_on_after_a_pause() {
+    let setting = Setting::new();
+    let folder = tempfile::tempdir().unwrap();
+    let averaged = Config { ema: 0.9, ..config() };
+    let plain = setting.train(&config(), &folder.path().join("plain"), &mut |_| ()).unwrap();
+    let (running, kept) = (folder.path().join("running"), folder.path().join("kept"));
+    let whole = setting
+        .train(&averaged, &running, &mut |event| {
+            if let Event::Step(Step { done: 33, .. }) = event {
+                std::fs::copy(&running, &kept).unwrap();
+            }
+        })
+        .unwrap();
+    let resumed = setting.train(&averaged, &kept, &mut |_| ()).unwrap();
+    let bytes = |trained: &Trained| crate::onnx::export(&trained.graph).unwrap();
+    assert_eq!(bytes(&resumed), bytes(&whole));
+    assert_ne!(bytes(&plain), bytes(&whole));
+    assert!(setting.accuracy(&whole.graph) > 0.95);
+}
+
+#[test]
+fn training_stops_when_validation_gains_nothing() {
+    let setting = Setting::new();
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { epochs: 40, patience: Some(2), ..config() };
+    let mut stopped = None;
+    let trained = setting
+        .train(&config, &folder.path().join("c"), &mut |event| {
+            if let Event::Stopped { after, without_gain } = event {
+                stopped = Some((after, without_gain));
+            }
+        })
+        .unwrap();
+    let history = &trained.history;
+    assert!(history.len() < 40 && stopped == Some((history.len(), 2)), "{stopped:?} {history:?}");
+    let best = history.iter().map(|e| e.accuracy).fold(0.0, f64::max);
+    let first = history.iter().position(|e| e.accuracy == best).unwrap();
+    assert_eq!(first + 2, history.len() - 1, "{history:?}");
+}
+
+#[test]
+fn balanced_classes_count_alike() {
+    let weights = Tensor::<1>::from_data(TensorData::new(vec![0.5f32, 2.0], [2]), &Device::flex());
+    let v = StepValues { weights: Some(weights), ..values(&STUDENT, &TEACHER, &[0, 1]) };
+    let each = [-softmax(&STUDENT[0], 1.0)[0].ln(), -softmax(&STUDENT[1], 1.0)[1].ln()];
+    let want = (0.5 * each[0] + 2.0 * each[1]) / 2.0;
+    assert!((number(HardLabel.loss(&v)) - want).abs() < 1e-5);
+
+    // 64 of class 0, 22 of class 1, none of the others.
+    let samples = quadrants(256);
+    let train_on: Vec<usize> = (0..256).filter(|i| i % 4 == 0 || i % 12 == 1).collect();
+    let set = TrainingSet { samples: &samples, train: &train_on, validation: &[], teacher: None };
+    let weights = super::run::balanced(&set, 4);
+    assert_eq!(weights[..2], [86.0 / (2.0 * 64.0), 86.0 / (2.0 * 22.0)]);
+    let folder = tempfile::tempdir().unwrap();
+    let loss = |class_weights| {
+        let (method, batch_size) = (Method::HardLabel, train_on.len());
+        let config = Config { class_weights, method, batch_size, epochs: 1, ..config() };
+        let file = folder.path().join(format!("{class_weights:?}"));
+        train(&small_network(), &set, &config, &Device::flex(), &file, &mut |_| ()).unwrap().history[0].loss
+    };
+    assert_ne!(loss(ClassWeights::Even), loss(ClassWeights::Balanced));
 }

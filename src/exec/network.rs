@@ -3,7 +3,7 @@
 use super::ops::Statistics;
 use super::{Datum, Error, Value, forward};
 use crate::graph::{Data, Graph, Op, Tensor as HostTensor, ValueId, shape_at, shape_text};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -124,6 +124,11 @@ impl Network {
     /// The trainable constants.
     pub fn params(&self) -> &[Parameter] {
         &self.params
+    }
+
+    /// The parameters' gradients, taken out.
+    pub fn take_gradients(&self, gradients: &mut Gradients) -> Vec<Option<Tensor<1>>> {
+        self.params.iter().map(|p| p.tensor.grad_remove(gradients)).collect()
     }
 
     /// Replaces a parameter's elements, after an optimizer's step.

@@ -20,6 +20,7 @@ mod output;
 pub mod progress;
 mod report;
 mod stages;
+mod training;
 
 pub use cache::Cache;
 pub use evaluation::{ClassResult, Evaluation, evaluate};
@@ -35,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Changes when the same inputs would give other results: part of every key.
-const CODE_VERSION: u32 = 1;
+const CODE_VERSION: u32 = 2;
 
 /// Why a compilation stopped.
 #[derive(Debug, thiserror::Error)]
@@ -121,8 +122,8 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
         return Ok(report::plan(&job, &teacher, &student, clock.stages));
     }
     let asked = clock.stage("label", || stages::label(&job, progress))?;
-    let trained = clock.stage("distill", || stages::distill(&job, &student.graph, &asked, progress))?;
-    let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained)?, false)))?;
+    let trained = clock.stage("distill", || training::distill(&job, &student.graph, &asked, progress))?;
+    let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained.graph)?, false)))?;
     let exports = clock.stage("export", || Ok((stages::export(&job, &compiled)?, false)))?;
     let generated = clock.stage("emit", || stages::emit(&job, &compiled))?;
     let built = match job.options.build {

@@ -1,6 +1,6 @@
 //! What a compilation is asked to do: one plain struct, filled by the command line or by another program.
 
-use crate::distill::{self, Method, OptimizerConfig};
+use crate::distill::{self, ClassWeights, Method, OptimizerConfig};
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::student::Budgets;
@@ -69,6 +69,15 @@ pub struct Training {
     pub labels_only: bool,
     /// How many augmented views of each sample the teacher labels.
     pub views: Option<usize>,
+    /// Batches whose gradients make a step.
+    pub accumulate: Option<usize>,
+    /// The gradient's global norm is clipped to this.
+    pub clip_norm: Option<f64>,
+    /// Decay of the moving average of the parameters.
+    pub ema: Option<f64>,
+    pub class_weights: ClassWeights,
+    /// Epochs without a gain after which training stops.
+    pub patience: Option<usize>,
 }
 
 /// Which optimizer trains the student.
@@ -168,6 +177,10 @@ impl Options {
         config.batch_size = asked.batch_size.unwrap_or(config.batch_size);
         config.lr = asked.lr.unwrap_or(config.lr);
         config.views = asked.views.unwrap_or(config.views);
+        config.accumulate = asked.accumulate.unwrap_or(config.accumulate);
+        config.clip_norm = asked.clip_norm.unwrap_or(config.clip_norm);
+        config.ema = asked.ema.unwrap_or(config.ema);
+        (config.class_weights, config.patience) = (asked.class_weights, asked.patience);
         match &mut config.method {
             method if asked.labels_only => *method = Method::HardLabel,
             Method::SoftLabel { alpha, temperature, .. } => {

@@ -2,7 +2,8 @@
 
 use super::measure::Measured;
 use super::output::{Manifest, Output};
-use super::stages::{Asked, Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated, Prepared, Trained};
+use super::stages::{Asked, Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated, Prepared};
+use super::training::Trained;
 use super::{Artefact, Error, Job};
 use crate::bench::Origin;
 use crate::graph::Cost;
@@ -243,8 +244,15 @@ fn write(
         output.put_program("bin/student", &bytes)?;
         entry("bin/student", bytes.len(), "the program for the board");
     }
-    output.put("train/log.json", &trained.log)?;
-    entry("train/log.json", trained.log.len(), "loss and validation accuracy by epoch");
+    let (json, csv) = (trained.log.json(), trained.log.csv());
+    output.put("train/log.json", &json)?;
+    entry("train/log.json", json.len(), "losses and accuracies by epoch");
+    output.put("train/log.csv", csv.as_bytes())?;
+    entry("train/log.csv", csv.len(), "the same as a table");
+    if let Some(svg) = trained.log.curves() {
+        output.put("train/curves.svg", svg.as_bytes())?;
+        entry("train/curves.svg", svg.len(), "the same as a picture");
+    }
     Ok(files)
 }
 

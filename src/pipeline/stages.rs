@@ -3,7 +3,7 @@
 
 use super::{Artefact, Error, Job, Progress};
 use crate::data::{Images, Look};
-use crate::distill::{self, Event, Method, TeacherLogits, TrainingSet};
+use crate::distill::{Method, TeacherLogits};
 use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network};
 use crate::graph::{self, Cost, Graph, Op};
@@ -16,8 +16,7 @@ use crate::target::{self, Profile, cost};
 use crate::teacher::{self, Labelling, LogitCache, Teacher};
 use crate::{data, files, onnx, pass};
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Samples that calibration watches.
 pub const CALIBRATION_SAMPLES: usize = 512;
@@ -126,78 +125,6 @@ fn logits_name(job: &Job) -> Option<String> {
     Some(job.teacher.value(last.input(0)?).name.clone())
 }
 
-/// A trained student.
-pub struct Trained {
-    /// With batch norm, logits out.
-    pub graph: Graph,
-    /// The [`TrainingLog`] as it lies in the output folder.
-    pub log: Vec<u8>,
-}
-
-/// What training came to, epoch by epoch.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TrainingLog {
-    pub history: Vec<distill::Epoch>,
-    /// The epoch whose parameters were kept, from 1.
-    pub best: usize,
-    pub steps: usize,
-}
-
-/// Trains the student, or finds it trained; goes on from a checkpoint where an earlier run was interrupted.
-pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progress) -> Result<(Trained, bool), Error> {
-    let teacher = match &asked.logits {
-        Some(_) => format!("{} {}", job.teacher_hash, asked.teacher.engine()),
-        None => String::new(),
-    };
-    let inputs = [
-        files::hash(&onnx::export(student)?),
-        job.data_hash.clone(),
-        format!("{} {:?}", job.data.train.augmentation(), job.training),
-        teacher,
-    ];
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let stage = job.cache.stage("distill", super::CODE_VERSION, &inputs, |folder| {
-        train(job, student, asked.logits.as_ref(), folder, progress)
-    })?;
-    let (model, log) = (stage.folder.join("student.onnx"), stage.folder.join("log.json"));
-    let log = std::fs::read(&log).map_err(|e| Error::read(&log, e))?;
-    Ok((Trained { graph: onnx::load(&model)?, log }, stage.cached))
-}
-
-fn train(
-    job: &Job,
-    student: &Graph,
-    logits: Option<&LogitCache>,
-    folder: &Path,
-    progress: &dyn Progress,
-) -> Result<(), Error> {
-    let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
-    let set = TrainingSet {
-        samples: job.data.train.as_ref(),
-        train: &train,
-        validation: &validation,
-        teacher: logits.map(|l| l as &dyn TeacherLogits),
-    };
-    let mut on = |event: Event| match event {
-        Event::Step { done, total, loss } => progress.position(done as u64, total as u64, &format!("loss {loss:.3}")),
-        Event::Epoch(e) => progress.note(&format!(
-            "epoch {}/{}: loss {:.4}, validation accuracy {:.2}% (measured)",
-            e.epoch,
-            job.training.epochs,
-            e.loss,
-            100.0 * e.accuracy
-        )),
-    };
-    let trained = distill::train(student, &set, &job.training, &Device::flex(), &folder.join("checkpoint"), &mut on)?;
-    let log = TrainingLog { history: trained.history, best: trained.best, steps: trained.steps };
-    let log = serde_json::to_string_pretty(&log).expect("a log is plain data");
-    for (name, bytes) in [("student.onnx", onnx::export(&trained.graph)?), ("log.json", log.into_bytes())] {
-        let path = folder.join(name);
-        files::write_atomic(&path, &bytes).map_err(|source| Error::Output { path, source })?;
-    }
-    Ok(())
-}
-
 /// The student in all its forms.
 pub struct Compiled {
     /// Batch norm folded, the teacher's softmax back on.
@@ -221,8 +148,8 @@ impl Compiled {
 }
 
 /// Folds batch norm, calibrates, gives every value its integers, lowers, and plans memory.
-pub fn quantize(job: &Job, teacher: &Prepared, trained: &Trained) -> Result<Compiled, Error> {
-    let mut float = trained.graph.clone();
+pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compiled, Error> {
+    let mut float = trained.clone();
     pass::fold_batch_norm(&mut float);
     if let Some(softmax) = teacher.softmax.clone() {
         pass::restore_softmax(&mut float, softmax);

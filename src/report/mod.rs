@@ -10,6 +10,7 @@
 //!
 #![doc = include_str!("REPORT.md")]
 
+mod curves;
 mod format;
 mod layers;
 mod model;
@@ -17,6 +18,7 @@ mod table;
 pub mod text;
 mod verdict;
 
+pub use curves::curves;
 pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
 pub use model::{

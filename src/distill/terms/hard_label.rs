@@ -1,6 +1,6 @@
 //! `hard-label`: cross-entropy with the true class, the baseline every distillation is held against.
 
-use super::cross_entropy;
+use super::labelled;
 use crate::distill::objective::{Reads, StepValues, Term};
 use burn::tensor::Tensor;
 
@@ -17,7 +17,7 @@ impl Term for HardLabel {
         Reads { labels: true, teacher_logits: false }
     }
 
-    fn loss(&self, values: &StepValues) -> Tensor<1> {
-        cross_entropy(values.student_logits.clone(), values.labels.clone()).mean()
+    fn parts(&self, values: &StepValues) -> Vec<(&'static str, Tensor<1>)> {
+        vec![("labels", labelled(values, None).mean())]
     }
 }
