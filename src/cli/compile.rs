@@ -39,7 +39,7 @@ pub struct Arguments {
     #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
     inputs: Vec<(String, Vec<usize>)>,
 
-    /// Folder with the samples [default: where the model's sidecar says]
+    /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 

@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
 
-    /// Folder with the samples [default: where the model's sidecar says]
+    /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -44,11 +44,15 @@ fn percent(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
 }
 
+fn accuracy(share: Option<f64>) -> String {
+    share.map_or_else(|| "no accuracy (no test sample has a label)".into(), percent)
+}
+
 fn shown(evaluation: &Evaluation) -> String {
     let mut text = format!(
         "{}: {} of {} test samples, measured by {}\n\n",
         evaluation.model,
-        percent(evaluation.accuracy),
+        accuracy(evaluation.accuracy),
         count(evaluation.samples as f64),
         evaluation.engine
     );
@@ -77,14 +81,17 @@ fn shown(evaluation: &Evaluation) -> String {
         text += &format!(
             "\n{}: {}; the two disagree on {} samples{}\n",
             other.model,
-            percent(other.accuracy),
+            accuracy(other.accuracy),
             count(other.disagreements.len() as f64),
             if other.disagreements.len() > LISTED { format!(", of which the first {LISTED}") } else { String::new() }
         );
         let name = |class: u16| evaluation.classes.get(usize::from(class)).map_or(String::new(), |c| c.name.clone());
         let head = [("sample", Align::Right), ("label", Align::Left), ("first", Align::Left), ("second", Align::Left)];
         let rows = other.disagreements.iter().take(LISTED);
-        text += &table(&head, rows.map(|&(i, label, a, b)| vec![i.to_string(), name(label), name(a), name(b)]));
+        let cells = |&(i, label, a, b): &(usize, Option<u16>, u16, u16)| {
+            vec![i.to_string(), label.map_or_else(String::new, name), name(a), name(b)]
+        };
+        text += &table(&head, rows.map(cells));
     }
     text
 }

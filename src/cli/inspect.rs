@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "NAME")]
     target: Option<String>,
 
-    /// Folder with the samples [default: where the model's sidecar says]
+    /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
@@ -126,6 +126,15 @@ fn picture(pixels: &[u8], width: usize) -> String {
     pixels.chunks(width.max(1)).map(|row| format!("  {}", line(row)).trim_end().to_string() + "\n").collect()
 }
 
+/// Numbers with their names, or in lines of eight.
+fn numbers(names: &[String], values: &[f32]) -> String {
+    if names.is_empty() {
+        let line = |row: &[f32]| row.iter().map(|x| format!("{x:>9.3}")).collect::<String>() + "\n";
+        return values.chunks(8).map(line).collect();
+    }
+    list(names.iter().zip(values).map(|(name, x)| (format!("  {name}"), format!("{x:.3}"))))
+}
+
 /// The first test sample, and what the network makes of it.
 fn of_sample(sample: &Sample) -> String {
     let range = |r: &Range| format!("{} from {:.3} to {:.3}, mean {:.3}", r.name, r.smallest, r.largest, r.mean);
@@ -137,11 +146,14 @@ fn of_sample(sample: &Sample) -> String {
     );
     match &sample.shown {
         Shown::Image { shape: [_, width, _], pixels } => text += &picture(pixels, *width),
+        Shown::Tokens { tokens } => text += &format!("  {}\n", tokens.join(" ")),
+        Shown::Numbers { names, values } => text += &numbers(names, values),
     }
-    text + &format!(
-        "\nAccuracy, measured: {:.2}% of {} test samples, by {}\n",
-        100.0 * sample.accuracy,
-        count(sample.samples as f64),
-        sample.engine
-    )
+    let samples = count(sample.samples as f64);
+    text + &match sample.accuracy {
+        Some(share) => {
+            format!("\nAccuracy, measured: {:.2}% of {samples} test samples, by {}\n", 100.0 * share, sample.engine)
+        }
+        None => format!("\nNone of the {samples} test samples has a label: there is no accuracy.\n"),
+    }
 }

@@ -114,6 +114,14 @@ pub enum Shown {
         /// The first channel, as stored.
         pixels: Vec<u8>,
     },
+    /// Real numbers, as the network gets them.
+    Numbers {
+        /// What each is called; none where they have no names.
+        names: Vec<String>,
+        values: Vec<f32>,
+    },
+    /// A text, token by token, without padding.
+    Tokens { tokens: Vec<String> },
 }
 
 /// What a model is trained on and judged by.

@@ -16,6 +16,9 @@ pub enum Error {
     /// A file is not well-formed IDX.
     #[error("{} is not a usable IDX file: {what}; fetch or write the file again", path.display())]
     Idx { path: PathBuf, what: String },
+    /// Something in a file, or in a folder, cannot be used.
+    #[error("{at}: {what}")]
+    Content { at: Box<Location>, what: String },
     /// Two files of a set disagree about the number of samples.
     #[error("{} has {images} images but {} has {labels} labels: they are not parts of one set", image_file.display(), label_file.display())]
     Count { image_file: PathBuf, images: usize, label_file: PathBuf, labels: usize },
@@ -39,4 +42,50 @@ pub enum Error {
     /// Something about the network and the data does not go together.
     #[error("the network and the data do not fit: {what}")]
     Mismatch { what: String },
+}
+
+/// Where in the data something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// A file or a folder.
+    pub path: PathBuf,
+    /// Where in it.
+    pub place: Place,
+}
+
+/// Where in a file something stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The file as a whole.
+    Whole,
+    /// A line of text, from 1.
+    Line(u64),
+    /// A row of a table without lines, from 1.
+    Row(u64),
+    /// An element of a named array, from 0.
+    Element(String, usize),
+}
+
+impl Location {
+    /// A file or folder as a whole.
+    pub fn whole(path: impl Into<PathBuf>) -> Location {
+        Location { path: path.into(), place: Place::Whole }
+    }
+
+    /// The error that something here cannot be used.
+    pub(super) fn error(self, what: impl Into<String>) -> Error {
+        Error::Content { at: Box::new(self), what: what.into() }
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        match &self.place {
+            Place::Whole => write!(f, "{path}"),
+            Place::Line(line) => write!(f, "{path}:{line}"),
+            Place::Row(row) => write!(f, "{path}, row {row}"),
+            Place::Element(array, index) => write!(f, "{path}, {array}[{index}]"),
+        }
+    }
 }

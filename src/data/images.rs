@@ -42,7 +42,7 @@ impl Dataset for Images {
     }
 
     fn label(&self, sample: usize) -> Option<u16> {
-        Some(self.samples.labels[sample])
+        self.samples.labels[sample]
     }
 
     fn inputs(&self) -> &[Input] {

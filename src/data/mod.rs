@@ -11,38 +11,174 @@
 mod augment;
 mod dataset;
 mod error;
-mod idx;
+mod folders;
 mod images;
+mod labels;
+mod names;
 mod preprocess;
+mod readers;
 mod samples;
 mod sidecar;
+mod spectrum;
 mod split;
 #[cfg(test)]
 mod tests;
+mod texts;
+mod vectors;
 
 pub use augment::{Augment, Move};
 pub use dataset::{Dataset, Input, Look, Shown, Splits, View, fits};
-pub use error::Error;
+pub use error::{Error, Location, Place};
 pub use images::Images;
+pub use names::{Pattern, Rule};
 pub use preprocess::{Layout, Preprocess};
+pub use readers::images::{ImageOptions, Size};
+pub use readers::npz::ArrayOptions;
+pub use readers::table::{Column, TableOptions};
 pub use samples::Samples;
-pub use sidecar::{Licences, Sidecar};
-pub use split::split;
+pub use sidecar::{Format, Licences, Sidecar, Source};
+pub use spectrum::{AudioOptions, Feature, First, Log, MelScale};
+pub use split::{Split, sample, split};
+pub use texts::{TextOptions, Texts};
+pub use vectors::Vectors;
 
-use crate::graph::Graph;
-use std::path::Path;
+use crate::graph::{Dim, Graph, shape_at, shape_text};
+use labels::Classes;
+use readers::idx;
+use readers::npz::Values;
+use readers::table::Content;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use texts::Encoder;
 
 /// Reads the data of a model: `path` (a sidecar's own, or another) as the sidecar says, for the inputs of `network`.
 ///
 /// # Errors
 /// Names file and line of what cannot be used, and what does not go together.
 pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
-    let (train, test, class_names) = idx::load(path, sidecar.classes.as_deref())?;
+    let outputs = labels::outputs(network);
+    let given = sidecar.classes.as_deref();
+    let splits = match sidecar.source.format {
+        Format::Idx => images(sidecar, idx::load(path, given)?)?,
+        Format::Images => {
+            let shape = image_shape(network, sidecar.preprocess.layout)?;
+            images(sidecar, readers::images::load(path, sidecar, shape, outputs)?)?
+        }
+        Format::Npz => {
+            let arrays = readers::npz::load(path, sidecar)?;
+            let classes = labels::resolve(&arrays.train.labels, &arrays.test.labels, given, outputs)?;
+            match (arrays.train.values, arrays.test.values) {
+                (Values::Bytes(train), Values::Bytes(test)) if arrays.shape.len() > 1 => {
+                    let of = |pixels, labels| Samples::from_array(&arrays.shape, pixels, labels);
+                    images(sidecar, (of(train, classes.train)?, of(test, classes.test)?, classes.names))?
+                }
+                (train, test) => {
+                    let values = (train.into_numbers(), test.into_numbers());
+                    vectors(sidecar, network, arrays.shape, vec![], values, classes)?
+                }
+            }
+        }
+        Format::Wav => {
+            let Some(audio) = &sidecar.source.audio else {
+                return Err(Location::whole(&sidecar.path).error("[audio] is missing"));
+            };
+            let sounds = readers::wav::load(path, sidecar, audio, outputs)?;
+            vectors(sidecar, network, sounds.shape, vec![], (sounds.train, sounds.test), sounds.classes)?
+        }
+        Format::Csv | Format::Jsonl | Format::Parquet if let Some(text) = &sidecar.source.text => {
+            let encoder = Encoder::new(text, network)?;
+            let table = readers::table::load(path, sidecar, Content::Text(&text.column))?;
+            let classes = labels::resolve(&table.train.labels, &table.test.labels, given, outputs)?;
+            let part = |texts, labels| -> Result<Arc<dyn Dataset>, Error> {
+                Ok(Arc::new(encoder.encode(texts, labels, &text.tokenizer)?))
+            };
+            Splits {
+                train: part(table.train.texts, classes.train)?,
+                test: part(table.test.texts, classes.test)?,
+                class_names: classes.names,
+            }
+        }
+        Format::Csv | Format::Jsonl | Format::Parquet => {
+            let table = readers::table::load(path, sidecar, Content::Numbers)?;
+            let classes = labels::resolve(&table.train.labels, &table.test.labels, given, outputs)?;
+            let values = (table.train.values, table.test.values);
+            vectors(sidecar, network, vec![table.features.len()], table.features, values, classes)?
+        }
+    };
+    labels::not_empty(&splits, &Location::whole(path))?;
+    fits(network, &splits)?;
+    Ok(splits)
+}
+
+fn images(sidecar: &Sidecar, (train, test, class_names): (Samples, Samples, Vec<String>)) -> Result<Splits, Error> {
     let part = |samples| -> Result<Arc<dyn Dataset>, Error> {
         Ok(Arc::new(Images::new(samples, sidecar.preprocess.clone(), sidecar.augment)?))
     };
-    let splits = Splits { train: part(train)?, test: part(test)?, class_names };
-    fits(network, &splits)?;
-    Ok(splits)
+    Ok(Splits { train: part(train)?, test: part(test)?, class_names })
+}
+
+/// Samples of real numbers. `names`: of the numbers of a sample, where they have some.
+fn vectors(
+    sidecar: &Sidecar,
+    network: &Graph,
+    shape: Vec<usize>,
+    names: Vec<String>,
+    values: (Vec<f32>, Vec<f32>),
+    classes: Classes,
+) -> Result<Splits, Error> {
+    if sidecar.augment != Augment::default() {
+        return Err(Error::Mismatch { what: "[augment] of the sidecar moves images, and the samples are none".into() });
+    }
+    let input = network.inputs.first().map(|&id| shape_at(&network.value(id).shape, 1)).unwrap_or_default();
+    let part = |values, labels| -> Result<Arc<dyn Dataset>, Error> {
+        let (shape, names, input) = (shape.clone(), names.clone(), input.get(1..).unwrap_or_default());
+        Ok(Arc::new(Vectors::new(shape, names, values, labels, &sidecar.preprocess, input)?))
+    };
+    Ok(Splits {
+        train: part(values.0, classes.train)?,
+        test: part(values.1, classes.test)?,
+        class_names: classes.names,
+    })
+}
+
+/// The files that [`load`] may read, the sidecar itself aside, sorted by path.
+///
+/// # Errors
+/// When a folder cannot be listed.
+pub fn files(sidecar: &Sidecar, path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files: Vec<PathBuf> = sidecar.source.text.iter().map(|text| text.tokenizer.clone()).collect();
+    let mut below = vec![path.to_path_buf()];
+    while let Some(path) = below.pop() {
+        if path.is_dir() {
+            let (folders, within) = folders::list(&path)?;
+            below.extend(folders);
+            files.extend(within);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Height, width and channels of the images that a network takes.
+fn image_shape(network: &Graph, layout: Layout) -> Result<[usize; 3], Error> {
+    let fail = |what: String| Err(Error::Mismatch { what });
+    let [input] = network.inputs[..] else {
+        return fail(format!("the network has {} inputs, images are one", network.inputs.len()));
+    };
+    let input = network.value(input);
+    let shape = match (layout, &input.shape[..]) {
+        (Layout::Nchw, &[_, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)]) => [h, w, c],
+        (Layout::Nhwc, &[_, Dim::Fixed(h), Dim::Fixed(w), Dim::Fixed(c)]) => [h, w, c],
+        _ => {
+            let what = "images become [batch,channel,height,width] or [batch,height,width,channel]";
+            let shape = shape_text(&input.shape);
+            return fail(format!("its input {} is {shape}, {what}; see layout in the sidecar", input.name));
+        }
+    };
+    match shape[2] {
+        1 | 3 => Ok(shape),
+        c => fail(format!("its input {} has {c} channels, images have 1 or 3; see layout in the sidecar", input.name)),
+    }
 }

@@ -6,10 +6,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How a network's input tensor arranges a sample of height, width and channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// `[batch, channel, height, width]`
+    #[default]
     Nchw,
     /// `[batch, height, width, channel]`
     Nhwc,
@@ -32,7 +33,8 @@ impl Layout {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocess {
-    /// How the input tensor arranges a sample.
+    /// How the input tensor arranges an image; other samples come in the network's own arrangement.
+    #[serde(default)]
     pub layout: Layout,
     /// What a byte is multiplied with, usually 1/255. A file may say `"1/255"`, which no decimal fraction does exactly.
     #[serde(default = "one", deserialize_with = "number_or_ratio")]
@@ -43,6 +45,12 @@ pub struct Preprocess {
     /// Standard deviations, as many as means.
     #[serde(default = "one_each")]
     pub std: Vec<f64>,
+}
+
+impl Default for Preprocess {
+    fn default() -> Preprocess {
+        Preprocess { layout: Layout::default(), scale: 1.0, mean: vec![0.0], std: vec![1.0] }
+    }
 }
 
 fn one() -> f64 {

@@ -1,6 +1,11 @@
 //! What an ONNX file does not say about its input, in a TOML file of the same stem beside it.
 
-use super::{Augment, Error, Preprocess};
+use super::readers::images::ImageOptions;
+use super::readers::npz::ArrayOptions;
+use super::readers::table::TableOptions;
+use super::spectrum::AudioOptions;
+use super::texts::TextOptions;
+use super::{Augment, Error, Pattern, Preprocess, Split};
 use serde::Deserialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,8 +17,10 @@ pub struct Sidecar {
     pub path: PathBuf,
     /// The model in a few words.
     pub title: Option<String>,
-    /// The folder of the data set; resolved against the sidecar's own folder.
+    /// The file or folder of the data set; resolved against the sidecar's own folder.
     pub data: Option<PathBuf>,
+    /// What kind of files those are, and how they are to be read.
+    pub source: Source,
     /// The name of each class, by label.
     pub classes: Option<Vec<String>>,
     /// From bytes to the network's input.
@@ -22,6 +29,71 @@ pub struct Sidecar {
     pub augment: Augment,
     /// Under which licences model and data come.
     pub licences: Licences,
+}
+
+/// How data lie in files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    pub format: Format,
+    /// How the names of files that are samples are to be read; `None`: the class is the folder's name.
+    pub names: Option<Pattern>,
+    /// How training and test samples are told apart; `None`: as the format does it.
+    pub split: Option<Split>,
+    pub images: ImageOptions,
+    pub arrays: ArrayOptions,
+    pub table: TableOptions,
+    /// Of sounds.
+    pub audio: Option<AudioOptions>,
+    /// Of tables whose samples are texts.
+    pub text: Option<TextOptions>,
+}
+
+/// Formats of data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The four files of MNIST and its relatives.
+    #[default]
+    Idx,
+    /// A folder of PNG and JPEG files.
+    Images,
+    /// NumPy's arrays.
+    Npz,
+    /// Rows of text, a cell for each column.
+    Csv,
+    /// A JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// A folder of WAV files.
+    Wav,
+}
+
+impl Format {
+    /// The word that names it in a sidecar, and the extension of its files where there is one.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Idx => "idx",
+            Format::Images => "images",
+            Format::Npz => "npz",
+            Format::Csv => "csv",
+            Format::Jsonl => "jsonl",
+            Format::Parquet => "parquet",
+            Format::Wav => "wav",
+        }
+    }
+
+    /// The format of a file: of tables, that which its extension says.
+    pub(super) fn of(self, path: &Path) -> Format {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let tables = [Format::Csv, Format::Jsonl, Format::Parquet];
+        let said = tables.into_iter().find(|format| format.extension() == extension);
+        said.filter(|_| self.is_table()).unwrap_or(self)
+    }
+
+    fn is_table(self) -> bool {
+        matches!(self, Format::Csv | Format::Jsonl | Format::Parquet)
+    }
 }
 
 /// Licences, as SPDX expressions or in words.
@@ -37,7 +109,13 @@ pub struct Licences {
 struct File {
     title: Option<String>,
     data: Option<DataSection>,
-    input: toml::Spanned<Preprocess>,
+    input: Option<toml::Spanned<Preprocess>>,
+    split: Option<Split>,
+    images: Option<toml::Spanned<ImageOptions>>,
+    arrays: Option<toml::Spanned<ArrayOptions>>,
+    table: Option<toml::Spanned<TableOptions>>,
+    audio: Option<toml::Spanned<AudioOptions>>,
+    text: Option<toml::Spanned<TextOptions>>,
     #[serde(default)]
     augment: Augment,
     #[serde(default)]
@@ -49,14 +127,8 @@ struct File {
 struct DataSection {
     path: PathBuf,
     format: Format,
+    names: Option<Pattern>,
     classes: Option<toml::Spanned<Vec<String>>>,
-}
-
-/// Formats of data folders; one so far, named so that files stay readable when there are more.
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Format {
-    Idx,
 }
 
 impl Sidecar {
@@ -78,23 +150,51 @@ impl Sidecar {
         Sidecar::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Sidecar, Error> {
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Sidecar, Error> {
         let fail = |span: Option<Range<usize>>, what: String| {
             let before = text.get(..span.map_or(0, |s| s.start)).unwrap_or_default();
             Error::Sidecar { path: path.into(), line: before.matches('\n').count() + 1, what }
         };
         let file: File = toml::from_str(text).map_err(|e| fail(e.span(), e.message().to_string()))?;
 
-        let span = file.input.span();
-        let preprocess = file.input.into_inner();
-        // The channels of the data are not known yet; as many as there are means is always consistent.
-        preprocess.check(preprocess.mean.len()).map_err(|e| fail(Some(span), e.to_string()))?;
-
         let folder = path.parent().unwrap_or(Path::new(""));
-        let (data, classes) = match file.data {
-            None => (None, None),
-            Some(DataSection { path, format: Format::Idx, classes }) => (Some(folder.join(path)), classes),
+        let (data, format, names, classes) = match file.data {
+            None => (None, Format::default(), None, None),
+            Some(section) => (Some(folder.join(section.path)), section.format, section.names, section.classes),
         };
+        let preprocess = match file.input {
+            Some(input) => {
+                let (span, preprocess) = (input.span(), input.into_inner());
+                // The channels of the data are not known yet; as many as there are means is always consistent.
+                preprocess.check(preprocess.mean.len()).map_err(|e| fail(Some(span), e.to_string()))?;
+                preprocess
+            }
+            // Numbers are taken as they are; what bytes of images stand for must be said.
+            None if !matches!(format, Format::Idx | Format::Images) => Preprocess::default(),
+            None => {
+                return Err(fail(None, "[input] is missing: how bytes become numbers, e.g. scale = \"1/255\"".into()));
+            }
+        };
+        let sections = [
+            ("images", file.images.as_ref().map(toml::Spanned::span), format == Format::Images),
+            ("arrays", file.arrays.as_ref().map(toml::Spanned::span), format == Format::Npz),
+            ("table", file.table.as_ref().map(toml::Spanned::span), format.is_table()),
+            ("text", file.text.as_ref().map(toml::Spanned::span), format.is_table()),
+            ("audio", file.audio.as_ref().map(toml::Spanned::span), format == Format::Wav),
+        ];
+        for (name, span, fits) in sections {
+            if span.is_some() && !fits {
+                let what = format!("[{name}] says nothing about data of the format \"{}\"", format.extension());
+                return Err(fail(span, what));
+            }
+        }
+        match &file.audio {
+            Some(audio) => audio.get_ref().check().map_err(|what| fail(Some(audio.span()), what))?,
+            None if format == Format::Wav => {
+                return Err(fail(None, "[audio] is missing: rate, seconds and features of the sounds".into()));
+            }
+            None => (),
+        }
         if let Some(names) = &classes {
             let mut sorted = names.get_ref().clone();
             sorted.sort();
@@ -112,6 +212,19 @@ impl Sidecar {
             path: path.into(),
             title: file.title,
             data,
+            source: Source {
+                format,
+                names,
+                split: file.split,
+                images: file.images.map(toml::Spanned::into_inner).unwrap_or_default(),
+                arrays: file.arrays.map(toml::Spanned::into_inner).unwrap_or_default(),
+                table: file.table.map(toml::Spanned::into_inner).unwrap_or_default(),
+                audio: file.audio.map(toml::Spanned::into_inner),
+                text: file.text.map(toml::Spanned::into_inner).map(|text| {
+                    let tokenizer = folder.join(&text.tokenizer);
+                    TextOptions { tokenizer, ..text }
+                }),
+            },
             classes: classes.map(toml::Spanned::into_inner),
             preprocess,
             augment: file.augment,

@@ -103,7 +103,7 @@ fn quadrants(count: usize) -> Images {
                 pixels.push(if (y / 3) * 2 + x / 3 == class { 90 + noise } else { noise });
             }
         }
-        labels.push(class as u16);
+        labels.push(Some(class as u16));
     }
     let samples = Samples { shape: [6, 6, 1], pixels, labels };
     let preprocess = Preprocess { layout: Layout::Nchw, scale: 1.0 / 255.0, mean: vec![0.3], std: vec![0.3] };

@@ -17,9 +17,15 @@ pub(super) fn classes(logits: &[f32], classes: usize) -> Vec<u16> {
     logits.chunks(classes.max(1)).map(best).collect()
 }
 
-/// The labels of some samples; one without a label has a class that there is none of.
-pub(super) fn labels(samples: &dyn Dataset) -> Vec<u16> {
-    (0..samples.len()).map(|i| samples.label(i).unwrap_or(u16::MAX)).collect()
+/// The labels of some samples.
+pub(super) fn labels(samples: &dyn Dataset) -> Vec<Option<u16>> {
+    (0..samples.len()).map(|i| samples.label(i)).collect()
+}
+
+/// The share of the labelled samples that are put into their class; 0 where none is labelled.
+pub(super) fn right(said: &[u16], truth: &[Option<u16>]) -> f64 {
+    let labelled = || said.iter().zip(truth).filter_map(|(said, truth)| Some((*truth)? == *said));
+    labelled().filter(|hit| *hit).count() as f64 / labelled().count().max(1) as f64
 }
 
 /// The share of samples on which two agree.

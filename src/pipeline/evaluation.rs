@@ -14,7 +14,8 @@ pub struct Evaluation {
     pub model: String,
     pub engine: String,
     pub samples: usize,
-    pub accuracy: f64,
+    /// Of the labelled samples; `None` where there are none.
+    pub accuracy: Option<f64>,
     pub classes: Vec<ClassResult>,
     /// `confusion[label][predicted]`: how many samples.
     pub confusion: Vec<Vec<usize>>,
@@ -38,9 +39,9 @@ pub struct ClassResult {
 #[derive(Clone, Debug, Serialize)]
 pub struct Other {
     pub model: String,
-    pub accuracy: f64,
+    pub accuracy: Option<f64>,
     /// Index of the test sample, its label, what the first model says, what the second says.
-    pub disagreements: Vec<(usize, u16, u16, u16)>,
+    pub disagreements: Vec<(usize, Option<u16>, u16, u16)>,
 }
 
 /// The data that goes with a model, checked against it.
@@ -62,7 +63,9 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
     let count = dataset.class_names.len();
     let mut confusion = vec![vec![0; count]; count];
     for (&label, &predicted) in labels.iter().zip(&said) {
-        confusion[usize::from(label)][usize::from(predicted)] += 1;
+        if let Some(label) = label {
+            confusion[usize::from(label)][usize::from(predicted)] += 1;
+        }
     }
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     let class = |(i, name): (usize, &String)| {

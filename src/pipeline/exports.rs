@@ -1,6 +1,6 @@
 //! The exported files, run by other people's engines and compared with the student they were written from.
 
-use super::answers::{COMPARED, classes, interpret, labels, share};
+use super::answers::{COMPARED, classes, interpret, right, share};
 use super::stages::{Compiled, Exports};
 use super::{Error, Job};
 use crate::data::Look;
@@ -58,11 +58,12 @@ pub(super) fn nnef(job: &Job, compiled: &Compiled, exports: &Exports) -> Result<
 }
 
 /// Runs the QDQ file with ONNX Runtime, and compares values with the reference interpreter's and the accuracy with
-/// `accuracy`, the int8 student's own. Where the library is missing, what is left out.
+/// `accuracy`, the int8 student's own by the classes in `truth`. Where the library is missing, what is left out.
 pub(super) fn qdq(
     job: &Job,
     compiled: &Compiled,
     exports: &Exports,
+    truth: &[Option<u16>],
     accuracy: f64,
 ) -> Result<Result<QdqCheck, Skipped>, Error> {
     let unwritten = |source| Error::Output { path: std::env::temp_dir(), source };
@@ -93,6 +94,6 @@ pub(super) fn qdq(
         values: steps.len(),
         beyond_one_step: beyond as f64 / steps.len().max(1) as f64,
         largest: steps.iter().copied().max().unwrap_or(0),
-        accuracy_difference: (share(&said, &labels(test)) - accuracy).abs(),
+        accuracy_difference: (right(&said, truth) - accuracy).abs(),
     }))
 }

@@ -75,9 +75,9 @@ pub struct Sample {
     /// The network's inputs for it.
     pub inputs: Vec<Range>,
     pub engine: String,
-    /// Measured on so many test samples.
+    /// Measured on so many test samples; `None` where none of them has a label.
     pub samples: usize,
-    pub accuracy: f64,
+    pub accuracy: Option<f64>,
 }
 
 /// One input of the network for a sample: smallest, mean and largest number.

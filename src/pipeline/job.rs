@@ -9,6 +9,7 @@ use crate::onnx;
 use crate::student::Budgets;
 use crate::target::{self, Profile};
 use crate::teacher;
+use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 
 /// A student is at most this share of its teacher, in MACs and in parameters, where no budget is given.
@@ -37,13 +38,12 @@ pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error
     let mut parts = vec![env!("CARGO_PKG_VERSION").to_string(), super::CODE_VERSION.to_string()];
     parts.push(teacher::content_hash(&options.model)?);
     parts.push(files::hash_file(&sidecar.path).map_err(|e| Error::read(&sidecar.path, e))?);
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(&data_dir).map_err(|e| Error::read(&data_dir, e))?.flatten().map(|e| e.path()).collect();
-    entries.retain(|path| path.is_file());
-    entries.sort();
-    for path in entries {
-        parts.push(path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default());
-        parts.push(files::hash_file(&path).map_err(|e| Error::read(&path, e))?);
+    let paths = data::files(&sidecar, &data_dir)?;
+    // Thousands of small files: as many at once as there are processors.
+    let hashes: Vec<_> = paths.par_iter().map(|path| files::hash_file(path)).collect();
+    for (path, hash) in paths.iter().zip(hashes) {
+        parts.push(path.strip_prefix(&data_dir).unwrap_or(path).to_string_lossy().into_owned());
+        parts.push(hash.map_err(|e| Error::read(path, e))?);
     }
     parts.push(format!("{profile:?}"));
     parts.push(options.deciding());

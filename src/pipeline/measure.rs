@@ -1,6 +1,6 @@
 //! How good the student is on samples that nothing was fitted to, and what its program takes.
 
-use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, share};
+use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, right, share};
 use super::exports::{NnefCheck, QdqCheck};
 use super::stages::{Asked, Built, Compiled, Exports};
 use super::{Error, Job, Progress};
@@ -60,10 +60,10 @@ pub fn measure(
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage::<Error>("measure", super::CODE_VERSION, &inputs, |folder| {
         let mut measured = Measured::default();
-        accuracy(job, asked, compiled, built, &mut measured, progress)?;
+        let truth = accuracy(job, asked, compiled, built, &mut measured, progress)?;
         measured.nnef = super::exports::nnef(job, compiled, exports)?;
         if let Some(int8) = measured.rows.iter().find(|r| r.network == Name::StudentInt8) {
-            match super::exports::qdq(job, compiled, exports, int8.accuracy)? {
+            match super::exports::qdq(job, compiled, exports, &truth, int8.accuracy)? {
                 Ok(check) => measured.qdq = Some(check),
                 Err(skipped) => measured.skipped.push(skipped),
             }
@@ -79,6 +79,7 @@ pub fn measure(
     Ok((measured, stage.cached))
 }
 
+/// Fills in the rows; returns the classes that the networks were judged by.
 fn accuracy(
     job: &Job,
     asked: &Asked,
@@ -86,16 +87,24 @@ fn accuracy(
     built: &Built,
     measured: &mut Measured,
     progress: &dyn Progress,
-) -> Result<(), Error> {
+) -> Result<Vec<Option<u16>>, Error> {
     let test = job.data.test.as_ref();
-    let truth = labels(test);
+    let mut truth = labels(test);
     let count = job.data.class_names.len();
     let teacher = teacher::predict(asked.teacher.as_ref(), test)?;
+    if truth.iter().all(Option::is_none) {
+        measured.skipped.push(Skipped {
+            what: "accuracy by labels".into(),
+            why: "no test sample has one: accuracy is agreement with the teacher".into(),
+            enable: Some("label some test samples".into()),
+        });
+        truth = teacher.iter().copied().map(Some).collect();
+    }
     let row = |network, engine: &str, said: &[u16]| AccuracyRow {
         network,
         engine: engine.into(),
         samples: said.len(),
-        accuracy: share(said, &truth),
+        accuracy: right(said, &truth),
         agreement: (network != Name::Teacher).then(|| share(said, &teacher)),
     };
     measured.rows.push(row(Name::Teacher, asked.teacher.engine(), &teacher));
@@ -155,7 +164,7 @@ fn accuracy(
     {
         measured.arena_used = Some(host.arena()?.used_bytes);
     }
-    Ok(())
+    Ok(truth)
 }
 
 /// The target's program and how to start it here.

@@ -43,7 +43,7 @@ const CODE_VERSION: u32 = 2;
 pub enum Error {
     #[error("{} has no sidecar {}, which says what its input means (see models/fashion/teacher.toml); write one beside the model", model.display(), wanted.display())]
     NoSidecar { model: PathBuf, wanted: PathBuf },
-    #[error("there is no data to train on: {} names none; give it with --data DIR (IDX files named as MNIST's)", sidecar.display())]
+    #[error("there is no data to train on: {} names none; give it with --data, or describe it there in [data]", sidecar.display())]
     NoData { sidecar: PathBuf },
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },

@@ -182,11 +182,7 @@ fn observe(job: &Job, graph: &Graph, taps: &[graph::ValueId], see: &mut dyn FnMu
     let device = Device::flex();
     let network = Network::new(graph, &device)?;
     let samples = job.data.train.as_ref();
-    let share = CALIBRATION_SAMPLES as f64 / samples.len().max(1) as f64;
-    let indices = match share < 1.0 {
-        true => data::split(samples, share, job.options.seed).1,
-        false => (0..samples.len()).collect(),
-    };
+    let indices = data::sample(samples, CALIBRATION_SAMPLES, job.options.seed);
     for batch in indices.chunks(64) {
         let inputs = samples.batch(&Look::plain(batch.iter().copied()));
         let outputs = network.forward(inputs, taps, Mode::Infer)?;

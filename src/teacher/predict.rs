@@ -35,8 +35,9 @@ pub fn predict(teacher: &dyn Teacher, samples: &dyn Dataset) -> Result<Vec<u16>,
     Ok(logits.to_f32().chunks_exact(classes.max(1)).map(|row| best(row) as u16).collect())
 }
 
-/// The share of samples whose predicted class is their label, 0 to 1. One without a label counts as wrong.
-pub fn accuracy(predicted: &[u16], samples: &dyn Dataset) -> f64 {
-    let right = predicted.iter().enumerate().filter(|(i, said)| samples.label(*i) == Some(**said)).count();
-    right as f64 / samples.len().max(1) as f64
+/// The share of the labelled samples whose predicted class is their label, 0 to 1; `None` where none has a label.
+pub fn accuracy(predicted: &[u16], samples: &dyn Dataset) -> Option<f64> {
+    let labelled = predicted.iter().enumerate().filter_map(|(i, said)| Some(samples.label(i)? == *said));
+    let (right, count) = labelled.fold((0usize, 0usize), |(right, count), hit| (right + usize::from(hit), count + 1));
+    (count > 0).then(|| right as f64 / count as f64)
 }

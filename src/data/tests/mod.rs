@@ -1,3 +1,11 @@
+mod arrays;
+mod images;
+mod names;
+mod sounds;
+mod tables;
+mod texts;
+
+use super::readers::idx;
 use super::*;
 use crate::graph::{Builder, DType, Dim, Op, Tensor};
 use flate2::{Compression, write::GzEncoder};
@@ -52,7 +60,10 @@ fn reads_plain_and_gzipped_files_alike() {
     let plain = idx_set(folder.path(), None).unwrap();
     assert_eq!(plain.train.shape, [2, 3, 1]);
     assert_eq!(plain.train.sample(1), [6, 7, 8, 9, 10, 11]);
-    assert_eq!((plain.train.labels.as_slice(), plain.test.labels.as_slice()), (&[0, 1, 2, 1][..], &[2, 0][..]));
+    assert_eq!(
+        (&plain.train.labels, &plain.test.labels),
+        (&[0, 1, 2, 1].map(Some).to_vec(), &[2, 0].map(Some).to_vec())
+    );
     assert_eq!(plain.class_names, ["0", "1", "2"]);
 
     for entry in std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>() {
@@ -196,7 +207,7 @@ fn impossible_numbers_are_refused() {
 
 /// Three samples of 2 x 2 with 2 channels; every byte differs.
 fn small() -> Samples {
-    Samples { shape: [2, 2, 2], pixels: (0..24).collect(), labels: vec![0, 1, 0] }
+    Samples { shape: [2, 2, 2], pixels: (0..24).collect(), labels: [0, 1, 0].map(Some).to_vec() }
 }
 
 fn plain(layout: Layout) -> Preprocess {
@@ -239,7 +250,7 @@ fn a_batch_of_views_is_the_batch_of_moved_bytes() {
     let views = [Move { dx: 1, dy: 0, flip: false }, Move { dx: 0, dy: -1, flip: true }];
     let moved = Samples {
         pixels: [views[0].apply(samples.sample(2), [2, 2, 2]), views[1].apply(samples.sample(0), [2, 2, 2])].concat(),
-        labels: vec![0, 0],
+        labels: vec![Some(0); 2],
         ..samples
     };
     let preprocess = Preprocess { mean: vec![0.5, 0.25], std: vec![0.5, 3.0], ..plain(Layout::Nchw) };
@@ -269,12 +280,12 @@ fn views_are_pure_and_spread_evenly() {
 
 #[test]
 fn a_split_is_stratified_and_fixed() {
-    let labels: Vec<u16> = (0..1000).map(|i| if i % 10 == 0 { 1 } else { 0 }).collect();
+    let labels: Vec<Option<u16>> = (0..1000).map(|i| Some(u16::from(i % 10 == 0))).collect();
     let samples = Samples { shape: [1, 1, 1], pixels: vec![0; 1000], labels: labels.clone() };
     let samples = Images::new(samples, plain(Layout::Nhwc), Augment::default()).unwrap();
     let (train, validation) = split(&samples, 0.1, 3);
     assert_eq!((train.len(), validation.len()), (900, 100));
-    assert_eq!(validation.iter().filter(|&&i| labels[i] == 1).count(), 10);
+    assert_eq!(validation.iter().filter(|&&i| labels[i] == Some(1)).count(), 10);
     let mut all = [train.clone(), validation.clone()].concat();
     all.sort_unstable();
     assert_eq!(all, (0..1000).collect::<Vec<_>>());
@@ -288,7 +299,7 @@ fn a_split_is_stratified_and_fixed() {
 fn the_hash_tells_samples_apart() {
     let samples = small();
     assert_eq!(samples.hash(), small().hash());
-    let relabelled = Samples { labels: vec![0, 1, 1], ..small() };
+    let relabelled = Samples { labels: [0, 1, 1].map(Some).to_vec(), ..small() };
     let reshaped = Samples { shape: [4, 1, 2], ..small() };
     assert!(samples.hash() != relabelled.hash() && samples.hash() != reshaped.hash());
     assert_ne!(samples.hash(), samples.select(&[0, 2, 1]).hash());
@@ -325,7 +336,8 @@ fn mistakes_in_sidecars_are_named_by_line() {
         ("\"nchw\"", "\"ncwh\"", 7, "ncwh"),
         ("\"b\"", "\"a\"", 4, "named twice"),
         ("\"a\", \"b\"", "", 4, "empty"),
-        ("\"idx\"", "\"csv\"", 3, "csv"),
+        ("\"idx\"", "\"xls\"", 3, "xls"),
+        ("[input]", "[images]\n[input]", 6, "[images] says nothing about data of the format \"idx\""),
         ("[input]", "[input", 6, ""),
         ("[data]", "[dat]", 1, "dat"),
     ];

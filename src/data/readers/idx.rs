@@ -1,7 +1,7 @@
 //! The IDX format of MNIST and its relatives (<http://yann.lecun.com/exdb/mnist/>): two zero bytes, a type byte, the
 //! number of extents, the extents as big-endian 32-bit numbers, the elements row-major. Plain or gzipped.
 
-use super::{Error, Samples};
+use crate::data::{Error, Samples};
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -16,7 +16,7 @@ const UNSIGNED_BYTE: u8 = 0x08;
 ///
 /// # Errors
 /// Names the file that is missing or malformed, the files that disagree, or the label outside `classes`.
-pub(super) fn load(folder: &Path, classes: Option<&[String]>) -> Result<(Samples, Samples, Vec<String>), Error> {
+pub(crate) fn load(folder: &Path, classes: Option<&[String]>) -> Result<(Samples, Samples, Vec<String>), Error> {
     let (train, train_labels) = part(folder, "train")?;
     let (test, test_labels) = part(folder, "t10k")?;
     if train.shape != test.shape {
@@ -26,12 +26,14 @@ pub(super) fn load(folder: &Path, classes: Option<&[String]>) -> Result<(Samples
     let class_names = match classes {
         Some(names) => names.to_vec(),
         // Test labels may not enlarge the set of classes: a class nobody can learn is an error in the data.
-        None => (0..=train.labels.iter().copied().max().unwrap_or(0)).map(|label| label.to_string()).collect(),
+        None => {
+            (0..=train.labels.iter().flatten().copied().max().unwrap_or(0)).map(|label| label.to_string()).collect()
+        }
     };
     for (samples, path) in [(&train, train_labels), (&test, test_labels)] {
-        if let Some((index, &label)) =
-            samples.labels.iter().enumerate().find(|(_, label)| usize::from(**label) >= class_names.len())
-        {
+        let outside = |(_, label): &(usize, u16)| usize::from(*label) >= class_names.len();
+        let mut labels = samples.labels.iter().enumerate().filter_map(|(i, label)| Some((i, (*label)?)));
+        if let Some((index, label)) = labels.find(outside) {
             return Err(Error::Label { path, index, label, classes: class_names.len() });
         }
     }
@@ -65,7 +67,7 @@ fn part(folder: &Path, prefix: &str) -> Result<(Samples, PathBuf), Error> {
     if count != labelled {
         return Err(Error::Count { image_file, images: count, label_file, labels: labelled });
     }
-    let labels = labels.into_iter().map(u16::from).collect();
+    let labels = labels.into_iter().map(|label| Some(label.into())).collect();
     Ok((Samples { shape, pixels, labels }, label_file))
 }
 

@@ -1,0 +1,95 @@
+//! Texts by a tokenizer.
+
+use super::*;
+use crate::graph::Data;
+use std::fs;
+
+const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [
+  {"id": 0, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+  "normalizer": {"type": "Lowercase"}, "pre_tokenizer": {"type": "Whitespace"},
+  "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+    {"Sequence": {"id": "A", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}], "pair": [],
+    "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]},
+      "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}}}, "decoder": null,
+  "model": {"type": "WordLevel", "unk_token": "[UNK]",
+    "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "good": 4, "bad": 5, "film": 6, "very": 7}}}"#;
+
+const TEXTS: &str =
+    "text,kind,part\n\"Good film, very\",pos,train\nbad,neg,train\nvery very very very bad film,neg,test\n";
+
+const SIDECAR: &str = "[table]\nlabel = \"kind\"\n[split]\nrule = \"part == test\"\n[text]\ncolumn = \"text\"\ntokenizer = \"tokenizer.json\"\n";
+
+/// A network with inputs of so many tokens each, in an order of its own.
+fn network_for(inputs: &[(&str, DType)], tokens: usize) -> Graph {
+    let mut b = Builder::new("net");
+    let ids: Vec<_> = inputs.iter().map(|(name, _)| b.input(name, &[Dim::Batch, Dim::Fixed(tokens)])).collect();
+    let weights = b.constant("w", Tensor::f32([tokens, 2], vec![0.0; 2 * tokens]));
+    let y = b.node("product", Op::MatMul, &[ids[0], weights]).unwrap();
+    let mut graph = b.finish(&[y]);
+    for (&id, &(_, dtype)) in ids.iter().zip(inputs) {
+        graph.value_mut(id).dtype = dtype;
+    }
+    graph
+}
+
+fn three() -> Graph {
+    network_for(&[("attention_mask", DType::I32), ("input_ids", DType::I64), ("token_type_ids", DType::F32)], 6)
+}
+
+fn read(tokenizer: &str, more: &str, network: &Graph) -> Result<Splits, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv");
+    fs::write(&path, TEXTS).unwrap();
+    if !tokenizer.is_empty() {
+        fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+    }
+    let text = format!("[data]\npath = \"t.csv\"\nformat = \"csv\"\n{SIDECAR}{more}");
+    load(&Sidecar::parse(&folder.path().join("net.toml"), &text)?, &path, network)
+}
+
+#[test]
+fn tokens_mask_and_types_go_to_their_inputs() {
+    let set = read(TOKENIZER, "", &three()).unwrap();
+    assert_eq!((set.train.len(), set.test.len(), set.class_names.clone()), (2, 1, vec!["neg".into(), "pos".into()]));
+    assert_eq!([0, 1].map(|i| set.train.label(i)), [Some(1), Some(0)]);
+    let batch = set.train.batch(&Look::plain([1, 0]));
+    let names: Vec<_> = set.train.inputs().iter().filter_map(|input| input.name.as_deref()).collect();
+    assert_eq!(names, ["attention_mask", "input_ids", "token_type_ids"]);
+    assert!(batch.iter().all(|part| part.shape == [2, 6]));
+    // [CLS] bad [SEP], padded; [CLS] good film , very [SEP].
+    assert_eq!(batch[0].data, Data::I32(vec![1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1]));
+    assert_eq!(batch[1].data, Data::I64(vec![2, 5, 3, 0, 0, 0, 2, 4, 6, 1, 7, 3]));
+    assert_eq!(batch[2].data, Data::F32(vec![0., 1., 1., 0., 0., 0., 0., 1., 1., 1., 1., 1.].into()));
+    // Cut to six, the special ones included.
+    assert_eq!(set.test.batch(&Look::plain([0]))[1].data, Data::I64(vec![2, 7, 7, 7, 7, 3]));
+    let Shown::Tokens { tokens } = set.train.show(1) else { panic!() };
+    assert_eq!(tokens, ["[CLS]", "bad", "[SEP]"]);
+}
+
+#[test]
+fn the_length_may_be_less_than_the_network_takes() {
+    let network = network_for(&[("tokens", DType::I64)], 6);
+    let set = read(TOKENIZER, "max_length = 4\n", &network).unwrap();
+    assert_eq!(set.test.batch(&Look::plain([0]))[0].data, Data::I64(vec![2, 7, 7, 3, 0, 0]));
+    assert_ne!(set.test.hash(), read(TOKENIZER, "", &network).unwrap().test.hash());
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let refused = |tokenizer: &str, more: &str, network: &Graph, expected: &str| {
+        let message = read(tokenizer, more, network).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} should say {expected:?}");
+    };
+    refused("these are no braces", "", &three(), "tokenizer.json: it is no tokenizer.json");
+    refused("{\"model\": 3}", "", &three(), "tokenizer.json: it is no tokenizer.json");
+    refused("", "", &three(), "tokenizer.json");
+    refused(TOKENIZER, "max_length = 7\n", &three(), "max_length of [text] is 7, the network takes 6");
+    refused(TOKENIZER, "max_length = 0\n", &three(), "max_length of [text] is 0");
+    refused(TOKENIZER, "max_length = 1\n", &three(), "max_length 1 leaves no room beside the 2 special tokens");
+    refused(TOKENIZER, "mask = \"is_text\"\n", &three(), "its input attention_mask is none of input_ids, is_text and");
+    refused(TOKENIZER, "length = 7\n", &three(), "net.toml:");
+    refused(TOKENIZER, "", &network_for(&[("ids", DType::Bool)], 6), "its input ids is of type bool");
+    refused(&TOKENIZER.replace("\"[UNK]\": 1, ", ""), "", &three(), "tokenizer.json");
+    let message = read(TOKENIZER, "", &super::network(2)).unwrap_err().to_string();
+    assert!(message.contains("image is [batch,1,28,28], texts become [batch,tokens]"), "{message}");
+}
