@@ -1,5 +1,6 @@
 //! `kdc compile`: from a teacher to a measured program.
 
+use super::label::EngineName;
 use super::progress::Terminal;
 use super::{NOT_MET, values};
 use crate::distill::ClassWeights;
@@ -9,7 +10,6 @@ use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::report::Report;
 use crate::student::Budgets;
-use crate::teacher::EngineChoice;
 use clap::{Args, ValueEnum};
 use std::error::Error;
 use std::path::PathBuf;
@@ -157,6 +157,14 @@ struct TrainingArguments {
     #[arg(long, value_name = "K", value_parser = values::at_least_one)]
     views: Option<usize>,
 
+    /// Keep only the K largest logits of each of the teacher's answers, and one for the others [default: all]
+    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    top_k: Option<usize>,
+
+    /// Folder with the teacher's answers, as `kdc label` makes it; what is missing is made [default: in the cache]
+    #[arg(long, value_name = "DIR")]
+    labels: Option<PathBuf>,
+
     /// Batches whose gradients are averaged into one step
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     accumulate: Option<usize>,
@@ -223,13 +231,6 @@ enum ClassWeightsName {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum EngineName {
-    Auto,
-    Tract,
-    Onnxruntime,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum DeviceName {
     /// This machine's processor
     Cpu,
@@ -290,11 +291,8 @@ impl Arguments {
                 CalibrationName::Minmax => Calibration::MinMax,
                 CalibrationName::Percentile => Calibration::Percentile(PERCENTILE),
             },
-            engine: match training.engine {
-                EngineName::Auto => EngineChoice::Auto,
-                EngineName::Tract => EngineChoice::Tract,
-                EngineName::Onnxruntime => EngineChoice::OnnxRuntime,
-            },
+            engine: training.engine.into(),
+            labels: training.labels,
             device: match training.device {
                 DeviceName::Cpu => Device::Cpu,
             },
@@ -310,6 +308,7 @@ impl Arguments {
                 alpha: training.alpha,
                 labels_only: training.labels_only,
                 views: training.views,
+                top_k: training.top_k,
                 accumulate: training.accumulate,
                 clip_norm: training.clip_norm,
                 ema: training.ema,

@@ -9,6 +9,7 @@ mod compile;
 mod eval;
 mod export;
 mod inspect;
+mod label;
 mod progress;
 mod targets;
 mod values;
@@ -36,6 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Compile(Box<compile::Arguments>),
+    Label(label::Arguments),
     Inspect(inspect::Arguments),
     Eval(eval::Arguments),
     Export(export::Arguments),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.verb {
         Verb::Compile(arguments) => compile::run(*arguments),
+        Verb::Label(arguments) => label::run(arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Eval(arguments) => eval::run(&arguments),
         Verb::Export(arguments) => export::run(&arguments),

@@ -1,5 +1,7 @@
 //! Numbers as people write them: `64KiB`, `5ms`, `5.6M`.
 
+use crate::teacher::Shard;
+
 /// Bytes: `65536`, `64KiB`, `64k` (1024-based, as memories are), `1.5MiB`, `2GB` (1000-based, as cards are sold).
 pub fn bytes(text: &str) -> Result<u64, String> {
     let units = [
@@ -61,6 +63,16 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(n),
         _ => Err(format!("`{text}` is not a whole number of at least 1")),
+    }
+}
+
+/// A part of several: `2/4`.
+pub fn shard(text: &str) -> Result<Shard, String> {
+    let wrong = || format!("`{text}` is no part of several, as 2/4 is the second of four");
+    let (index, of) = text.split_once('/').ok_or_else(wrong)?;
+    match (index.parse(), of.parse()) {
+        (Ok(index), Ok(of)) if (1..=of).contains(&index) => Ok(Shard { index, of }),
+        _ => Err(wrong()),
     }
 }
 

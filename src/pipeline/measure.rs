@@ -2,7 +2,8 @@
 
 use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, right, share};
 use super::exports::{NnefCheck, QdqCheck};
-use super::stages::{Asked, Built, Compiled, Exports};
+use super::labelling::Asked;
+use super::stages::{Built, Compiled, Exports};
 use super::{Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
 use crate::data::Dataset;

@@ -14,6 +14,7 @@ mod evaluation;
 mod exports;
 mod inspection;
 mod job;
+mod labelling;
 mod measure;
 pub mod options;
 mod output;
@@ -26,7 +27,8 @@ pub use cache::Cache;
 pub use evaluation::{ClassResult, Evaluation, evaluate};
 pub use inspection::{Arena, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
-pub use options::{Artefact, Device, Optimizer, Options, Training};
+pub use labelling::label;
+pub use options::{Artefact, Device, LabelOptions, Optimizer, Options, Training};
 pub use output::Manifest;
 pub use progress::{Outcome, Progress, Silent};
 
@@ -121,7 +123,7 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     if job.options.dry_run {
         return Ok(report::plan(&job, &teacher, &student, clock.stages));
     }
-    let asked = clock.stage("label", || stages::label(&job, progress))?;
+    let asked = clock.stage("label", || labelling::ask(&job, progress))?;
     let trained = clock.stage("distill", || training::distill(&job, &student.graph, &asked, progress))?;
     let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained.graph)?, false)))?;
     let exports = clock.stage("export", || Ok((stages::export(&job, &compiled)?, false)))?;

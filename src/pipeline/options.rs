@@ -4,7 +4,7 @@ use crate::distill::{self, ClassWeights, Method, OptimizerConfig};
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::student::Budgets;
-use crate::teacher::EngineChoice;
+use crate::teacher::{EngineChoice, Shard};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -51,6 +51,29 @@ pub struct Options {
     pub engine: EngineChoice,
     /// What trains the student.
     pub device: Device,
+    /// Where the teacher's answers are kept; `None`: in the cache.
+    pub labels: Option<PathBuf>,
+}
+
+/// What `kdc label` is asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelOptions {
+    /// The teacher, an ONNX file.
+    pub model: PathBuf,
+    /// Extents of inputs that the file leaves open, by input.
+    pub inputs: BTreeMap<String, Vec<usize>>,
+    /// Where the samples are; `None`: where the model's sidecar says.
+    pub data: Option<PathBuf>,
+    /// Where the answers are kept; `None`: in the cache.
+    pub labels: Option<PathBuf>,
+    /// Which of them to make.
+    pub shard: Shard,
+    pub seed: u64,
+    /// Views of each sample.
+    pub views: usize,
+    /// How many logits of each answer are kept; `None`: all.
+    pub top_k: Option<usize>,
+    pub engine: EngineChoice,
 }
 
 /// What is said about training; `None`: the default of [`distill::Config`], or of the optimizer.
@@ -69,6 +92,8 @@ pub struct Training {
     pub labels_only: bool,
     /// How many augmented views of each sample the teacher labels.
     pub views: Option<usize>,
+    /// How many of the teacher's logits are kept, the largest ones; `None`: all.
+    pub top_k: Option<usize>,
     /// Batches whose gradients make a step.
     pub accumulate: Option<usize>,
     /// The gradient's global norm is clipped to this.
@@ -157,6 +182,7 @@ impl Options {
             calibration: Calibration::MinMax,
             engine: EngineChoice::Auto,
             device: Device::Cpu,
+            labels: None,
         }
     }
 
@@ -205,6 +231,7 @@ impl Options {
             force: _,
             dry_run: _,
             verbose: _,
+            labels: _,
             training: _,
             seed,
             budgets,
@@ -218,7 +245,8 @@ impl Options {
             device,
         } = self;
         let settings = (seed, budgets, max_accuracy_drop, max_quant_drop, precision, emit, build, calibration);
-        format!("{settings:?} {engine:?} {device:?} {:?} {inputs:?}", self.training())
+        let top_k = self.training.top_k;
+        format!("{settings:?} {engine:?} {device:?} {:?} {top_k:?} {inputs:?}", self.training())
     }
 }
 

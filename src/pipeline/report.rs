@@ -1,8 +1,9 @@
 //! Puts everything into the output folder, and says what it came to.
 
+use super::labelling::Asked;
 use super::measure::Measured;
 use super::output::{Manifest, Output};
-use super::stages::{Asked, Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated, Prepared};
+use super::stages::{Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated, Prepared};
 use super::training::Trained;
 use super::{Artefact, Error, Job};
 use crate::bench::Origin;

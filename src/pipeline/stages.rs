@@ -1,19 +1,17 @@
 //! The stages up to the program: each takes what the ones before made, and says what it needs in its arguments. A stage
 //! returns its result and whether that was there already.
 
-use super::{Artefact, Error, Job, Progress};
+use super::{Artefact, Error, Job};
 use crate::data::{Images, Look};
-use crate::distill::{Method, TeacherLogits};
 use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network};
-use crate::graph::{self, Cost, Graph, Op};
+use crate::graph::{self, Cost, Graph};
 use crate::pass::TrailingSoftmax;
 use crate::program::{self, LowerError, Plan, Precision, Program};
 use crate::quant::{CalibratedModel, Observer, QuantizedModel, watched};
 use crate::student::{self, Candidate, ChannelGroups, Measured};
 use crate::target::toolchain::{self, Missing, Toolchain};
 use crate::target::{self, Profile, cost};
-use crate::teacher::{self, Labelling, LogitCache, Teacher};
 use crate::{data, files, onnx, pass};
 use burn::tensor::Device;
 use std::path::PathBuf;
@@ -69,60 +67,6 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
 
 fn choose_precision(job: &Job, float: &Program) -> Precision {
     job.options.precision.unwrap_or_else(|| cost::choose_precision(float, &job.profile))
-}
-
-/// The teacher, and what it says about the training samples.
-pub struct Asked {
-    pub teacher: Box<dyn Teacher>,
-    /// `None` when training does not ask.
-    pub logits: Option<LogitCache>,
-}
-
-impl TeacherLogits for LogitCache {
-    fn read(&self, sample: usize, view: usize, out: &mut [f32]) {
-        for (out, value) in out.iter_mut().zip(self.get(sample, view)) {
-            *out = value.to_f32();
-        }
-    }
-}
-
-/// Asks the teacher about every training sample and view, or finds what it said before.
-pub fn label(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
-    // A trailing softmax hides the logits: they are its operand.
-    let value = logits_name(job);
-    let teacher = teacher::open(&job.options.model, value.as_slice(), job.options.engine)?;
-    if let Some(note) = teacher.note() {
-        progress.note(&format!("the teacher runs on {}: {note}", teacher.engine()));
-    }
-    let mut asked_now = false;
-    let logits = match job.training.method {
-        Method::HardLabel => None,
-        Method::SoftLabel { .. } => {
-            let labelling = Labelling {
-                teacher: teacher.as_ref(),
-                teacher_hash: &job.teacher_hash,
-                value: value.as_deref(),
-                samples: job.data.train.as_ref(),
-                seed: job.options.seed,
-                views: job.training.views,
-            };
-            let mut on = |done: usize, total: usize| {
-                asked_now = true;
-                progress.position(done as u64, total as u64, "samples");
-            };
-            Some(LogitCache::fill(&labelling, &job.cache.folder("labels"), &mut on)?)
-        }
-    };
-    Ok((Asked { teacher, logits }, !asked_now))
-}
-
-fn logits_name(job: &Job) -> Option<String> {
-    let out = *job.teacher.outputs.first()?;
-    let last = job.teacher.nodes.iter().find(|n| n.outputs.contains(&out))?;
-    if !matches!(last.op, Op::Softmax { .. } | Op::LogSoftmax { .. }) {
-        return None;
-    }
-    Some(job.teacher.value(last.input(0)?).name.clone())
 }
 
 /// The student in all its forms.

@@ -1,6 +1,6 @@
 //! The training stage: the student learns, and whoever watches is told how it goes.
 
-use super::stages::Asked;
+use super::labelling::Asked;
 use super::{Error, Job, Progress};
 use crate::distill::{self, Epoch, Event, Part, Step, TeacherLogits, TrainingSet};
 use crate::graph::Graph;
@@ -58,7 +58,7 @@ impl TrainingLog {
 /// Trains the student, or finds it trained; goes on from a checkpoint where an earlier run was interrupted.
 pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progress) -> Result<(Trained, bool), Error> {
     let teacher = match &asked.logits {
-        Some(_) => format!("{} {}", job.teacher_hash, asked.teacher.engine()),
+        Some(_) => format!("{} {} {:?}", job.teacher_hash, asked.teacher.engine(), job.options.training.top_k),
         None => String::new(),
     };
     let inputs = [

@@ -19,7 +19,7 @@ mod predict;
 mod tests;
 mod tract;
 
-pub use cache::{Labelling, LogitCache};
+pub use cache::{Labelled, Labelling, LogitCache, Shard};
 pub use error::Error;
 pub use file::content_hash;
 pub use predict::{accuracy, logits, predict};

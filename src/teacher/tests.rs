@@ -204,7 +204,7 @@ impl Teacher for Echo {
     }
 }
 
-/// 5,000 samples of one pixel: three files of a cache.
+/// 5,000 samples of one pixel: ten files of a cache.
 fn pixels() -> Images {
     pixels_as(0, 1.0, SHIFT)
 }
@@ -219,7 +219,20 @@ fn pixels_as(label: u16, scale: f64, augment: Augment) -> Images {
 }
 
 fn labelling<'a>(teacher: &'a Echo, samples: &'a Images) -> Labelling<'a> {
-    Labelling { teacher, teacher_hash: "abc", value: None, samples, seed: 5, views: 2 }
+    labelling_of(teacher, samples)
+}
+
+fn labelling_of<'a>(teacher: &'a dyn Teacher, samples: &'a Images) -> Labelling<'a> {
+    Labelling { teacher, teacher_hash: "abc", value: None, samples, seed: 5, views: 2, top: None }
+}
+
+/// All logits of a cache.
+fn rows(cache: &LogitCache) -> Vec<f32> {
+    let mut all = vec![0.0; 5000 * cache.views() * cache.classes()];
+    for (index, row) in all.chunks_mut(cache.classes()).enumerate() {
+        cache.read(index / cache.views(), index % cache.views(), row);
+    }
+    all
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -244,19 +257,19 @@ fn logits_are_asked_for_once() {
     assert_eq!((teacher.seen.load(Ordering::Relaxed), last), (10_000, (5000, 5000)));
     assert!(calls > 30, "{calls} reports of progress");
     assert_eq!((first.views(), first.classes()), (2, 2));
-    for sample in [0, 1, 2047, 2048, 4999] {
+    for sample in [0, 1, 511, 512, 4999] {
         for k in 0..2 {
             let moved = SHIFT.of(5, sample, k);
             let x = f32::from(moved.apply(samples.samples().sample(sample), [1, 1, 1])[0]);
-            let mut row = Vec::new();
-            first.extend_f32(sample, k, &mut row);
+            let mut row = [0.0; 2];
+            first.read(sample, k, &mut row);
             assert_eq!(row, [x, -x], "sample {sample}, {moved:?}");
         }
     }
 
     let silent = Echo::until(0);
     let again = LogitCache::fill(&labelling(&silent, &samples), folder.path(), &mut |_, _| ()).unwrap();
-    assert_eq!(again, first);
+    assert_eq!(rows(&again), rows(&first));
     assert_eq!(silent.seen.load(Ordering::Relaxed), 0);
 
     // Whatever the numbers depend on asks anew.
@@ -268,6 +281,7 @@ fn logits_are_asked_for_once() {
     };
     with(&samples, &|l| l.seed = 6);
     with(&samples, &|l| l.views = 1);
+    with(&samples, &|l| l.top = Some(1));
     with(&samples, &|l| l.teacher_hash = "abd");
     with(&pixels_as(0, 1.0, Augment { flip: true, ..SHIFT }), &|_| ());
     with(&pixels_as(1, 1.0, SHIFT), &|_| ());
@@ -277,16 +291,16 @@ fn logits_are_asked_for_once() {
 #[test]
 fn an_interrupted_labelling_goes_on() {
     let (folder, samples) = (tempfile::tempdir().unwrap(), pixels());
-    let first = Echo::until(6000); // 4,096 answers fill the first file
+    let first = Echo::until(6000); // 1,024 answers fill a file
     assert!(LogitCache::fill(&labelling(&first, &samples), folder.path(), &mut |_, _| ()).is_err());
-    assert_eq!(files_below(folder.path()).len(), 1);
+    assert_eq!(files_below(folder.path()).len(), 5);
     let second = Echo::until(usize::MAX);
     let resumed = LogitCache::fill(&labelling(&second, &samples), folder.path(), &mut |_, _| ()).unwrap();
-    assert_eq!(second.seen.load(Ordering::Relaxed), 10_000 - 4096);
+    assert_eq!(second.seen.load(Ordering::Relaxed), 10_000 - 5 * 1024);
 
     let (elsewhere, whole) = (tempfile::tempdir().unwrap(), Echo::until(usize::MAX));
     let whole = LogitCache::fill(&labelling(&whole, &samples), elsewhere.path(), &mut |_, _| ()).unwrap();
-    assert_eq!(resumed, whole);
+    assert_eq!(rows(&resumed), rows(&whole));
     let contents = |f: &Path| files_below(f).iter().map(|p| std::fs::read(p).unwrap()).collect::<Vec<_>>();
     assert_eq!(contents(folder.path()), contents(elsewhere.path()));
 }
@@ -303,8 +317,8 @@ fn a_damaged_file_is_made_again() {
     let damages: [Damage; 6] = [
         &flip(0),
         &flip(9),
-        &flip(5000),
-        &|bytes| bytes.truncate(7000),
+        &flip(3000),
+        &|bytes| bytes.truncate(2000),
         &|bytes| bytes.clear(),
         // A sound file of other samples, in the wrong place.
         &|bytes| bytes.clone_from(&original[0]),
@@ -314,8 +328,9 @@ fn a_damaged_file_is_made_again() {
         damage(&mut bytes);
         std::fs::write(&files[1], bytes).unwrap();
         let again = Echo::until(usize::MAX);
-        assert_eq!(LogitCache::fill(&labelling(&again, &samples), folder.path(), &mut |_, _| ()).unwrap(), good);
-        assert_eq!(again.seen.load(Ordering::Relaxed), 4096, "only the damaged file is made again");
+        let made = LogitCache::fill(&labelling(&again, &samples), folder.path(), &mut |_, _| ()).unwrap();
+        assert_eq!(rows(&made), rows(&good));
+        assert_eq!(again.seen.load(Ordering::Relaxed), 1024, "only the damaged file is made again");
         assert_eq!(std::fs::read(&files[1]).unwrap(), original[1]);
     }
 }
@@ -367,4 +382,68 @@ fn engines_agree_on_other_models() {
             }
         }
     }
+}
+
+#[test]
+fn shards_are_merged_by_lying_in_one_folder() {
+    let (apart, whole, samples) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), pixels());
+    let teacher = Echo::until(usize::MAX);
+    let label = |folder: &Path, index, of| {
+        labelling(&teacher, &samples).label(folder, Shard { index, of }, &mut |_, _| ()).unwrap()
+    };
+    // Out of order, one of them twice.
+    let third = label(apart.path(), 3, 3);
+    assert_eq!((third.samples, third.asked, third.missing), (3 * 512, 3 * 512, 5000 - 3 * 512));
+    assert_eq!(label(apart.path(), 3, 3).asked, 0);
+    // The last file is short, and the first shard's.
+    assert_eq!(label(apart.path(), 1, 3).samples, 3 * 512 + (5000 - 9 * 512));
+    assert_eq!(label(apart.path(), 2, 3).missing, 0);
+    assert_eq!(label(whole.path(), 1, 1).asked, 5000);
+    let contents = |f: &Path| files_below(f).iter().map(|p| std::fs::read(p).unwrap()).collect::<Vec<_>>();
+    assert_eq!(contents(apart.path()), contents(whole.path()));
+    for (index, of) in [(0, 2), (3, 2), (0, 0)] {
+        let shard = Shard { index, of };
+        let refused = labelling(&teacher, &samples).label(whole.path(), shard, &mut |_, _| ());
+        assert!(refused.unwrap_err().to_string().contains("no part"));
+    }
+}
+
+/// Answers with five logits, of which those of classes 3 and 1 are the largest.
+struct Five;
+
+impl Teacher for Five {
+    fn engine(&self) -> &str {
+        "five"
+    }
+
+    fn taps(&self) -> &[String] {
+        &[]
+    }
+
+    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
+        let n = batch[0].shape[0];
+        let rows = [-1.0f32, 2.0, 0.5, 4.0, -3.0].repeat(n);
+        Ok(Answers { outputs: vec![Tensor::f32([n, 5], rows)], taps: vec![] })
+    }
+}
+
+#[test]
+fn the_largest_logits_are_kept_and_the_others_have_their_share_together() {
+    let (folder, samples) = (tempfile::tempdir().unwrap(), pixels());
+    let whole = labelling_of(&Five, &samples);
+    let top = Labelling { top: Some(2), ..labelling_of(&Five, &samples) };
+    let distribution = |labelling: &Labelling| {
+        let cache = LogitCache::fill(labelling, folder.path(), &mut |_, _| ()).unwrap();
+        let mut row = [0.0; 5];
+        cache.read(4321, 1, &mut row);
+        let sum: f32 = row.iter().map(|x| x.exp()).sum();
+        row.map(|x| x.exp() / sum)
+    };
+    let (all, some) = (distribution(&whole), distribution(&top));
+    for class in [1, 3] {
+        assert!((all[class] - some[class]).abs() < 1e-3, "{all:?} {some:?}");
+    }
+    assert!((some[0] - some[2]).abs() < 1e-6 && (some[0] - some[4]).abs() < 1e-6, "{some:?}");
+    // More than there are is all of them.
+    assert_eq!(distribution(&Labelling { top: Some(9), ..labelling_of(&Five, &samples) }), all);
 }

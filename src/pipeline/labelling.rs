@@ -1,0 +1,100 @@
+//! The labelling stage, and `kdc label`, which does that alone: the teacher is asked about every sample and view.
+
+use super::options::LabelOptions;
+use super::{Cache, Error, Job, Progress, job};
+use crate::distill::{Method, TeacherLogits};
+use crate::graph::{Graph, Op};
+use crate::onnx;
+use crate::teacher::{self, Labelled, Labelling, LogitCache, Teacher};
+use std::path::{Path, PathBuf};
+
+/// The teacher, and what it says about the training samples.
+pub struct Asked {
+    pub teacher: Box<dyn Teacher>,
+    /// `None` when training does not ask.
+    pub logits: Option<LogitCache>,
+}
+
+impl TeacherLogits for LogitCache {
+    fn read(&self, sample: usize, view: usize, out: &mut [f32]) {
+        LogitCache::read(self, sample, view, out);
+    }
+}
+
+/// Asks the teacher about every training sample and view, or finds what it said before.
+pub fn ask(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
+    // A trailing softmax hides the logits: they are its operand.
+    let value = logits_name(&job.teacher);
+    let teacher = open(&job.options.model, value.as_deref(), job.options.engine, progress)?;
+    let logits = match job.training.method {
+        Method::HardLabel => None,
+        Method::SoftLabel { .. } => {
+            let labelling = Labelling {
+                teacher: teacher.as_ref(),
+                teacher_hash: &job.teacher_hash,
+                value: value.as_deref(),
+                samples: job.data.train.as_ref(),
+                seed: job.options.seed,
+                views: job.training.views,
+                top: job.options.training.top_k,
+            };
+            let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
+            Some(LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), &mut on)?)
+        }
+    };
+    let cached = logits.as_ref().is_none_or(|logits| logits.asked() == 0);
+    Ok((Asked { teacher, logits }, cached))
+}
+
+/// Asks the teacher about a shard of the training samples, and keeps what it says for compilations to come.
+///
+/// # Errors
+/// When the model or the data cannot be read, do not fit, no engine runs the model, or the folder cannot be written.
+pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled, Error> {
+    let network =
+        onnx::load_with(&options.model, &onnx::Given { shapes: options.inputs.clone(), ..Default::default() })?;
+    let (sidecar, data) = job::locate_data(&options.model, options.data.as_deref())?;
+    let data = job::load_data(&options.model, &sidecar, &data, &network)?;
+    let value = logits_name(&network);
+    let teacher = open(&options.model, value.as_deref(), options.engine, progress)?;
+    let hash = teacher::content_hash(&options.model)?;
+    let labelling = Labelling {
+        teacher: teacher.as_ref(),
+        teacher_hash: &hash,
+        value: value.as_deref(),
+        samples: data.train.as_ref(),
+        seed: options.seed,
+        views: options.views,
+        top: options.top_k,
+    };
+    let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
+    let folder = folder(options.labels.as_deref(), &Cache::open(false)?);
+    Ok(labelling.label(&folder, options.shard, &mut on)?)
+}
+
+fn folder(asked: Option<&Path>, cache: &Cache) -> PathBuf {
+    asked.map_or_else(|| cache.folder("labels"), Path::to_path_buf)
+}
+
+fn open(
+    model: &Path,
+    value: Option<&str>,
+    engine: teacher::EngineChoice,
+    progress: &dyn Progress,
+) -> Result<Box<dyn Teacher>, Error> {
+    let taps: Vec<String> = value.into_iter().map(String::from).collect();
+    let teacher = teacher::open(model, &taps, engine)?;
+    if let Some(note) = teacher.note() {
+        progress.note(&format!("the teacher runs on {}: {note}", teacher.engine()));
+    }
+    Ok(teacher)
+}
+
+fn logits_name(network: &Graph) -> Option<String> {
+    let out = *network.outputs.first()?;
+    let last = network.nodes.iter().find(|n| n.outputs.contains(&out))?;
+    if !matches!(last.op, Op::Softmax { .. } | Op::LogSoftmax { .. }) {
+        return None;
+    }
+    Some(network.value(last.input(0)?).name.clone())
+}
