@@ -37,6 +37,7 @@ pub fn ask(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
                 seed: job.options.seed,
                 views: job.training.views,
                 top: job.options.training.top_k,
+                anew: job.options.force,
             };
             let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
             Some(LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), &mut on)?)
@@ -66,6 +67,7 @@ pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled
         seed: options.seed,
         views: options.views,
         top: options.top_k,
+        anew: false,
     };
     let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
     let folder = folder(options.labels.as_deref(), &Cache::open(false)?);

@@ -223,7 +223,7 @@ fn labelling<'a>(teacher: &'a Echo, samples: &'a Images) -> Labelling<'a> {
 }
 
 fn labelling_of<'a>(teacher: &'a dyn Teacher, samples: &'a Images) -> Labelling<'a> {
-    Labelling { teacher, teacher_hash: "abc", value: None, samples, seed: 5, views: 2, top: None }
+    Labelling { teacher, teacher_hash: "abc", value: None, samples, seed: 5, views: 2, top: None, anew: false }
 }
 
 /// All logits of a cache.

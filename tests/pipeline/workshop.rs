@@ -50,9 +50,14 @@ impl Workshop {
 
     /// A data set of `side` times `side` images in `folder`.
     pub fn write_data(&self, folder: &str, side: usize) {
+        self.write_data_of(folder, side, TRAINING);
+    }
+
+    /// The same with so many training images.
+    pub fn write_data_of(&self, folder: &str, side: usize, training: usize) {
         let folder = self.path(folder);
         fs::create_dir_all(&folder).unwrap();
-        for (prefix, count, seed) in [("train", TRAINING, 1), ("t10k", TEST, 2)] {
+        for (prefix, count, seed) in [("train", training, 1), ("t10k", TEST, 2)] {
             let (pixels, labels) = images(count, side, seed);
             let extents = [count, side, side];
             fs::write(folder.join(format!("{prefix}-images-idx3-ubyte")), idx(&extents, &pixels)).unwrap();
@@ -111,12 +116,10 @@ pub fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// What must be the same from run to run: everything but measured figures and the training's log.
+/// What must be the same from run to run: everything but measured figures.
 pub fn reproducible(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = contents(folder);
-    files.retain(|path, _| {
-        !path.starts_with("report.txt") && !path.starts_with("report.json") && !path.starts_with("train")
-    });
+    files.retain(|path, _| !path.starts_with("report.txt") && !path.starts_with("report.json"));
     files
 }
 

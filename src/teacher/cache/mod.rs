@@ -33,6 +33,8 @@ pub struct Labelling<'a> {
     pub views: usize,
     /// How many logits of each answer are kept, the largest ones; `None`: all.
     pub top: Option<usize>,
+    /// Asks about everything, whatever is there.
+    pub anew: bool,
 }
 
 /// A part of a labelling: every `of`-th file, from the `index`-th on, counted from 1.
@@ -149,7 +151,8 @@ impl Labelling<'_> {
         let (mut done, mut asked) = (0, 0);
         for first in mine {
             let wanted = self.extent(first, count(first));
-            let chunk = match Chunk::open(&place(first), &key, wanted) {
+            let there = if self.anew { None } else { Chunk::open(&place(first), &key, wanted) };
+            let chunk = match there {
                 Some(chunk) => chunk,
                 None => {
                     let (classes, values) = self.ask(first, wanted.count, &mut |n| progress(done + n, total))?;
