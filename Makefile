@@ -24,6 +24,9 @@ test-all: setup venv
 	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
 	$(CARGO) test --release --workspace && \
 	$(CARGO) bench --bench training -- --test
+	$(CARGO) build --release --features burn-source --bin kdc && \
+	  $(VENV)/bin/python3 benches/burn_source.py $${CARGO_TARGET_DIR:-target}/release/kdc tests/networks/families \
+	    efficientnet gru-kws shufflenetv2 vit
 	@if [ -z "$$KDC_DATA" ]; then echo "skipped: whole models; KDC_DATA names no folder with models/ in it"; else \
 	  $(CARGO) build --release --bin kdc && conformance=$$($(CARGO) bench --bench conformance --no-run 2>&1 | \
 	    sed -n 's/.*Executable .*(\(.*\)).*/\1/p') && \

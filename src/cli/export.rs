@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long, value_enum)]
     emit: Form,
 
-    /// The file to write [default: NAME.exported.onnx or NAME.nnef.tgz, here]
+    /// The file or folder to write [default: NAME.exported.onnx, NAME.nnef.tgz or NAME-burn, here]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -32,6 +32,9 @@ enum Form {
     Onnx,
     /// For tract's NNEF loader
     Nnef,
+    /// A project with the network as burn source and its weights; a folder
+    #[cfg(feature = "burn-source")]
+    Burn,
 }
 
 /// Reads, normalises and writes.
@@ -41,6 +44,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     pass::normalize(&mut graph)?;
     let onnx = onnx::export(&graph)?;
     let stem = arguments.model.file_stem().map_or("model".into(), |s| s.to_string_lossy());
+    #[cfg(feature = "burn-source")]
+    if let Form::Burn = arguments.emit {
+        let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}-burn")));
+        emit::write_burn_source(&graph, &out)?;
+        super::print(&format!("{}\n", out.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (bytes, name) = match arguments.emit {
         Form::Onnx => (onnx, format!("{stem}.exported.onnx")),
         Form::Nnef => {
@@ -54,6 +64,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
             };
             (emit::nnef::nnef(&onnx, &graph.value(input).shape)?, format!("{stem}.nnef.tgz"))
         }
+        #[cfg(feature = "burn-source")]
+        Form::Burn => unreachable!("written above"),
     };
     let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(name));
     files::write_atomic(&out, &bytes)?;

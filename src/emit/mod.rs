@@ -1,10 +1,12 @@
-//! Program → generated crate; Graph → NNEF.
+//! Program → generated crate; Graph → NNEF, and, with the feature `burn-source`, burn source.
 //!
 //! [`write_crate`] takes a [`Program`] and its memory [`Plan`] and writes a `no_std` crate that computes it: one function
 //! per step with every shape, offset and multiplier a constant, the weights as read-only data, and an arena of exactly
 //! the planned size. The kernels that it calls and the runner around it are copied from this binary, so that the crate
 //! builds on its own, offline.
 
+#[cfg(feature = "burn-source")]
+mod burn_source;
 mod code;
 mod folder;
 mod header;
@@ -14,6 +16,9 @@ mod step;
 mod tests;
 mod text;
 mod weights;
+
+#[cfg(feature = "burn-source")]
+pub use burn_source::write_burn_source;
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +49,9 @@ pub enum Error {
     Misplaced { buffer: String, offset: usize },
     #[error("step `{step}` would overwrite its operand `{buffer}` while reading it; plan again")]
     Overlap { step: String, buffer: String },
+    #[cfg(feature = "burn-source")]
+    #[error("burn source cannot be written: {what}")]
+    BurnSource { what: String },
     #[error("step `{step}`: {what}; the program and its lowering do not fit together")]
     Malformed { step: String, what: String },
 }

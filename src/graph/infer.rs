@@ -188,6 +188,8 @@ pub fn infer_node(graph: &Graph, node: &Node) -> Result<Vec<(DType, Shape)>, Inf
             return Ok(vec![(DType::I32, conv_shape(conv, xs, &operand(1)?.shape).map_err(fail)?)]);
         }
         Op::MatMulInteger => return Ok(vec![(DType::I32, matmul_shape(xs, &operand(1)?.shape).map_err(fail)?)]),
+        // Numbers of 16 bits are kept in 32.
+        Op::Quantize { to: DType::I16 | DType::U16, .. } => return Ok(vec![(DType::I32, xs.clone())]),
         Op::Quantize { to, .. } => return Ok(vec![(*to, xs.clone())]),
         Op::Dequantize { .. } => return Ok(vec![(DType::F32, xs.clone())]),
         Op::OneHot { axis, depth } => {

@@ -311,8 +311,9 @@ pub enum Op {
         axis: usize,
         depth: usize,
     },
-    /// Stored integers of `x / scale + zero_point`; operands `x, scale, zero_point?`, the latter two one number or one
-    /// for each index of `axis`. Pairs around a value become its parameters instead.
+    /// Stored integers of `x / scale + zero_point`, of type `to`, those of 16 bits kept in `i32`. Operands
+    /// `x, scale, zero_point?`, the latter two one number or one for each index of `axis`. Pairs around a value become
+    /// its parameters instead.
     Quantize {
         axis: usize,
         to: DType,

@@ -43,7 +43,7 @@ pub const LIMITS: [Limit; 9] = [
     Limit { operator: "Cast", not: "strings, 8-bit floats, 4-bit numbers", said: &NARROW },
     Limit {
         operator: "DequantizeLinear",
-        not: "8-bit floats, numbers of 16 and 4 bits, blocks",
+        not: "8-bit floats, 4-bit numbers, blocks",
         said: &[
             "quantizes in blocks",
             "quantizes to a type kdc does not use",
@@ -60,7 +60,7 @@ pub const LIMITS: [Limit; 9] = [
     Limit { operator: "MaxPool", not: "its indices", said: &["its indices are used"] },
     Limit {
         operator: "QuantizeLinear",
-        not: "8-bit floats, numbers of 16 and 4 bits, blocks",
+        not: "8-bit floats, 4-bit numbers, blocks",
         said: &[
             "quantizes in blocks",
             "quantizes to a type kdc does not use",

@@ -76,6 +76,10 @@ fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
             {
                 ("", OPSET_DILATED_AVERAGE)
             }
+            Op::Quantize { to: DType::I16 | DType::U16, .. } => {
+                let what = "cannot be written: its numbers of 16 bits are kept in 32";
+                return Err(Error::Node { node: node.name.clone(), op: node.op.name().into(), what: what.into() });
+            }
             Op::Binary(Binary::BitShift { .. }) if graph.value(node.output()).dtype != DType::U8 => {
                 let what = "cannot be written: it shifts unsigned numbers, which are kept in a wider signed type";
                 return Err(Error::Node { node: node.name.clone(), op: node.op.name().into(), what: what.into() });

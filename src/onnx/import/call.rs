@@ -143,12 +143,6 @@ impl<'m> Call<'_, 'm> {
         stated.map(|t| t.elem_type).or(initializer.map(|t| t.data_type))
     }
 
-    /// Whether an operand is of a type that the graph keeps in a wider one, as far as the file says.
-    pub fn is_widened(&self, index: usize) -> bool {
-        let wider = [data_type::INT16, data_type::UINT16, data_type::UINT32, data_type::UINT64];
-        self.stated_type(index).is_some_and(|code| wider.contains(&code))
-    }
-
     /// The contents of a constant operand.
     pub fn tensor(&self, index: usize) -> Option<&Tensor> {
         self.importer.graph.constant(*self.importer.ids.get(self.operand(index)?)?)

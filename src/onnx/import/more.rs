@@ -1,5 +1,7 @@
 //! Operators beyond those of convolutional networks, as [`super::operators`].
 
+use super::super::proto::data_type;
+use super::super::tensor;
 use super::call::{Call, Fault};
 use super::operators::{Plan, conv, convolution, foreign, resolved_pads, wrong};
 use super::recurrent;
@@ -113,16 +115,21 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
             }
             // One scale has no axis, and the attribute no meaning then.
             let axis = if channels.is_empty() || channels == [Dim::Fixed(1)] { 0 } else { axis(1)? };
-            let to = match call.operand(2) {
-                Some(_) => call.dtype(2)?,
-                None if call.int("output_dtype", 0) != 0 => call.dtype_attribute("output_dtype")?,
-                None => DType::U8,
-            };
-            let stored = if name == "QuantizeLinear" { to } else { call.dtype(0)? };
-            if !matches!(stored, DType::I8 | DType::U8 | DType::I32) || call.is_widened(0) || call.is_widened(2) {
-                return foreign("quantizes to a type kdc does not use");
-            }
             let quantize = name == "QuantizeLinear";
+            let code = match (call.operand(2), call.int("output_dtype", 0) as i32) {
+                (Some(_), _) if quantize => call.stated_type(2).unwrap_or(tensor::dtype_code(call.dtype(2)?)),
+                (None, 0) if quantize => data_type::UINT8,
+                (None, code) if quantize => code,
+                _ => call.stated_type(0).unwrap_or(tensor::dtype_code(call.dtype(0)?)),
+            };
+            let to = match code {
+                data_type::INT8 => DType::I8,
+                data_type::UINT8 => DType::U8,
+                data_type::INT16 => DType::I16,
+                data_type::UINT16 => DType::U16,
+                data_type::INT32 => DType::I32,
+                _ => return foreign("quantizes to a type kdc does not use"),
+            };
             Plan::new(0..3, if quantize { Op::Quantize { axis, to } } else { Op::Dequantize { axis } })
         }
         "Trilu" => {
