@@ -215,7 +215,7 @@ fn from_bfloat16(tensor: &Tensor) -> Tensor {
 /// or a scalar, all but the first, all.
 fn on_exec(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
     let first = as_given(path, inputs.clone(), &onnx::Given::default());
-    let Err(why) = first else { return first };
+    let Err(mut why) = first else { return first };
     let model = fs::read(path.join("model.onnx")).map_err(|e| e.to_string())?;
     let names = onnx::inputs(model.into()).map_err(|e| e.to_string())?;
     let small = |t: &Tensor| !t.dtype().is_float() || t.len() <= 1;
@@ -236,8 +236,11 @@ fn on_exec(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
                 }
             }
         }
-        if let Ok(outputs) = as_given(path, rest, &given) {
-            return Ok(outputs);
+        match as_given(path, rest, &given) {
+            Ok(outputs) => return Ok(outputs),
+            // Less may be known of the operands than of why they will not do.
+            Err(other) if !why.contains(&other) => why += &format!("; {other}"),
+            Err(_) => {}
         }
     }
     Err(why)
