@@ -200,6 +200,7 @@ impl<'a> Lowering<'a> {
                 Kernel::Softmax { rows, len, exp: self.numbers.exponentials(x) }
             }
             Op::Pad { pads, mode: PadMode::Constant(value) } => self.pad(node, x, pads, *value)?,
+            Op::Slice { starts, axes, steps, .. } => self.sampled(node, x, starts, axes, steps)?,
             Op::Concat { axis } => return self.concat(node, *axis),
             Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => {
                 return self.reshape(node, x);
@@ -212,7 +213,6 @@ impl<'a> Lowering<'a> {
             Op::LogSoftmax { .. }
             | Op::Cast { .. }
             | Op::Gather { .. }
-            | Op::Slice { .. }
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::Variadic(_)
@@ -404,6 +404,24 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    /// Every so many pixels: the maximum over windows of one pixel.
+    fn sampled(&self, node: &Node, x: ValueId, starts: &[i64], axes: &[usize], steps: &[i64]) -> Result1<Kernel> {
+        let fail = |why: &str| LowerError { node: node.name.clone(), op: "Slice".into(), why: why.into() };
+        let n = self.graph.value(x).shape.len().saturating_sub(2);
+        let mut strides = vec![1; n];
+        for ((&start, &axis), &step) in starts.iter().zip(axes).zip(steps) {
+            let (Some(stride), Ok(step @ 1..), 0) =
+                (strides.get_mut(axis.wrapping_sub(2)), usize::try_from(step), start)
+            else {
+                return Err(fail("only every so many pixels of an image, from the first one on, have a kernel"));
+            };
+            *stride = step;
+        }
+        let (kernel, pads, dilations) = (vec![1; n], vec![0; 2 * n], vec![1; n]);
+        let pool = Pool { kernel, strides, pads, dilations, ceil_mode: false, count_include_pad: false };
+        Ok(Kernel::MaxPool { window: self.window(node, x, &pool)?, channels: self.channels(x) })
+    }
+
     fn pad(&self, node: &Node, x: ValueId, pads: &[i64], value: f32) -> Result1<Kernel> {
         let fail = |why: &str| LowerError { node: node.name.clone(), op: "Pad".into(), why: why.into() };
         let shape = nhwc(&shape_at(&self.graph.value(x).shape, 1));
@@ -412,14 +430,22 @@ impl<'a> Lowering<'a> {
             return Err(fail("only images have a kernel"));
         };
         let grow = |i: usize| usize::try_from(pads[i]).map_err(|_| fail("negative padding has no kernel"));
-        if pads[0] != 0 || pads[1] != 0 || pads[rank] != 0 || pads[rank + 1] != 0 {
-            return Err(fail("padding of channels has no kernel"));
+        if pads[0] != 0 || pads[rank] != 0 {
+            return Err(fail("it pads the batch"));
+        }
+        let stored = self.numbers.stored(x, value);
+        if pads[1] != 0 || pads[rank + 1] != 0 {
+            // Channels lie innermost: they are the columns of a picture with a row for each pixel.
+            if pads[2..rank].iter().chain(&pads[rank + 2..]).any(|&p| p != 0) {
+                return Err(fail("padding of channels and of pixels at once has no kernel"));
+            }
+            return Ok(Kernel::Pad { input: [h * w, c, 1], pads: [0, grow(1)?, 0, grow(rank + 1)?], value, stored });
         }
         let grown = match rank {
             3 => [0, grow(2)?, 0, grow(5)?],
             _ => [grow(2)?, grow(3)?, grow(6)?, grow(7)?],
         };
-        Ok(Kernel::Pad { input: [h, w, c], pads: grown, value, stored: self.numbers.stored(x, value) })
+        Ok(Kernel::Pad { input: [h, w, c], pads: grown, value, stored })
     }
 
     fn concat(&mut self, node: &Node, axis: usize) -> Result1<()> {

@@ -70,6 +70,23 @@ fn residual() -> Graph {
     n.b.finish(&[out])
 }
 
+/// A residual block whose shortcut takes every second pixel and fills up channels with zeros (He et al. 2015, option A).
+fn shortcut() -> Graph {
+    let (mut n, x) = Net::new(3, 8, 6);
+    let stem = n.conv("stem", x, [4, 3, 3, 3], (1, 1, 1));
+    let stem = n.op("stem.relu", Op::Relu, &[stem]);
+    let a = n.conv("a", stem, [8, 4, 3, 3], (2, 1, 1));
+    let slice = Op::Slice { starts: vec![0, 0], ends: vec![8, 6], axes: vec![2, 3], steps: vec![2, 2] };
+    let half = n.op("half", slice, &[stem]);
+    let fill = Op::Pad { pads: vec![0, 1, 0, 0, 0, 3, 0, 0], mode: PadMode::Constant(0.0) };
+    let wide = n.op("wide", fill, &[half]);
+    let sum = n.op("sum", Op::Add, &[a, wide]);
+    let mean = n.op("mean", Op::GlobalAveragePool, &[sum]);
+    let flat = n.op("flat", Op::Flatten { axis: 1 }, &[mean]);
+    let out = n.gemm("out", flat, 8, 5, true);
+    n.b.finish(&[out])
+}
+
 /// Pools, padding, concatenation, a gate, functions, softmax.
 fn gated() -> Graph {
     let (mut n, x) = Net::new(2, 8, 6);
@@ -120,7 +137,7 @@ fn quantized(graph: &Graph) -> QuantizedModel {
 
 #[test]
 fn a_float_program_computes_what_the_network_does() {
-    for graph in [residual(), gated()] {
+    for graph in [residual(), gated(), shortcut()] {
         let program = lower_f32(&graph, None).unwrap();
         for x in samples(&graph, 4) {
             let want = forward(&graph, &x, &[]).0;
@@ -134,7 +151,7 @@ fn a_float_program_computes_what_the_network_does() {
 
 #[test]
 fn an_integer_program_is_close_to_the_network() {
-    for (graph, steps) in [(residual(), 6.0), (gated(), 8.0)] {
+    for (graph, steps) in [(residual(), 6.0), (gated(), 8.0), (shortcut(), 6.0)] {
         let model = quantized(&graph);
         let program = lower_int8(&model, None).unwrap();
         let scale = program.buffer(program.output.buffer).quant.unwrap().scale;

@@ -97,6 +97,10 @@ fn renew(
         }
         (Op::Gemm { .. }, 2) if old.shape.len() == 1 => Some(filled(vec![channels(out)], || 0.0)),
         (Op::Gemm { .. }, 2) => Some(filled(vec![1, channels(out)], || 0.0)),
+        // Of sequences the features are the last axis, which belongs to no group: only the weights are new.
+        (Op::MatMul, 1) if old.shape.len() == 2 && teacher.value(node.input(0)?).shape.len() != 2 => {
+            Some(linear(old.shape.clone(), old.shape[0], rng))
+        }
         (Op::MatMul, 1) if old.shape.len() == 2 => {
             let inputs = channels(node.input(0)?);
             Some(linear(vec![inputs, channels(out)], inputs, rng))

@@ -85,3 +85,22 @@ fn budgets_that_nothing_fits_are_an_error_that_names_the_budget() {
     let error = search(&graph, &groups, &budgets, 1, &mut measured).unwrap_err().to_string();
     assert!(error.contains("--max-params 10"), "{error}");
 }
+
+#[test]
+fn layers_over_sequences_keep_their_extents_and_get_new_weights() {
+    let mut b = Builder::new("net");
+    let x = b.input("x", &[Dim::Batch, Dim::Fixed(6), Dim::Fixed(8)]);
+    let w = b.constant("w", Tensor::f32([8, 12], vec![0.1; 96]));
+    let bias = b.constant("bias", Tensor::f32([12], vec![0.0; 12]));
+    let y = b.node("product", Op::MatMul, &[x, w]).unwrap();
+    let y = b.node("sum", Op::Add, &[y, bias]).unwrap();
+    let y = b.node("mean", Op::ReduceMean { axes: vec![1], keepdims: false }, &[y]).unwrap();
+    let head = b.constant("head", Tensor::f32([12, 3], vec![0.1; 36]));
+    let y = b.node("logits", Op::MatMul, &[y, head]).unwrap();
+    let graph = b.finish(&[y]);
+    let groups = ChannelGroups::find(&graph);
+    let student = scaled_copy(&graph, &groups, &groups.widths(), 1).unwrap();
+    let weights = student.constant(student.find("w").unwrap()).unwrap();
+    assert_eq!(weights.shape, [8, 12]);
+    assert_ne!(weights.to_f32()[0], weights.to_f32()[1]);
+}
