@@ -53,6 +53,9 @@ impl Output {
         let fresh = !folder.exists();
         let output = Output { folder: folder.into(), fresh, files: BTreeMap::new() };
         fs::create_dir_all(folder).map_err(failed)?;
+        for written in [folder.to_path_buf(), folder.join("bin"), folder.join("train")] {
+            files::sweep(&written).map_err(failed)?;
+        }
         let probe = tempfile::Builder::new().prefix(".kdc-").tempfile_in(folder).map_err(failed)?;
         drop(probe);
         Ok(output)
@@ -179,6 +182,24 @@ mod tests {
         let folder = root.path().join("out");
         drop(Output::open(&folder).unwrap());
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_swept() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join(".kdc-a1/old/src")).unwrap();
+        fs::create_dir_all(root.path().join("train")).unwrap();
+        for file in ["train/.kdc-b2", ".kdc-c3", "train/log.json", "mine"] {
+            fs::write(root.path().join(file), "x").unwrap();
+        }
+        let mut output = Output::open(root.path()).unwrap();
+        output.put("plan.toml", b"").unwrap();
+        let left = |folder: &Path| {
+            let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(left(root.path()), ["mine", "plan.toml", "train"].map(String::from).into());
+        assert_eq!(left(&root.path().join("train")), ["log.json"].map(String::from).into());
     }
 
     #[test]
