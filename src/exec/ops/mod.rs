@@ -1,11 +1,13 @@
-//! Operators of our own: the two that decide how long training on a CPU takes.
+//! Operators of our own: those that decide how long training on a CPU takes.
 //!
-//! burn's CPU backend runs a convolution's weight gradient as a convolution on swapped dimensions and batch norm as a
-//! chain of element-wise passes; together they are most of a training step of a small network. Here both are single
-//! operators with kernels made for the purpose ([`conv`], [`batch_norm`]), reached through burn's *backend extension*:
-//! a trait that is implemented for the CPU backend with our kernels and for autodiff over any backend with a backward
-//! pass. A tensor on another device (CUDA, wgpu) goes to burn's own operators. Further operators need none of that:
-//! each is a [`kernel::Kernel`], and [`kernel::apply`] does the rest.
+//! burn's CPU backend runs a convolution's weight gradient as a convolution on swapped dimensions, and batch norm, layer
+//! norm, attention and GELU as chains of element-wise passes; together they are nearly all of a training step of a small
+//! network. Here each is a single operator with kernels made for the purpose: a [`kernel::Kernel`] is plain functions of
+//! the CPU backend's tensors, and [`kernel::apply`] meets burn's dispatch and gradient graph for all of them. A tensor on
+//! another device (CUDA, wgpu) goes to burn's own operators. Vectors are chosen at run time (AVX-512, AVX2, NEON or none).
+//!
+//! In these kernels, loops are written out rather than given to closures: what is in a closure is compiled without the
+//! vector instructions of the function around it, and called for each vector.
 //!
 //! Results do not depend on the number of threads: work is cut into blocks by the geometry alone, and partial sums are
 //! added in the order of the blocks.
