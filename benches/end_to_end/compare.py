@@ -5,12 +5,13 @@
 
 Three runs after each other on an otherwise idle machine: PyTorch, kdc with an empty cache (the teacher is asked), kdc
 again at another learning rate (its answers are there). FOLDER holds Fashion-MNIST in IDX files. All times are measured
-from the start of the process to the end of the first epoch with that validation accuracy.
+from the start of the process to the end of the first epoch with that validation accuracy. Needs the packages of peers.txt.
 """
 import argparse
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,8 @@ def kdc(scratch, rate, options):
         if found := re.search(r"epoch \d+/\d+.*validation accuracy ([0-9.]+)%", line):
             epochs.append((time.perf_counter() - start, float(found[1]) / 100))
     process.wait()
+    # The student takes what the teacher takes.
+    shutil.copy(MODEL.with_suffix(".toml"), out / "student.toml")
     evaluation = subprocess.run(
         list(map(str, [options.kdc, "eval", out / "student.onnx", "--data", options.data])), capture_output=True, text=True
     )

@@ -3,7 +3,7 @@
 
     compare.py [--rounds N] [--steps N] [--threads 1,2] [NAME…]
 
-Builds and runs `cargo bench --bench train_speed`; needs requirements.txt's packages and torch.
+Builds and runs `cargo bench --bench train_speed`; needs the packages of peers.txt.
 """
 import argparse
 import json

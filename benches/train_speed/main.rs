@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use kdc::distill::{Optimizer, OptimizerConfig};
-use kdc::exec::{Mode, Network, Value};
+use kdc::exec::{Mode, Network, Value, in_pool};
 use kdc::graph::Tensor as HostTensor;
 use kdc::{onnx, pass};
 use safetensors::SafeTensors;
@@ -54,18 +54,21 @@ fn train(folder: &Path, name: &str, steps: usize, rate: f64) -> (Vec<f64>, Vec<f
         let length = inputs.len() / batches;
         let input = inputs[batch * length..][..length].to_vec();
         let start = Instant::now();
-        let input = Value::from_host(&HostTensor::f32(shape.clone(), input), &device).expect("a batch");
-        let mode = Mode::Train { momentum: 0.9 };
-        let outputs = network.forward(vec![input], &[], mode).expect("a pass").outputs;
-        let logits = outputs.into_iter().next().expect("an output").into_float().expect("logits");
-        let logits: Tensor<2> = logits.into_tensor().expect("logits");
-        let labels = labels[batch * BATCH..][..BATCH].to_vec();
-        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [BATCH]), &device);
-        let loss = activation::log_softmax(logits, 1).gather(1, labels.reshape([BATCH, 1])).mean().neg();
-        let value = loss.clone().inner().into_data().iter::<f32>().next().expect("a loss");
-        let mut gradients = loss.backward();
-        let gradients = network.take_gradients(&mut gradients);
-        optimizer.step(&mut network, gradients, rate);
+        let value = in_pool(|| {
+            let input = Value::from_host(&HostTensor::f32(shape.clone(), input), &device).expect("a batch");
+            let mode = Mode::Train { momentum: 0.9 };
+            let outputs = network.forward(vec![input], &[], mode).expect("a pass").outputs;
+            let logits = outputs.into_iter().next().expect("an output").into_float().expect("logits");
+            let logits: Tensor<2> = logits.into_tensor().expect("logits");
+            let labels = labels[batch * BATCH..][..BATCH].to_vec();
+            let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [BATCH]), &device);
+            let loss = activation::log_softmax(logits, 1).gather(1, labels.reshape([BATCH, 1])).mean().neg();
+            let value = loss.clone().inner().into_data().iter::<f32>().next().expect("a loss");
+            let mut gradients = loss.backward();
+            let gradients = network.take_gradients(&mut gradients);
+            optimizer.step(&mut network, gradients, rate);
+            value
+        });
         seconds.push(start.elapsed().as_secs_f64());
         losses.push(value);
     }

@@ -4,8 +4,9 @@ use super::label::EngineName;
 use super::progress::Terminal;
 use super::{NOT_MET, values};
 use crate::distill::ClassWeights;
+use crate::exec::Place;
 use crate::pipeline;
-use crate::pipeline::options::{Artefact, Device, Optimizer, Options, Training};
+use crate::pipeline::options::{Artefact, Optimizer, Options, Training};
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::report::Report;
@@ -189,9 +190,9 @@ struct TrainingArguments {
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineName,
 
-    /// What trains the student
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: DeviceName,
+    /// What trains the student: cpu, cuda:N or wgpu:N, the latter two where kdc was built with that feature
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Place,
 }
 
 /// Numbers on the device.
@@ -228,12 +229,6 @@ enum ClassWeightsName {
     Even,
     /// All classes count alike, however many samples they have
     Balanced,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum DeviceName {
-    /// This machine's processor
-    Cpu,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -293,9 +288,7 @@ impl Arguments {
             },
             engine: training.engine.into(),
             labels: training.labels,
-            device: match training.device {
-                DeviceName::Cpu => Device::Cpu,
-            },
+            device: training.device,
             training: Training {
                 epochs: training.epochs,
                 batch_size: training.batch_size,

@@ -36,7 +36,7 @@ pub struct StepValues {
 }
 
 /// One summand of the objective.
-pub trait Term: Send {
+pub trait Term: Send + Sync {
     /// The method's name as in `kdc methods`.
     fn name(&self) -> &'static str;
 

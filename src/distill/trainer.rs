@@ -5,7 +5,7 @@ use super::history::Event;
 use super::run::{Learned, Run};
 use super::{Config, Epoch, Error, Objective};
 use crate::data::{Dataset, Look, View};
-use crate::exec::{Mode, Network};
+use crate::exec::{Mode, Network, in_pool};
 use crate::graph::Graph;
 use burn::tensor::Device;
 use rand::SeedableRng;
@@ -82,7 +82,7 @@ pub fn train(
         let make = |samples: &[usize]| Batch::new(set, samples, view, classes);
         let mut lost = None;
         ahead(left, make, |batch| {
-            match run.learn(&batch, config, &objective, steps)? {
+            match in_pool(|| run.learn(&batch, config, &objective, steps))? {
                 Learned::Batch => return Ok(Next::Go),
                 Learned::Lost(loss) => {
                     lost = Some(loss);
@@ -137,7 +137,9 @@ pub fn evaluate(network: &Network, samples: &dyn Dataset, indices: &[usize]) -> 
     let (mut right, mut labelled) = (0usize, 0usize);
     let make = |batch: &[usize]| (samples.batch(&Look::plain(batch.iter().copied())), batch.to_vec());
     ahead(indices.chunks(EVALUATION_BATCH), make, |(inputs, batch)| {
-        let logits = network.forward(inputs, &[], Mode::Infer)?.outputs.remove(0).to_host()?;
+        let outputs = in_pool(|| network.forward(inputs, &[], Mode::Infer))?.outputs;
+        let logits = outputs.into_iter().next().ok_or_else(|| Error::Config("the network has no output".into()))?;
+        let logits = logits.to_host()?;
         let values = logits.to_f32();
         let classes = values.len() / batch.len().max(1);
         for (row, &sample) in values.chunks(classes.max(1)).zip(&batch) {

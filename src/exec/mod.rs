@@ -9,6 +9,7 @@
 //!
 //! [`ops`] is the seam for operators of our own (convolution, batch norm); everything else is burn's.
 
+mod device;
 mod forward;
 mod network;
 pub mod ops;
@@ -16,9 +17,17 @@ pub mod ops;
 mod tests;
 mod value;
 
+pub use device::Place;
 pub use network::{Mode, Network, Outputs, Parameter};
 pub use ops::keep_memory;
 pub use value::{Datum, Value};
+
+/// Runs something on a thread of the pool that kernels share their work with. Called from any other thread, each kernel
+/// would hand its work over and sleep until it is done: two changes of threads for each of the hundreds of kernels in a
+/// step, which took as long as the step itself on two cores.
+pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
 
 /// Why a network cannot be run.
 #[derive(Debug, thiserror::Error)]

@@ -82,6 +82,7 @@ impl Job {
     pub fn prepare(options: Options, profile: Profile, out: PathBuf) -> Result<Job, Error> {
         let training = options.training();
         training.check()?;
+        options.device.open()?;
         let given = onnx::Given { shapes: options.inputs.clone(), ..Default::default() };
         let teacher = onnx::load_with(&options.model, &given)?;
         let teacher_hash = teacher::content_hash(&options.model)?;

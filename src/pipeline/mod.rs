@@ -28,7 +28,7 @@ pub use evaluation::{ClassResult, Evaluation, evaluate};
 pub use inspection::{Arena, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
 pub use labelling::label;
-pub use options::{Artefact, Device, LabelOptions, Optimizer, Options, Training};
+pub use options::{Artefact, LabelOptions, Optimizer, Options, Training};
 pub use output::Manifest;
 pub use progress::{Outcome, Progress, Silent};
 

@@ -1,6 +1,7 @@
 //! What a compilation is asked to do: one plain struct, filled by the command line or by another program.
 
 use crate::distill::{self, ClassWeights, Method, OptimizerConfig};
+use crate::exec::Place;
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::student::Budgets;
@@ -50,7 +51,7 @@ pub struct Options {
     /// What runs the teacher.
     pub engine: EngineChoice,
     /// What trains the student.
-    pub device: Device,
+    pub device: Place,
     /// Where the teacher's answers are kept; `None`: in the cache.
     pub labels: Option<PathBuf>,
 }
@@ -119,14 +120,6 @@ const ADAMW_LR: f64 = 2e-3;
 /// Weight decay of AdamW, decoupled from the learning rate's gradient step.
 const ADAMW_WEIGHT_DECAY: f64 = 0.05;
 
-/// Where training runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Device {
-    /// This machine's processor, burn's Flex backend.
-    #[default]
-    Cpu,
-}
-
 /// Something that a compilation writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Artefact {
@@ -181,7 +174,7 @@ impl Options {
             training: Training::default(),
             calibration: Calibration::MinMax,
             engine: EngineChoice::Auto,
-            device: Device::Cpu,
+            device: Place::Cpu,
             labels: None,
         }
     }

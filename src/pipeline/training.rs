@@ -5,7 +5,6 @@ use super::{Error, Job, Progress};
 use crate::distill::{self, Epoch, Event, Part, Step, TeacherLogits, TrainingSet};
 use crate::graph::Graph;
 use crate::{data, files, onnx, report};
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -87,7 +86,8 @@ fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dy
     };
     let mut narrator = Narrator { epochs: job.training.epochs, ..Narrator::default() };
     let mut on = |event: Event| narrator.tell(event, progress);
-    let trained = distill::train(student, &set, &job.training, &Device::flex(), &folder.join("checkpoint"), &mut on)?;
+    let device = job.options.device.open()?;
+    let trained = distill::train(student, &set, &job.training, &device, &folder.join("checkpoint"), &mut on)?;
     let log = TrainingLog { history: trained.history, best: trained.best, steps: trained.steps };
     for (name, bytes) in [("student.onnx", onnx::export(&trained.graph)?), ("log.json", log.json())] {
         let path = folder.join(name);
