@@ -38,38 +38,20 @@ pub struct Limit {
 const NARROW: [&str; 5] =
     ["element type float8", "element type float4", "element type int4", "element type uint4", "element type string"];
 
+/// What stored numbers are not read of.
+const STORED: [&str; 6] =
+    ["quantizes in blocks", "quantizes to a type kdc does not use", NARROW[0], NARROW[1], NARROW[2], NARROW[3]];
+
 /// Every part of a known operator that is not read.
 pub const LIMITS: [Limit; 9] = [
     Limit { operator: "Cast", not: "strings, 8-bit floats, 4-bit numbers", said: &NARROW },
-    Limit {
-        operator: "DequantizeLinear",
-        not: "8-bit floats, 4-bit numbers, blocks",
-        said: &[
-            "quantizes in blocks",
-            "quantizes to a type kdc does not use",
-            NARROW[0],
-            NARROW[1],
-            NARROW[2],
-            NARROW[3],
-        ],
-    },
+    Limit { operator: "DequantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", said: &STORED },
     Limit { operator: "Dropout", not: "dropping elements (training mode)", said: &["drops elements"] },
     Limit { operator: "Equal", not: "strings", said: &[NARROW[4]] },
     Limit { operator: "GroupNormalization", not: "scales by group (opset 18)", said: &["scales each group"] },
     Limit { operator: "Identity", not: "sequences, optionals", said: &["is not a tensor"] },
     Limit { operator: "MaxPool", not: "its indices", said: &["its indices are used"] },
-    Limit {
-        operator: "QuantizeLinear",
-        not: "8-bit floats, 4-bit numbers, blocks",
-        said: &[
-            "quantizes in blocks",
-            "quantizes to a type kdc does not use",
-            NARROW[0],
-            NARROW[1],
-            NARROW[2],
-            NARROW[3],
-        ],
-    },
+    Limit { operator: "QuantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", said: &STORED },
     Limit {
         operator: "Resize",
         not: "coordinates tf_crop_and_resize",
