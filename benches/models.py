@@ -6,7 +6,8 @@
 Every NAME.onnx in the folders, with stored numbers (NAME.npz: inputs by name, and `out`) or else numbers made here.
 ONNX Runtime has to give the stored output within 1e-4 of its scale, and within 1e-5 from the file that `kdc export`
 wrote; outputs that are quantized within one step. Then CONFORMANCE (`cargo build --release --bench conformance`) runs
-all of them on kdc and on tract. Measured; the exit status says whether all agree.
+all of them on kdc and on tract: the files as they are, as kdc exported them, and as kdc gives them to tract when it is
+asked for a teacher's answers. Measured; the exit status says whether ONNX Runtime, kdc and such teachers agree in all.
 """
 import pathlib
 import subprocess
@@ -90,7 +91,12 @@ def main(kdc: str, conformance: str, folders: list[pathlib.Path]) -> int:
             within = " (within one step)" if good and quantum else ""
             print(f"{model.stem:32} {off[0]:12.1e} {off[1]:10.1e}   {'ok' + within if good else 'TOO FAR'}", flush=True)
             case(cases, model, arrays)
-        for what, more in [("as they are", []), ("as kdc exported them", ["--exported"])]:
+        ways = [
+            ("as they are", []),
+            ("as kdc exported them", ["--exported"]),
+            ("as they are; tract as kdc runs it for a teacher", ["--teacher"]),
+        ]
+        for what, more in ways:
             command = [conformance, str(cases), "--each", "--of-scale", str(STORED), *more]
             ran = subprocess.run(command, text=True, capture_output=True)
             print(f"\nThe files {what}\n{ran.stdout}")

@@ -1,10 +1,11 @@
 //! Runs models with stored inputs and outputs on the executor, and on tract beside it: ONNX's own operator tests, or any
 //! in their layout (`NAME/model.onnx`, `NAME/test_data_set_0/{input,output}_N.pb`).
 //!
-//! `cargo bench --bench conformance -- FOLDER [--each] [--exported] [--tolerance 1e-3 | --of-scale 1e-4]`; the operator
+//! `cargo bench --bench conformance -- FOLDER [--each] [--exported] [--teacher] [--tolerance 1e-3 | --of-scale 1e-4]`; the operator
 //! tests come with the Python package onnx 1.18, in `onnx/backend/test/data/node`. `--exported` runs what kdc writes after
 //! reading the file. `--of-scale` judges by this share of the output's own scale alone, or by one quantization step of an
-//! output that is quantized. Every case passes, is excluded as SUPPORTED-OPERATORS.md says (`kdc::onnx::LIMITS`), is
+//! output that is quantized. `--teacher` runs tract as kdc runs it for a teacher: what tract cannot read or would answer
+//! wrongly is written anew by kdc first. Every case passes, is excluded as SUPPORTED-OPERATORS.md says (`kdc::onnx::LIMITS`), is
 //! unsupported (with the reason), is wrong, or panics; cases of several nodes (the expanded forms of functions) are
 //! counted as one row.
 
@@ -13,6 +14,7 @@ mod case;
 mod peer;
 
 use kdc::graph::Tensor;
+use kdc::teacher::{self, EngineChoice};
 use kdc::{onnx, pass};
 use std::collections::BTreeMap;
 use std::fs;
@@ -47,15 +49,23 @@ struct Options {
     tolerance: f64,
     of_scale: Option<f64>,
     exported: bool,
+    teacher: bool,
 }
 
 fn options() -> Option<Options> {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
-    let mut options =
-        Options { folder: arguments.next()?.into(), each: false, tolerance: 1e-3, of_scale: None, exported: false };
+    let mut options = Options {
+        folder: arguments.next()?.into(),
+        each: false,
+        tolerance: 1e-3,
+        of_scale: None,
+        exported: false,
+        teacher: false,
+    };
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--each" => options.each = true,
+            "--teacher" => options.teacher = true,
             "--exported" => options.exported = true,
             "--tolerance" => options.tolerance = arguments.next()?.parse().ok()?,
             "--of-scale" => options.of_scale = Some(arguments.next()?.parse().ok()?),
@@ -67,7 +77,7 @@ fn options() -> Option<Options> {
 
 fn main() -> ExitCode {
     let Some(options) = options() else {
-        eprintln!("usage: conformance FOLDER [--each] [--exported] [--tolerance SHARE] [--of-scale SHARE]");
+        eprintln!("usage: conformance FOLDER [--each] [--exported] [--teacher] [--tolerance SHARE] [--of-scale SHARE]");
         return ExitCode::from(2);
     };
     let Ok(entries) = fs::read_dir(&options.folder) else {
@@ -106,7 +116,8 @@ fn main() -> ExitCode {
         table.iter().filter(|(name, rows)| single(name) && rows[which][0] > 0 && rows[which][2..] == [0, 0, 0]).count()
     };
     println!("operators with every case passed but those excluded: {}, tract: {}", whole(0), whole(1));
-    if total[0][3] + total[0][4] == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    let teachers: usize = if options.teacher { total[1][2..].iter().sum() } else { 0 };
+    if total[0][3] + total[0][4] + teachers == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 /// The operator that a case is about.
@@ -142,7 +153,13 @@ fn excluded(operator: &str, why: &str) -> Option<&'static str> {
 }
 
 fn run_tract(path: &Path, options: &Options) -> Verdict {
-    judged(path, options, peer::on_tract)
+    judged(path, options, if options.teacher { as_teacher } else { peer::on_tract })
+}
+
+/// On tract, as kdc runs it.
+fn as_teacher(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    let teacher = teacher::open(&path.join("model.onnx"), &[], EngineChoice::Tract).map_err(|e| e.to_string())?;
+    Ok(teacher.run(&inputs).map_err(|e| e.to_string())?.outputs)
 }
 
 fn judged(path: &Path, options: &Options, run: fn(&Path, Vec<Tensor>) -> Result<Vec<Tensor>, String>) -> Verdict {

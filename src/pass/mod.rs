@@ -1,12 +1,13 @@
 //! Rewrites from [`Graph`] to [`Graph`], and the lists that run them. Each is followed by the verifier.
 //!
 //! A rewrite keeps what the network computes and the names of its inputs and outputs. It leaves alone what it does not
-//! know: opaque nodes, and values that carry parameters of quantization.
+//! know: opaque nodes, and values that carry parameters of quantization (but for [`simulate_quantization`]).
 
 mod batch_norm;
 mod dead;
 mod fold;
 mod identity;
+mod simulate;
 mod softmax;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use batch_norm::{fold_batch_norm, insert_batch_norm};
 pub use dead::{drop_dead_code, drop_unused_values};
 pub use fold::fold_constants;
 pub use identity::drop_identities;
+pub use simulate::simulate_quantization;
 pub use softmax::{TrailingSoftmax, restore_softmax, strip_softmax};
 
 use crate::graph::{Graph, VerifyError, verify};

@@ -188,3 +188,31 @@ fn dead_code_goes() {
     let values: Vec<&str> = graph.values.iter().map(|v| v.name.as_str()).collect();
     assert_eq!(values, ["x", "y"]);
 }
+
+#[test]
+fn simulated_quantization_gives_the_same_numbers_without_parameters() {
+    let quant = |scale: &[f32], zero: &[i32], axis| {
+        Some(crate::graph::QuantParams { scale: scale.to_vec(), zero_point: zero.to_vec(), axis, dtype: DType::I8 })
+    };
+    let mut b = Builder::new("net");
+    let x = b.input("x", &batch(&[2]));
+    let w = b.constant("w", Tensor::f32([2, 2], vec![0.26, -1.0, 0.49, 0.76]));
+    let y = b.node("y", Op::MatMul, &[x, w]).unwrap();
+    let mut graph = b.finish(&[y]);
+    graph.value_mut(x).quant = quant(&[0.5], &[100], None);
+    graph.value_mut(w).quant = quant(&[0.25, 0.5], &[0, 0], Some(1));
+    graph.value_mut(y).quant = quant(&[0.25, 1.0], &[0, -127], Some(1));
+    run(&mut graph, &[("simulate", simulate_quantization)]).unwrap();
+    assert!(graph.values.iter().all(|v| v.quant.is_none()));
+    assert_eq!(graph.value(graph.outputs[0]).name, "y");
+    let device = burn::tensor::Device::flex();
+    let network = crate::exec::Network::new(&graph, &device).unwrap();
+    let forward = |x: [f32; 2]| {
+        let out = network.forward(vec![Tensor::f32([1, 2], x.to_vec())], &[], crate::exec::Mode::Infer).unwrap();
+        out.outputs[0].to_host().unwrap().to_f32().into_owned()
+    };
+    // x is (1, 0.5) as stored; weights are 0.25, −1, 0.5 and 1; results 0.5, and −0.5 where −1 is the least: a tie, to even.
+    assert_eq!(forward([1.2, 0.25 + 0.01]), [0.5, 0.0]);
+    // (13.5, −3) saturates at 27 steps above the zero point; 3.375 − 1.5 is 7.5 steps, to even 8; −16.5 is below −1.
+    assert_eq!(forward([99.0, -3.1]), [2.0, -1.0]);
+}

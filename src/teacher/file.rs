@@ -12,8 +12,7 @@ use tract_onnx::prelude::Framework;
 pub(super) struct Model {
     /// For messages.
     pub name: String,
-    /// Where external weights are looked for.
-    pub folder: PathBuf,
+    pub path: PathBuf,
     /// The file.
     pub bytes: Vec<u8>,
     /// The same, decoded.
@@ -34,8 +33,20 @@ impl Model {
         let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
         let name = path.display().to_string();
         let inputs = inputs(&name, &proto);
-        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok(Model { name, folder, bytes, proto, inputs, outputs, taps: taps.to_vec() })
+        Ok(Model { name, path: path.into(), bytes, proto, inputs, outputs, taps: taps.to_vec() })
+    }
+
+    /// The same network in another file's bytes, which name no other file. The batch is open where the bytes say so.
+    pub fn replaced(&self, bytes: Vec<u8>) -> Option<Model> {
+        let proto = decode(&self.path, &bytes).ok()?;
+        let inputs = inputs(&self.name, &proto);
+        let (name, path) = (self.name.clone(), self.path.clone());
+        Some(Model { name, path, bytes, proto, inputs, outputs: self.outputs.clone(), taps: self.taps.clone() })
+    }
+
+    /// Where external weights are looked for.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
     }
 
     /// The names of every value the engine is asked for: outputs, then taps.

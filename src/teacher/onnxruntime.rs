@@ -27,7 +27,7 @@ impl OnnxRuntime {
         let library = library::get().map_err(|why| Error::NoLibrary { what: why.into() })?;
         let fail = |what: String| Error::Engine { engine: library.engine.clone(), model: model.name.clone(), what };
         let bytes = model.with_taps()?;
-        let session = catch_unwind(AssertUnwindSafe(|| session(library, &model.folder.to_string_lossy(), &bytes)))
+        let session = catch_unwind(AssertUnwindSafe(|| session(library, &model.folder().to_string_lossy(), &bytes)))
             .map_err(|_| fail("it panicked while loading".into()))?
             .map_err(|e| fail(e.to_string()))?;
         Ok(OnnxRuntime {

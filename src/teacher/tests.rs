@@ -81,6 +81,101 @@ fn onnx_runtime_answers_as_the_network_was_trained_to() {
     }
 }
 
+/// tract on a model in memory.
+fn on_tract(model: &[u8], x: &Tensor) -> Result<Tensor, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, model).unwrap();
+    let teacher = open(&path, &[], EngineChoice::Tract)?;
+    Ok(teacher.run(std::slice::from_ref(x))?.outputs.remove(0))
+}
+
+#[test]
+fn tract_answers_from_quantized_networks_as_they_are_meant() {
+    use crate::graph::{Builder, DType, Dim, Op, QuantParams};
+    let mut b = Builder::new("net");
+    let x = b.input("x", &[Dim::Batch, Dim::Fixed(3)]);
+    let relu = b.node("relu", Op::Relu, &[x]).unwrap();
+    let y = b.node("y", Op::Softmax { axis: 1 }, &[relu]).unwrap();
+    let mut graph = b.finish(&[y]);
+    for (id, scale, zero) in [(x, 0.1, 0), (relu, 0.1, -128), (y, 1.0 / 256.0, -128)] {
+        let quant = QuantParams { scale: vec![scale], zero_point: vec![zero], axis: None, dtype: DType::I8 };
+        graph.value_mut(id).quant = Some(quant);
+    }
+    let answer = on_tract(&crate::onnx::export(&graph).unwrap(), &Tensor::f32([1, 3], vec![0.74, -3.0, 1.36])).unwrap();
+    // Softmax of 0.7, 0 and 1.4, in steps of 1 / 256.
+    let powers = [0.7f32, 0.0, 1.4].map(f32::exp);
+    let wanted = powers.map(|p| (p / powers.iter().sum::<f32>() * 256.0).round() / 256.0);
+    assert_close(&answer.to_f32(), &wanted, 1e-6);
+}
+
+#[test]
+fn tract_gets_the_branch_that_is_taken() {
+    use prost::Message;
+    use tract_onnx::pb::*;
+    let attribute = |name: &str, kind: attribute_proto::AttributeType| AttributeProto {
+        name: name.into(),
+        r#type: kind.into(),
+        ..AttributeProto::default()
+    };
+    let node = |op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>| NodeProto {
+        op_type: op.into(),
+        input: inputs.iter().map(|i| i.to_string()).collect(),
+        output: vec![output.into()],
+        attribute,
+        ..NodeProto::default()
+    };
+    let int64 = tensor_proto::DataType::Int64.into();
+    let constant = |name: &str, value: i64| TensorProto {
+        name: name.into(),
+        dims: vec![1],
+        data_type: int64,
+        int64_data: vec![value],
+        ..TensorProto::default()
+    };
+    let port = |name: &str, extents: &[i64]| {
+        let dim = extents.iter().map(|&n| tensor_shape_proto::Dimension {
+            value: Some(tensor_shape_proto::dimension::Value::DimValue(n)),
+            ..Default::default()
+        });
+        let shape = Some(TensorShapeProto { dim: dim.collect() });
+        let tensor = type_proto::Tensor { elem_type: tensor_proto::DataType::Float.into(), shape };
+        let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() });
+        ValueInfoProto { name: name.into(), r#type, ..ValueInfoProto::default() }
+    };
+    // Two branches of different ranks: tract wants them alike.
+    let branch = |name: &str, node: NodeProto| {
+        let output = vec![ValueInfoProto { name: node.output[0].clone(), ..ValueInfoProto::default() }];
+        let graph = GraphProto { name: name.into(), node: vec![node], output, ..GraphProto::default() };
+        AttributeProto { g: Some(graph), ..attribute(name, attribute_proto::AttributeType::Graph) }
+    };
+    let branches = vec![
+        branch("then_branch", node("Neg", &["x"], "negated", vec![])),
+        branch("else_branch", node("Unsqueeze", &["x", "one"], "wider", vec![])),
+    ];
+    let graph = GraphProto {
+        name: "net".into(),
+        initializer: vec![constant("one", 1), constant("three", 3)],
+        input: vec![port("x", &[1, 3])],
+        output: vec![port("y", &[1, 3])],
+        node: vec![
+            node("Shape", &["x"], "shape", vec![]),
+            node("Gather", &["shape", "one"], "extent", vec![]),
+            node("Equal", &["extent", "three"], "taken", vec![]),
+            node("If", &["taken"], "y", branches),
+        ],
+        ..GraphProto::default()
+    };
+    let model = ModelProto {
+        ir_version: 8,
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    };
+    let answer = on_tract(&model.encode_to_vec(), &Tensor::f32([1, 3], vec![1.0, -2.0, 3.0])).unwrap();
+    assert_eq!(answer, Tensor::f32([1, 3], vec![-1.0, 2.0, -3.0]));
+}
+
 #[test]
 fn auto_always_finds_an_engine() {
     let teacher = open(&fashion(), &[], EngineChoice::Auto).unwrap();

@@ -1,13 +1,20 @@
 //! tract: an inference engine in Rust, built in (<https://github.com/sonos/tract>).
+//!
+//! tract gets the file as it comes. Where it cannot read that, it gets what kdc writes after reading it: shape arithmetic
+//! evaluated, branches taken, one current opset. A file with quantized activations goes through kdc first, and its
+//! quantization becomes arithmetic in `f32`: tract 0.23.9 makes a table of whatever stands between a DequantizeLinear and
+//! a QuantizeLinear, of a Softmax too, which is no function of one element, and then answers wrongly.
 
 use super::chunks::{self, Inputs};
 use super::file::{Model, no_value};
 use super::{Answers, Error, Teacher};
-use crate::graph::{Data, Tensor};
+use crate::graph::{Data, Op, Tensor};
+use crate::{onnx, pass};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractResult, format_err};
 use tract_onnx::tract_hir::infer::Factoid;
@@ -33,6 +40,19 @@ pub(super) struct Tract {
 
 impl Tract {
     pub fn open(model: &Model, note: Option<String>) -> Result<Tract, Error> {
+        if quantized(&model.proto) {
+            return match rewritten(model) {
+                Some(rewritten) => Tract::load(&rewritten, note),
+                None => Tract::load(model, note),
+            };
+        }
+        Tract::load(model, note.clone()).or_else(|error| match (&error, rewritten(model)) {
+            (Error::Engine { .. }, Some(rewritten)) => Tract::load(&rewritten, note).map_err(|_| error),
+            _ => Err(error),
+        })
+    }
+
+    fn load(model: &Model, note: Option<String>) -> Result<Tract, Error> {
         let engine = format!("tract {VERSION}");
         let fail =
             |e: TractError| Error::Engine { engine: engine.clone(), model: model.name.clone(), what: format!("{e:#}") };
@@ -80,6 +100,24 @@ impl Tract {
     }
 }
 
+/// Whether a network quantizes what it computes.
+fn quantized(proto: &pb::ModelProto) -> bool {
+    let nodes = proto.graph.iter().flat_map(|g| &g.node);
+    let mut operators = nodes.map(|n| n.op_type.as_str());
+    operators.any(|op| op.starts_with("QLinear") || op == "QuantizeLinear")
+}
+
+/// The model as kdc writes it, without quantization; `None` where kdc does not understand all of it.
+fn rewritten(model: &Model) -> Option<Model> {
+    let mut graph = onnx::load(&model.path).ok()?;
+    pass::normalize(&mut graph).ok()?;
+    if graph.nodes.iter().any(|n| matches!(n.op, Op::Opaque(_))) {
+        return None;
+    }
+    pass::run(&mut graph, &[("simulate quantization", pass::simulate_quantization)]).ok()?;
+    model.replaced(onnx::export(&graph).ok()?)
+}
+
 /// tract checks most of a model, but not all, before it relies on it: a panic on a strange file is an error like others.
 fn guarded<T, E: From<TractError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(E::from(format_err!("it panicked on this model"))))
@@ -89,7 +127,7 @@ fn guarded<T, E: From<TractError>>(work: impl FnOnce() -> Result<T, E>) -> Resul
 fn parse(model: &Model, names: &[String]) -> Result<InferenceModel, ParseError> {
     // Shapes of inner values and outputs may have been written for another batch; tract infers its own.
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let parsed = onnx.parse(&model.proto, model.folder.to_str())?;
+    let parsed = onnx.parse(&model.proto, model.folder().to_str())?;
     if let Some(name) = parsed.unresolved_inputs.into_iter().next() {
         return Err(ParseError::NoValue(name));
     }

@@ -153,7 +153,15 @@ impl<'m> Importer<'m> {
                 }
                 continue;
             }
-            let id = self.materialise(inner, 0)?;
+            let mut id = self.materialise(inner, 0)?;
+            if self.output_names.contains(result.as_str()) {
+                // An output of the network keeps its name.
+                let value = Value { name: result.clone(), data: None, quant: None, ..self.graph.value(id).clone() };
+                let output = self.graph.add_value(value);
+                let (name, inputs, outputs) = (self.fresh_node(result), vec![Some(id)], vec![output]);
+                self.graph.nodes.push(Node { name, op: Op::Identity, inputs, outputs });
+                id = output;
+            }
             self.ids.insert(result, id);
         }
         Ok(())
