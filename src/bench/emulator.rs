@@ -133,6 +133,19 @@ impl Counter {
         let more = count(few + inferences)?.saturating_sub(count(few)?);
         Ok(Instructions { per_inference: more as f64 / inferences as f64, inferences })
     }
+
+    /// The instructions of one call of a student's step, from two of them.
+    ///
+    /// # Errors
+    /// When the student cannot be run or fails.
+    pub fn step_instructions(&self, student: &Path, step: usize) -> Result<f64, Error> {
+        let count = |warmup: usize| {
+            let numbers = ["1".to_owned(), warmup.to_string(), step.to_string()];
+            let [runs, warmup, step] = numbers.each_ref().map(String::as_str);
+            self.count(student, &["steps", "--runs", runs, "--warmup", warmup, "--only", step])
+        };
+        Ok(count(3)?.saturating_sub(count(1)?) as f64 / 2.0)
+    }
 }
 
 /// A path as a value among QEMU's options: commas are doubled.

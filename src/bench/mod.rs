@@ -4,6 +4,7 @@
 //! instructions (*simulated*), [`tract`] runs the exported ONNX file of the same student on this host, in turns with
 //! the program, so that whatever disturbs the machine disturbs both.
 
+pub mod calibrate;
 pub mod emulator;
 pub mod figure;
 pub mod host;
@@ -12,4 +13,4 @@ pub mod tract;
 
 pub use emulator::{Emulator, Unavailable};
 pub use figure::{Figure, Origin, Unit};
-pub use student::{Arena, Error, Info, Input, PortInfo, Runs, Student};
+pub use student::{Arena, Error, Info, Input, Parts, PortInfo, Runs, StepRuns, Student};

@@ -99,6 +99,24 @@ pub struct Runs {
     pub peak_rss_bytes: Option<u64>,
 }
 
+/// Times of the parts of inferences, each by itself, in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Taking in a sample.
+    pub input: Vec<u64>,
+    /// Giving out the result.
+    pub output: Vec<u64>,
+    pub steps: Vec<StepRuns>,
+}
+
+/// Times of single calls of one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRuns {
+    /// The step's position in the program.
+    pub step: usize,
+    pub nanoseconds: Vec<u64>,
+}
+
 /// The arena as planned and as used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arena {
@@ -150,6 +168,14 @@ impl Student {
             return Err(Error::NoRuns { command: shown(&self.command(&arguments)) });
         }
         Ok(answer)
+    }
+
+    /// Times `runs` calls of each step by itself after `warmup` untimed ones.
+    ///
+    /// # Errors
+    /// As [`Student::info`].
+    pub fn steps(&self, runs: usize, warmup: usize) -> Result<Parts, Error> {
+        self.ask(&["steps", "--runs", &runs.to_string(), "--warmup", &warmup.to_string()])
     }
 
     /// Runs samples, given back to back, and returns their outputs, back to back: `f32` in the teacher's layout,

@@ -5,6 +5,7 @@
 //!
 //! Exit codes: 0 all is well, 1 a budget or tolerance is not met, 2 any error.
 
+mod calibrate;
 mod compile;
 mod eval;
 mod export;
@@ -42,6 +43,7 @@ enum Verb {
     Eval(eval::Arguments),
     Export(export::Arguments),
     Targets(targets::Arguments),
+    Calibrate(calibrate::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Verb::Eval(arguments) => eval::run(&arguments),
         Verb::Export(arguments) => export::run(&arguments),
         Verb::Targets(arguments) => targets::run(&arguments),
+        Verb::Calibrate(arguments) => calibrate::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         say(rendered(error.as_ref()).trim_end());

@@ -1,6 +1,7 @@
 //! `kdc targets`: lists the boards that kdc knows, or shows one with the sources of its numbers.
 
 use crate::report::{Align, bytes, count, list, table};
+use crate::target::terms::Family;
 use crate::target::{self, Cost, MemoryKind, Profile, Rates};
 use clap::Args;
 use std::error::Error;
@@ -104,30 +105,31 @@ fn shown(profile: &Profile) -> String {
 
 /// The cost model's coefficients, both precisions side by side.
 fn coefficients(cost: &Cost) -> String {
-    let rates = |name: &str, of: &dyn Fn(&Rates) -> String| vec![name.to_owned(), of(&cost.int8), of(&cost.f32)];
-    let rows = [
-        rates("conv2d: MACs a cycle", &|r| r.conv2d.work_per_cycle.to_string()),
-        rates("conv2d: cycles an output", &|r| r.conv2d.cycles_per_output.to_string()),
-        rates("depthwise_conv2d: MACs a cycle", &|r| r.depthwise_conv2d.work_per_cycle.to_string()),
-        rates("depthwise_conv2d: cycles an output", &|r| r.depthwise_conv2d.cycles_per_output.to_string()),
-        rates("fully_connected: MACs a cycle", &|r| r.fully_connected.work_per_cycle.to_string()),
-        rates("fully_connected: cycles an output", &|r| r.fully_connected.cycles_per_output.to_string()),
-        rates("pool: elements a cycle", &|r| r.pool.work_per_cycle.to_string()),
-        rates("pool: cycles an output", &|r| r.pool.cycles_per_output.to_string()),
-        rates("elementwise: cycles an element", &|r| r.elementwise.to_string()),
-        rates("function: cycles an element", &|r| r.function.to_string()),
-        rates("softmax: cycles an element", &|r| r.softmax.to_string()),
-        rates("copy: cycles an element", &|r| r.copy.to_string()),
-    ];
-    let head = [("cost model", Align::Left), ("int8", Align::Right), ("f32", Align::Right)];
-    let other = [
-        ("a call of a kernel", format!("{} cycles", cost.call_cycles)),
-        ("weights come in at", format!("{} bytes a cycle", cost.weight_bytes_per_cycle)),
+    let cycles = |rates: &Rates, family: Family, term: &str| {
+        rates.of(family).0.get(term).map_or_else(|| "-".to_owned(), f64::to_string)
+    };
+    let rows = Family::ALL.into_iter().flat_map(|family| {
+        let row = move |term: &&str| {
+            vec![format!("{} {term}", family.name()), cycles(&cost.int8, family, term), cycles(&cost.f32, family, term)]
+        };
+        family.terms().iter().map(row)
+    });
+    let head = [("cost model, cycles", Align::Left), ("int8", Align::Right), ("f32", Align::Right)];
+    let cached = match cost.cached_bytes {
+        0 => String::new(),
+        cached => format!(", beyond {} of them", bytes(cached as f64)),
+    };
+    let mut other = vec![
+        ("weights come in at", format!("{} bytes a cycle{cached}", cost.weight_bytes_per_cycle)),
         ("", source(&cost.source)),
-        ("int8", source(&cost.int8.source)),
-        ("f32", source(&cost.f32.source)),
     ];
-    table(&head, rows) + &list(other.map(|(name, value)| (name.to_owned(), value)))
+    if let Some(instructions) = &cost.instructions {
+        other.push(("instructions a cycle", instructions.per_cycle.to_string()));
+        other.push(("", source(&instructions.source)));
+    }
+    other.extend([("int8", source(&cost.int8.source)), ("f32", source(&cost.f32.source))]);
+    table(&head, rows.filter(|row| row[1..].iter().any(|cell| cell != "-")))
+        + &list(other.into_iter().map(|(n, v)| (n.to_owned(), v)))
 }
 
 fn source(source: &str) -> String {

@@ -34,6 +34,7 @@ pub fn library(program: &Program, plan: &Plan, numbers: &mut Numbers) -> Result<
     let places = Places { program, plan };
     let mut calls = String::new();
     let mut steps = String::new();
+    let mut table = String::new();
     for (index, step) in program.steps.iter().enumerate() {
         let Some(body) = step::body(&places, index, step, numbers)? else {
             calls += &format!("    // {} `{}`: the same elements\n", step.kernel.name(), text::comment(&step.name));
@@ -41,6 +42,7 @@ pub fn library(program: &Program, plan: &Plan, numbers: &mut Numbers) -> Result<
         };
         let function = format!("{}_{index}", step.kernel.name());
         calls += &format!("    {function}(arena);\n");
+        table += &format!("    ({index}, {}, {function}),\n", text::string(&step.name));
         let shape = |id: BufferId| format!("{:?}", program.buffer(id).shape);
         let inputs: Vec<String> = step.inputs.iter().map(|&id| shape(id)).collect();
         steps += &format!(
@@ -51,7 +53,9 @@ pub fn library(program: &Program, plan: &Plan, numbers: &mut Numbers) -> Result<
         );
     }
     Ok(format!(
-        "{head}{ports}{functions}\n/// Takes the input in the arena through the network.\npub fn run(arena: &mut Arena) {{\n{calls}}}\n{steps}",
+        "{head}{ports}{functions}\n/// Takes the input in the arena through the network.\npub fn run(arena: &mut Arena) {{\n{calls}}}\n\n\
+         /// What `run` does: position in the network, name and function of each step, for measurements.\n\
+         pub const STEPS: &[(usize, &str, fn(&mut Arena))] = &[\n{table}];\n{steps}",
         head = head(program, plan),
         ports = ports(program)?,
         functions = functions(&places, numbers)?,

@@ -9,7 +9,7 @@ use super::code::Places;
 use super::text::float;
 use super::weights::Numbers;
 use crate::program::{
-    AddParams, AverageParams, BufferId, Function, Kernel, Linear, MulParams, Multiplier, Precision, Step, Window,
+    AddParams, AverageParams, BufferId, Function, Kernel, Linear, MulParams, Multiplier, Precision, Step, Tile, Window,
 };
 
 /// The body of the step's function; `None` where there is nothing to do.
@@ -94,7 +94,7 @@ impl Writer<'_> {
             }
             Kernel::DepthwiseConv2d { window, channels, linear } => self.depthwise(window, *channels, linear)?,
             Kernel::FullyConnected { rows, in_features, out_features, linear } => {
-                let lanes = pack::lanes(*out_features, &[32, 16, 8]);
+                let lanes = Tile::fully_connected(*out_features).lanes;
                 let linear = self.linear(linear, 1, *out_features, [1, *in_features], lanes)?;
                 format!(
                     "const SHAPE: fully_connected::Shape =\n        fully_connected::Shape {{ rows: {rows}, \
@@ -178,14 +178,7 @@ impl Writer<'_> {
         groups: usize,
         linear: &Linear,
     ) -> Result<String, Error> {
-        // As many sums as fit the vector registers; a narrow output has fewer pixels to share weights.
-        let sizes: &[usize] = match (self.precision, window.output[1]) {
-            (_, 0 | 1) => &[32, 16, 8],
-            (Precision::Int8, _) => &[16, 8],
-            (Precision::F32, _) => &[8],
-        };
-        let lanes = pack::lanes(out_channels / groups.max(1), sizes);
-        let pixels = (32 / lanes).min(if window.output[1] >= 4 { 4 } else { window.output[1].clamp(1, 2) });
+        let Tile { lanes, pixels } = Tile::conv2d(self.precision, window, out_channels / groups.max(1));
         let taps = window.kernel[0] * window.kernel[1];
         let inputs = in_channels / groups.max(1);
         let linear = self.linear(linear, groups, out_channels, [taps, inputs], lanes)?;

@@ -12,7 +12,7 @@ use crate::exec::Network;
 use crate::files;
 use crate::program::{Precision, Program};
 use crate::report::{AccuracyRow, Equality, Measurement, Network as Name, Skipped};
-use crate::target::{Profile, cost, elf};
+use crate::target::{self, Profile, cost, elf};
 use crate::teacher;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -50,13 +50,14 @@ pub fn measure(
     let target = built.target.as_ref().and_then(|t| t.as_ref().ok()).map(|(path, _)| path.as_path());
     let hash = |path: Option<&Path>| bytes(path).map_err(|e| Error::read(path.unwrap_or(Path::new("")), e));
     let available = Emulator::find(&job.profile).is_ok();
+    let here = target::find("host", &target::folders(&job.options.target_folders)).ok();
     let inputs = [
         files::hash(&exports.onnx),
         files::hash(&exports.qdq),
         hash(target)?,
         hash(built.host.as_deref())?,
         job.data_hash.clone(),
-        format!("{} {} {:?} {available}", job.teacher_hash, asked.teacher.engine(), job.profile),
+        format!("{} {} {:?} {available} {here:?}", job.teacher_hash, asked.teacher.engine(), job.profile),
     ];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage::<Error>("measure", super::CODE_VERSION, &inputs, |folder| {
@@ -69,7 +70,7 @@ pub fn measure(
                 Err(skipped) => measured.skipped.push(skipped),
             }
         }
-        times(job, compiled, exports, built, &mut measured)?;
+        times(job, compiled, exports, built, here.as_ref(), &mut measured)?;
         let path = folder.join("measured.json");
         let json = serde_json::to_vec(&measured).map_err(|e| Error::read(&path, e.into()))?;
         files::write_atomic(&path, &json).map_err(|source| Error::Output { path, source })
@@ -213,8 +214,11 @@ fn times(
     compiled: &Compiled,
     exports: &Exports,
     built: &Built,
+    here: Option<&Profile>,
     measured: &mut Measured,
 ) -> Result<(), Error> {
+    let estimate = cost::estimate(compiled.program(), &job.profile);
+    let model = |profile: &Profile| format!("cost model of {}, one core", profile.id);
     let mut add = |key: &str, on: &str, figure| measured.measurements.push(Measurement::new(key, on, figure));
     if let Some(host) = &built.host {
         let tract = tract::Tract::open(&exports.onnx)?;
@@ -230,6 +234,11 @@ fn times(
         for (key, figure) in keys.into_iter().zip(figures) {
             add(key, "this host, one core", figure);
         }
+        if let Some(here) = here {
+            let seconds = cost::estimate(compiled.program(), here).latency_s;
+            let figure = bench::Figure::estimated("latency on this host", seconds, bench::Unit::Seconds);
+            add("host.latency.estimated", &model(here), figure);
+        }
     }
     if let (Some(Ok((path, _))), Ok(emulator)) = (&built.target, Emulator::find(&job.profile)) {
         let counter = Counter::new(&emulator, &job.cache.folder("tools"), path, &["info"]);
@@ -237,6 +246,11 @@ fn times(
             Ok(counter) => {
                 let counted = counter.instructions(path, COUNTED)?;
                 add("student.instructions", &emulator_name(&job.profile), counted.figure());
+                if let Some(count) = estimate.instructions(&job.profile) {
+                    let figure =
+                        bench::Figure::estimated("instructions per inference", count, bench::Unit::Instructions);
+                    add("student.instructions.estimated", &model(&job.profile), figure);
+                }
             }
             Err(unavailable) => measured.skipped.push(Skipped {
                 what: "counting instructions under the emulator".into(),
@@ -245,10 +259,8 @@ fn times(
             }),
         }
     }
-    let estimate = cost::estimate(compiled.program(), &job.profile);
     let figure = bench::Figure::estimated("latency", estimate.latency_s, bench::Unit::Seconds);
-    let on = format!("cost model of {}, one core", job.profile.id);
-    measured.measurements.push(Measurement::new("student.latency.estimated", on, figure));
+    add("student.latency.estimated", &model(&job.profile), figure);
     if let Some(Ok((path, _))) = &built.target {
         let info = elf::inspect(path)?;
         measured.findings = elf::check(&info, &job.profile).iter().map(ToString::to_string).collect();

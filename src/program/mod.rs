@@ -17,9 +17,11 @@ mod plan;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use lower::{LowerError, lower_f32, lower_int8, obstacles};
 pub use plan::{check, plan};
+pub use tile::Tile;
 
 use crate::graph::DType;
 

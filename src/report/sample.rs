@@ -109,6 +109,11 @@ pub fn sample() -> Report {
                 "cost model of raspberry-pi-4",
                 Figure::estimated("latency", 0.0021, Unit::Seconds),
             ),
+            measurement(
+                "host.latency.estimated",
+                "cost model of host",
+                Figure::estimated("latency on this host", 0.00130, Unit::Seconds),
+            ),
         ],
         verdicts: vec![
             Verdict::new("--max-macs", Source::Default, Quantity::Macs, (5_600_000.0, 5_662_500.0), None),

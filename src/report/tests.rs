@@ -87,3 +87,17 @@ fn every_field_and_every_figure_is_documented() {
         assert!(described.contains(&format!("`{}`", measurement.key)), "{} is not in REPORT.md", measurement.key);
     }
 }
+
+#[test]
+fn estimates_stand_beside_what_was_observed_of_the_same_thing() {
+    let text = sample().to_text();
+    let title = "The cost model beside what was observed";
+    let section: Vec<&str> = text.split_once(title).unwrap().1.lines().skip(2).take(1).collect();
+    // 1.3 ms estimated, 1.25 ms measured
+    for word in ["latency on this host", "1.30 ms", "1.25 ms", "+4.0%"] {
+        assert!(section[0].contains(word), "{word}: {section:?}");
+    }
+    let mut report = sample();
+    report.measurements.retain(|m| m.key != "student.latency.median");
+    assert!(!report.to_text().contains(title), "nothing was observed");
+}

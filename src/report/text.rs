@@ -32,6 +32,7 @@ pub fn render(report: &Report) -> String {
     ] {
         section(title, measurements(report, origin));
     }
+    section("The cost model beside what was observed", comparisons(report));
     section("Budgets and tolerances", verdicts(report));
     section("Files", files(report));
     section("Left out", skipped(report));
@@ -214,6 +215,32 @@ fn measurements(report: &Report, origin: Origin) -> String {
     let rows = of.iter().map(|m| vec![m.figure.label.clone(), m.figure.to_string(), origin.to_string(), m.on.clone()]);
     let head = [("what", Left), ("value", Right), ("origin", Left), ("on", Left)];
     if of.is_empty() { String::new() } else { table(&head, rows) }
+}
+
+/// What the cost model says of things that were observed too: keys of the estimate and of the observation.
+const COMPARED: [(&str, &str); 2] =
+    [("host.latency.estimated", "student.latency.median"), ("student.instructions.estimated", "student.instructions")];
+
+fn comparisons(report: &Report) -> String {
+    let head = [
+        ("what", Left),
+        ("estimated", Right),
+        ("measured", Right),
+        ("simulated", Right),
+        ("estimate is off by", Right),
+    ];
+    let find = |key: &str| report.measurements.iter().find(|m| m.key == key).map(|m| &m.figure);
+    let rows: Vec<Vec<String>> = COMPARED
+        .iter()
+        .filter_map(|(estimated, observed)| Some((find(estimated)?, find(observed)?)))
+        .map(|(estimated, observed)| {
+            let only = |origin| if observed.origin == origin { observed.to_string() } else { "-".into() };
+            let (measured, simulated) = (only(Origin::Measured), only(Origin::Simulated));
+            let off = change(observed.value, estimated.value);
+            vec![estimated.label.clone(), estimated.to_string(), measured, simulated, off]
+        })
+        .collect();
+    if rows.is_empty() { String::new() } else { table(&head, rows) }
 }
 
 fn verdicts(report: &Report) -> String {

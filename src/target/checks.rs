@@ -1,6 +1,7 @@
 //! Small named checks over a profile: what the types of its TOML file cannot say.
 
-use super::profile::{LinearRate, MemoryKind, Profile, Rates};
+use super::profile::{MemoryKind, Profile};
+use super::terms::Family;
 
 /// One check: its name, and what is wrong with a profile that fails it.
 pub type Check = (&'static str, fn(&Profile) -> Result<(), String>);
@@ -88,21 +89,27 @@ fn emulator(profile: &Profile) -> Result<(), String> {
     ensure(!qemu || named, || "qemu needs `-cpu` or `-M` among its arguments".into())
 }
 
-/// Coefficients are finite and not negative; rates are positive.
+/// Coefficients have names that the model knows, are finite and not negative; each kernel takes some time.
 fn cost(profile: &Profile) -> Result<(), String> {
     let cost = &profile.cost;
     ensure(positive(cost.weight_bytes_per_cycle), || "`weight_bytes_per_cycle` must be positive".into())?;
-    ensure(not_negative(cost.call_cycles), || "`call_cycles` must not be negative".into())?;
-    let sound = |precision: &str, rates: &Rates| {
-        let linear = [rates.conv2d, rates.depthwise_conv2d, rates.fully_connected, rates.pool];
-        let linear_sound = |r: LinearRate| positive(r.work_per_cycle) && not_negative(r.cycles_per_output);
-        let others = [rates.elementwise, rates.function, rates.softmax, rates.copy];
-        ensure(linear.into_iter().all(linear_sound) && others.into_iter().all(positive), || {
-            format!("rates of `{precision}` must be positive numbers")
-        })
-    };
-    sound("int8", &cost.int8)?;
-    sound("f32", &cost.f32)
+    let per_cycle = cost.instructions.as_ref().map_or(1.0, |i| i.per_cycle);
+    ensure(positive(per_cycle), || "`instructions.per_cycle` must be positive".into())?;
+    for (precision, rates) in [("int8", &cost.int8), ("f32", &cost.f32)] {
+        for family in Family::ALL {
+            let (name, terms) = (family.name(), &rates.of(family).0);
+            let known = |term: &String| family.terms().contains(&term.as_str());
+            if let Some(term) = terms.keys().find(|term| !known(term)) {
+                let known = family.terms().join("`, `");
+                return Err(format!("`{precision}.{name}` has no term `{term}`; its terms are `{known}`"));
+            }
+            let sound = terms.values().all(|c| not_negative(*c)) && terms.values().any(|c| positive(*c));
+            ensure(sound, || {
+                format!("`{precision}.{name}` needs cycles that are not negative, and some that are positive")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Default budgets are within what the board has.
@@ -125,9 +132,10 @@ fn sources(profile: &Profile) -> Result<(), String> {
     ];
     let system = profile.system.iter().map(|s| ("system", &s.source));
     let emulator = profile.emulator.iter().map(|e| ("emulator", &e.source));
+    let instructions = profile.cost.instructions.iter().map(|i| ("cost.instructions", &i.source));
     let memory = profile.memory.iter().map(|m| (m.name.as_str(), &m.source));
     let kinds = ["https://", "estimate: ", "this machine: "];
-    fixed.into_iter().chain(system).chain(emulator).chain(memory).try_for_each(|(table, source)| {
+    fixed.into_iter().chain(system).chain(emulator).chain(instructions).chain(memory).try_for_each(|(table, source)| {
         let stated = kinds.iter().any(|kind| source.len() > kind.len() && source.starts_with(kind));
         ensure(stated, || format!("`{table}` needs a source: an https address, or `estimate: ` and how"))
     })

@@ -1,13 +1,15 @@
-//! What a program takes on a target: a linear model with the profile's coefficients.
+//! What a program takes on a target: counts of what its kernels do, times the profile's coefficients.
 //!
-//! For each step `cycles = call + max(work / rate, weight bytes / weight rate) + outputs · cycles per output`, where
-//! work is multiply-accumulates (for pools, the elements of all windows) and the rate is that of the kind of kernel in
-//! the program's precision. Kernels without a reduction take cycles for each output element only. Latency is the sum
-//! over the steps at the profile's clock, on one core: students run on one. Everything here is *estimated*.
+//! For each step `cycles = max(Σ count · coefficient, streamed weight bytes / weight rate)`: [`super::terms`] counts the
+//! rounds of the kernel's loops from its shape, and the profile says what each takes. Weights are streamed where the
+//! program's constants exceed what a cache keeps from one inference to the next. Latency is the sum over the steps, and
+//! over what takes the sample in and gives the result out, at the profile's clock, on one core: students run on one.
+//! Everything here is *estimated*; `kdc calibrate` fits the coefficients.
 
-use crate::program::{Kernel, Precision, Program, Step, Window};
+use crate::program::{Kernel, Linear, Precision, Program, Step, Window};
 
-use super::profile::{LinearRate, Profile, Rates};
+use super::profile::{Cost, Profile, Rates};
+use super::terms::{self, Counts, Family};
 
 /// What a program is estimated to take.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +17,15 @@ pub struct Estimate {
     /// Of one inference.
     pub latency_s: f64,
     pub cycles: f64,
-    /// In the program's order.
+    /// In the program's order; they leave out what the sample takes to come in, and the result to get out.
     pub steps: Vec<StepEstimate>,
+}
+
+impl Estimate {
+    /// The instructions that the cycles are worth, for a profile that was calibrated by counting them.
+    pub fn instructions(&self, profile: &Profile) -> Option<f64> {
+        Some(self.cycles * profile.cost.instructions.as_ref()?.per_cycle)
+    }
 }
 
 /// What one step is estimated to take.
@@ -40,17 +49,56 @@ pub fn estimate(program: &Program, profile: &Profile) -> Estimate {
 /// Estimates a program as if its buffers were stored in `precision`: what it would take before it is quantized.
 pub fn estimate_in(program: &Program, profile: &Profile, precision: Precision) -> Estimate {
     let clock = profile.cpu.clock_hz as f64;
+    let rates = rates(&profile.cost, precision);
+    let streamed = streamed(program, &profile.cost, precision);
     let steps: Vec<_> = program
         .steps
         .iter()
         .map(|step| {
-            let cycles = cycles(program, step, profile, precision);
+            let body =
+                terms::terms(program, step, precision).map_or(0.0, |(family, counts)| cycles(rates, family, &counts));
+            let cycles = body.max(weight_bytes(step, precision) * streamed / profile.cost.weight_bytes_per_cycle);
             let (name, kernel) = (step.name.clone(), step.kernel.name());
             StepEstimate { name, kernel, macs: macs(&step.kernel), cycles, seconds: cycles / clock }
         })
         .collect();
-    let cycles: f64 = steps.iter().map(|s| s.cycles).sum();
+    let ports = cycles(rates, Family::Ports, &terms::ports(program));
+    let cycles: f64 = steps.iter().map(|s| s.cycles).sum::<f64>() + ports;
     Estimate { latency_s: cycles / clock, cycles, steps }
+}
+
+fn rates(cost: &Cost, precision: Precision) -> &Rates {
+    match precision {
+        Precision::Int8 => &cost.int8,
+        Precision::F32 => &cost.f32,
+    }
+}
+
+fn cycles(rates: &Rates, family: Family, counts: &Counts) -> f64 {
+    let terms = &rates.of(family).0;
+    let cycles = family.terms().iter().zip(counts).filter(|(_, count)| **count != 0.0);
+    cycles.map(|(term, count)| count * terms.get(*term).copied().unwrap_or(0.0)).sum()
+}
+
+/// The share of a program's weights that each inference fetches anew: none up to what a cache keeps, all of them from
+/// twice that on.
+fn streamed(program: &Program, cost: &Cost, precision: Precision) -> f64 {
+    let bytes: f64 = program.steps.iter().map(|step| weight_bytes(step, precision)).sum();
+    let cached = cost.cached_bytes as f64;
+    if cached > 0.0 { ((bytes - cached) / cached).clamp(0.0, 1.0) } else { 1.0 }
+}
+
+fn weight_bytes(step: &Step, precision: Precision) -> f64 {
+    let count = match &step.kernel {
+        Kernel::Conv2d { linear, .. }
+        | Kernel::DepthwiseConv2d { linear, .. }
+        | Kernel::FullyConnected { linear, .. } => match linear {
+            Linear::Int8 { weights, .. } => weights.len(),
+            Linear::F32 { weights, .. } => weights.len(),
+        },
+        _ => 0,
+    };
+    (count * precision.bytes()) as f64
 }
 
 /// The precision that `auto` means: `f32` where it is estimated to be faster, else `int8`, which is smaller.
@@ -89,42 +137,10 @@ fn taps(window: &Window) -> u64 {
     window.output.iter().chain(&window.kernel).fold(1u64, |p, &f| p.saturating_mul(f as u64))
 }
 
-fn cycles(program: &Program, step: &Step, profile: &Profile, precision: Precision) -> f64 {
-    let cost = &profile.cost;
-    let rates: &Rates = match precision {
-        Precision::Int8 => &cost.int8,
-        Precision::F32 => &cost.f32,
-    };
-    let outputs = program.buffers.get(step.output.index()).map_or(0, |b| b.len()) as f64;
-    let reduce = |rate: LinearRate, work: u64, weights: u64| {
-        let stream = weights as f64 * precision.bytes() as f64 / cost.weight_bytes_per_cycle;
-        (work as f64 / rate.work_per_cycle).max(stream) + outputs * rate.cycles_per_output
-    };
-    let work = macs(&step.kernel);
-    let body = match &step.kernel {
-        Kernel::Conv2d { window, .. } => reduce(rates.conv2d, work, work / positions(window)),
-        Kernel::DepthwiseConv2d { window, .. } => reduce(rates.depthwise_conv2d, work, work / positions(window)),
-        Kernel::FullyConnected { rows, .. } => reduce(rates.fully_connected, work, work / (*rows).max(1) as u64),
-        Kernel::MaxPool { window, channels } | Kernel::AveragePool { window, channels, .. } => {
-            reduce(rates.pool, taps(window).saturating_mul(*channels as u64), 0)
-        }
-        Kernel::Add(_) | Kernel::Mul { .. } => outputs * rates.elementwise,
-        Kernel::Lookup { .. } | Kernel::Map(_) => outputs * rates.function,
-        Kernel::Softmax { .. } => outputs * rates.softmax,
-        Kernel::Pad { .. } | Kernel::Concat { .. } | Kernel::Transpose { .. } => outputs * rates.copy,
-        Kernel::Reshape => return 0.0,
-    };
-    cost.call_cycles + body
-}
-
-/// How often a window is placed; at least 1.
-fn positions(window: &Window) -> u64 {
-    window.output.iter().fold(1u64, |p, &f| p.saturating_mul(f as u64)).max(1)
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::program::{Buffer, BufferId, Linear, Port};
+    use crate::program::{Buffer, BufferId, Port};
+    use crate::target::Terms;
 
     use super::*;
 
@@ -152,33 +168,50 @@ mod tests {
         }
     }
 
-    fn profile() -> Profile {
+    /// A profile whose matrix products take what is given; nothing else takes any time.
+    fn profile(f32: &[(&str, f64)], int8: &[(&str, f64)]) -> Profile {
         let mut profile = crate::target::find("raspberry-pi-4", &[]).unwrap();
+        let terms = |given: &[(&str, f64)]| Terms(given.iter().map(|(term, c)| ((*term).to_owned(), *c)).collect());
+        let only = |given: &[(&str, f64)]| {
+            Rates::build(String::new(), |family| match family {
+                Family::FullyConnected => terms(given),
+                _ => Terms::default(),
+            })
+        };
         profile.cpu.clock_hz = 1_000_000;
-        profile.cost.call_cycles = 100.0;
-        profile.cost.weight_bytes_per_cycle = 8.0;
-        profile.cost.f32.fully_connected = LinearRate { work_per_cycle: 4.0, cycles_per_output: 2.0 };
-        profile.cost.int8.fully_connected = LinearRate { work_per_cycle: 2.0, cycles_per_output: 2.0 };
+        (profile.cost.f32, profile.cost.int8) = (only(f32), only(int8));
+        (profile.cost.weight_bytes_per_cycle, profile.cost.cached_bytes) = (8.0, 0);
         profile
     }
 
     #[test]
     fn the_formula_is_as_stated() {
-        // one row: 200 MACs at 4 are 50 cycles, but 800 bytes at 8 are 100; 20 outputs at 2; 100 for the call
-        let one = estimate(&dense(1), &profile());
-        assert_eq!(one.cycles, 100.0 + 100.0 + 40.0);
-        assert_eq!(one.latency_s, 240e-6);
+        // 10 rounds for 20 outputs, which fill up two blocks of 16 or three of 8
+        let profile = profile(&[("call", 5.0), ("step_8", 3.0), ("ragged", 2.0)], &[]);
+        // one row: 5 + 3 · 10 · 3 + 3 · 2 = 101 cycles, more than 800 bytes at 8
+        let one = estimate(&dense(1), &profile);
+        assert_eq!((one.cycles, one.latency_s), (101.0, 101e-6));
         assert_eq!((one.steps[0].macs, one.steps[0].kernel), (200, "fully_connected"));
-        // four rows: 800 MACs at 4 outweigh the weights
-        assert_eq!(estimate(&dense(4), &profile()).cycles, 200.0 + 160.0 + 100.0);
+        assert_eq!(estimate(&dense(4), &profile).cycles, 5.0 + 4.0 * 96.0);
+    }
+
+    #[test]
+    fn weights_bound_what_takes_less_once_they_exceed_the_cache() {
+        let mut profile = profile(&[("call", 5.0)], &[("call", 5.0)]);
+        assert_eq!(estimate(&dense(1), &profile).cycles, 100.0);
+        for (cached, cycles) in [(800, 5.0), (640, 25.0), (400, 100.0)] {
+            profile.cost.cached_bytes = cached;
+            assert_eq!(estimate(&dense(1), &profile).cycles, cycles, "{cached}");
+        }
+        // the same network in bytes instead of floats
+        profile.cost.cached_bytes = 0;
+        assert_eq!(estimate_in(&dense(1), &profile, Precision::Int8).cycles, 25.0);
     }
 
     #[test]
     fn auto_is_the_faster_precision_and_int8_when_equal() {
-        let mut profile = profile();
-        assert_eq!(choose_precision(&dense(4), &profile), Precision::F32);
-        profile.cost.int8.fully_connected.work_per_cycle = 4.0;
-        assert_eq!(choose_precision(&dense(4), &profile), Precision::Int8);
+        assert_eq!(choose_precision(&dense(4), &profile(&[("call", 500.0)], &[("call", 501.0)])), Precision::F32);
+        assert_eq!(choose_precision(&dense(4), &profile(&[("call", 500.0)], &[("call", 500.0)])), Precision::Int8);
     }
 
     #[test]

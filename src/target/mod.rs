@@ -8,14 +8,17 @@
 pub mod checks;
 pub mod cost;
 pub mod elf;
+pub mod fit;
 mod profile;
+pub mod rewrite;
+pub mod terms;
 pub mod toolchain;
 
 use std::path::{Path, PathBuf};
 
 pub use profile::{
-    Budgets, Build, Cost, Cpu, Emulator, FlashBytes, FloatAbi, Glibc, LinearRate, Machine, Memory, MemoryKind, Profile,
-    RamBytes, Rates, System,
+    Budgets, Build, Cost, Cpu, Emulator, FlashBytes, FloatAbi, Glibc, Instructions, Machine, Memory, MemoryKind,
+    Profile, RamBytes, Rates, System, Terms,
 };
 
 /// The profiles that come with kdc: file name and text.
@@ -56,12 +59,16 @@ fn did_you_mean(near: &[String]) -> String {
 /// The folders in which users keep profiles of their own: `extra` first, then `$XDG_CONFIG_HOME/kdc/targets`
 /// (`~/.config/kdc/targets` without that variable) when it is there.
 pub fn folders(extra: &[PathBuf]) -> Vec<PathBuf> {
+    extra.iter().cloned().chain(own_folder().filter(|folder| folder.is_dir())).collect()
+}
+
+/// The folder for the user's profiles, whether it is there or not; `None` where neither variable says it.
+pub fn own_folder() -> Option<PathBuf> {
     let config = match std::env::var_os("XDG_CONFIG_HOME").filter(|v| !v.is_empty()) {
         Some(dir) => Some(PathBuf::from(dir)),
         None => std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")),
     };
-    let own = config.map(|dir| dir.join("kdc/targets")).filter(|dir| dir.is_dir());
-    extra.iter().cloned().chain(own).collect()
+    config.map(|dir| dir.join("kdc/targets"))
 }
 
 /// Every profile: those of `folders` (all their `*.toml` files, by name), then the shipped ones. A profile of the user

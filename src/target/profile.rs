@@ -3,9 +3,12 @@
 //! Every table has a `source`: the address of a data sheet or of a manufacturer's documentation, or `estimate: …` with
 //! how the numbers were derived.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use super::terms::Family;
 
 /// Bytes of the memory that a program is stored in: flash, or a file on a card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -223,43 +226,125 @@ pub struct Emulator {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
-    /// Cycles for each call of a kernel.
-    pub call_cycles: f64,
-    /// How fast weights come in, in bytes a cycle: a bound for layers that use each weight once.
+    /// How fast weights come in, in bytes a cycle: a bound for layers that use each weight once or twice.
     pub weight_bytes_per_cycle: f64,
+    /// Constants of a program that stay in a cache from one inference to the next, where weights come in as fast as the
+    /// kernels take them: the bound begins beyond. 0: it always holds.
+    #[serde(default)]
+    pub cached_bytes: u64,
+    pub source: String,
+    /// What turned instructions into cycles, where the coefficients come from an emulator.
+    pub instructions: Option<Instructions>,
     pub int8: Rates,
     pub f32: Rates,
+}
+
+/// How fast a processor takes instructions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instructions {
+    pub per_cycle: f64,
     pub source: String,
 }
 
-/// Speeds of kernels in one precision.
+/// Cycles of the terms of each family of kernels, in one precision; [`Family::terms`] says what they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rates {
-    pub conv2d: LinearRate,
-    pub depthwise_conv2d: LinearRate,
-    pub fully_connected: LinearRate,
-    /// Elements compared or added count as work.
-    pub pool: LinearRate,
-    /// Addition and multiplication of two buffers, in cycles for each element.
-    pub elementwise: f64,
-    /// Functions of one variable (a table for integers), in cycles for each element.
-    pub function: f64,
-    /// In cycles for each element.
-    pub softmax: f64,
-    /// Padding, concatenation and transposition, in cycles for each element written.
-    pub copy: f64,
     pub source: String,
+    pub conv2d: Terms,
+    pub depthwise_conv2d: Terms,
+    pub fully_connected: Terms,
+    pub max_pool: Terms,
+    pub average_pool: Terms,
+    pub add: Terms,
+    pub mul: Terms,
+    pub function: Terms,
+    pub softmax: Terms,
+    pub copy: Terms,
+    pub ports: Terms,
 }
 
-/// The speed of a kernel that reduces many operands to one result.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinearRate {
-    /// Multiply-accumulates (for pools, elements) a cycle.
-    pub work_per_cycle: f64,
-    /// What each output element costs beside: start, requantization, store.
-    pub cycles_per_output: f64,
+/// Cycles by term; terms that are left out take none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Terms(pub BTreeMap<String, f64>);
+
+impl Rates {
+    /// The cycles of a family's terms.
+    pub fn of(&self, family: Family) -> &Terms {
+        match family {
+            Family::Conv2d => &self.conv2d,
+            Family::DepthwiseConv2d => &self.depthwise_conv2d,
+            Family::FullyConnected => &self.fully_connected,
+            Family::MaxPool => &self.max_pool,
+            Family::AveragePool => &self.average_pool,
+            Family::Add => &self.add,
+            Family::Mul => &self.mul,
+            Family::Function => &self.function,
+            Family::Softmax => &self.softmax,
+            Family::Copy => &self.copy,
+            Family::Ports => &self.ports,
+        }
+    }
+
+    /// The rates that `terms` gives for each family.
+    pub fn build(source: String, mut terms: impl FnMut(Family) -> Terms) -> Rates {
+        Rates {
+            source,
+            conv2d: terms(Family::Conv2d),
+            depthwise_conv2d: terms(Family::DepthwiseConv2d),
+            fully_connected: terms(Family::FullyConnected),
+            max_pool: terms(Family::MaxPool),
+            average_pool: terms(Family::AveragePool),
+            add: terms(Family::Add),
+            mul: terms(Family::Mul),
+            function: terms(Family::Function),
+            softmax: terms(Family::Softmax),
+            copy: terms(Family::Copy),
+            ports: terms(Family::Ports),
+        }
+    }
+}
+
+impl Terms {
+    /// Coefficients in the order of [`Family::terms`].
+    pub fn in_order(&self, family: Family) -> Vec<f64> {
+        family.terms().iter().map(|term| self.0.get(*term).copied().unwrap_or(0.0)).collect()
+    }
+
+    /// From coefficients in the order of [`Family::terms`]; those that are zero are left out.
+    pub fn from_order(family: Family, coefficients: &[f64]) -> Terms {
+        let named = family.terms().iter().zip(coefficients).filter(|(_, c)| **c != 0.0);
+        Terms(named.map(|(term, &c)| ((*term).to_owned(), c)).collect())
+    }
+}
+
+impl Cost {
+    /// The `[cost]` tables of a profile: a line for each family.
+    pub fn to_toml(&self) -> String {
+        use fmt::Write;
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let mut text = format!("[cost]\nweight_bytes_per_cycle = {:?}\n", self.weight_bytes_per_cycle);
+        if self.cached_bytes > 0 {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "cached_bytes = {}", self.cached_bytes);
+        }
+        let _ = writeln!(text, "source = {}", quoted(&self.source));
+        if let Some(instructions) = &self.instructions {
+            let (per_cycle, source) = (instructions.per_cycle, quoted(&instructions.source));
+            let _ = writeln!(text, "\n[cost.instructions]\nper_cycle = {per_cycle:?}\nsource = {source}");
+        }
+        for (name, rates) in [("int8", &self.int8), ("f32", &self.f32)] {
+            let _ = writeln!(text, "\n[cost.{name}]\nsource = {}", quoted(&rates.source));
+            for family in Family::ALL {
+                let named = family.terms().iter().filter_map(|term| Some((term, rates.of(family).0.get(*term)?)));
+                let terms: Vec<String> = named.map(|(term, cycles)| format!("{term} = {cycles:?}")).collect();
+                let _ = writeln!(text, "{} = {{ {} }}", family.name(), terms.join(", "));
+            }
+        }
+        text
+    }
 }
 
 /// What a student may take when the user states no budget.

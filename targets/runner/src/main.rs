@@ -15,6 +15,7 @@ usage: student info                                         describe the network
        student run --input f32|u8|i8 [--stored] IN OUT      samples back to back in IN, outputs back to back to OUT
        student classify FILE...                             the class of each file of raw bytes
        student bench [--runs N] [--warmup K]                nanoseconds of each inference, one line of JSON
+       student steps [--runs N] [--warmup K] [--only STEP]  the same of each step by itself
        student arena                                        bytes of the arena that are used, one line of JSON
 
   --input f32   the network's own input: its layout, preprocessed, little-endian
@@ -50,6 +51,7 @@ fn dispatch(arguments: &[&str]) -> Result<(), Failure> {
         ["run", rest @ ..] => run(arena, rest),
         ["classify", files @ ..] if !files.is_empty() => files.iter().try_for_each(|file| files::classify(arena, file)),
         ["bench", rest @ ..] => bench(arena, rest),
+        ["steps", rest @ ..] => steps(arena, rest),
         [] => Err(format!("no command\n{USAGE}")),
         _ => Err(format!("cannot understand `{}`\n{USAGE}", arguments.join(" "))),
     }
@@ -81,16 +83,32 @@ fn run(arena: &mut Arena, arguments: &[&str]) -> Result<(), Failure> {
 }
 
 fn bench(arena: &mut Arena, arguments: &[&str]) -> Result<(), Failure> {
-    let (mut runs, mut warmup) = (100, 10);
+    let [runs, warmup] = numbers(arguments, [("--runs", Some(100)), ("--warmup", Some(10))])?;
+    print(&measure::bench(arena, runs.unwrap_or(0), warmup.unwrap_or(0)))
+}
+
+fn steps(arena: &mut Arena, arguments: &[&str]) -> Result<(), Failure> {
+    let [runs, warmup, only] =
+        numbers(arguments, [("--runs", Some(100)), ("--warmup", Some(10)), ("--only", None)])?;
+    print(&measure::steps(arena, runs.unwrap_or(0), warmup.unwrap_or(0), only))
+}
+
+/// The numbers that options are given, or else their defaults.
+fn numbers<const N: usize>(
+    arguments: &[&str],
+    options: [(&str, Option<usize>); N],
+) -> Result<[Option<usize>; N], Failure> {
+    let mut numbers = options.map(|(_, default)| default);
     for pair in arguments.chunks(2) {
-        let number = |text: &str| text.parse().map_err(|_| format!("{}: `{text}` is not a number", pair[0]));
-        match pair {
-            ["--runs", n] => runs = number(n)?,
-            ["--warmup", k] => warmup = number(k)?,
-            _ => return Err(format!("cannot understand `{}`\n{USAGE}", pair.join(" "))),
-        }
+        let [name, text] = pair else {
+            return Err(format!("{} needs a number\n{USAGE}", pair.join(" ")));
+        };
+        let Some(at) = options.iter().position(|(option, _)| option == name) else {
+            return Err(format!("cannot understand `{}`\n{USAGE}", pair.join(" ")));
+        };
+        numbers[at] = Some(text.parse().map_err(|_| format!("{name}: `{text}` is not a number"))?);
     }
-    print(&measure::bench(arena, runs, warmup))
+    Ok(numbers)
 }
 
 /// A line on standard output; a closed pipe is no reason to panic.

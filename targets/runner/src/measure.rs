@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use student_model::{ARENA_BYTES, Arena, INPUT_LEN, OUTPUT_LEN, RAW_INPUT, Stored, load_f32, store_f32};
+use student_model::{ARENA_BYTES, Arena, INPUT_LEN, OUTPUT_LEN, RAW_INPUT, STEPS, Stored, load_f32, store_f32};
 
 /// Pseudo-random samples, the same ones everywhere (xorshift64*, Vigna 2016).
 struct Samples(u64);
@@ -31,11 +31,15 @@ impl Sample {
         }
     }
 
-    fn infer(&self, arena: &mut Arena, output: &mut [f32; OUTPUT_LEN]) {
+    fn load(&self, arena: &mut Arena) {
         match self {
             Sample::Raw(load, bytes) => load(arena, bytes),
             Sample::F32(elements) => load_f32(arena, elements),
         }
+    }
+
+    fn infer(&self, arena: &mut Arena, output: &mut [f32; OUTPUT_LEN]) {
+        self.load(arena);
         student_model::run(arena);
         store_f32(arena, output);
     }
@@ -61,6 +65,48 @@ pub fn bench(arena: &mut Arena, runs: usize, warmup: usize) -> String {
     }
     let peak = peak_rss().map_or("null".into(), |bytes| bytes.to_string());
     format!(r#"{{"nanoseconds":[{}],"peak_rss_bytes":{peak}}}"#, nanoseconds.join(","))
+}
+
+/// Nanoseconds of `runs` calls of each step (or of the one at position `only`) by itself, after `warmup` untimed ones,
+/// and of taking in a sample and giving out the result. Before each timed call the arena is filled with small numbers:
+/// that is how a step finds its operands in a network, and its weights, in the caches but not in the nearest one, and
+/// no value ever becomes infinite or denormal.
+pub fn steps(arena: &mut Arena, runs: usize, warmup: usize, only: Option<usize>) -> String {
+    let mut samples = Samples(0x9E37_79B9_7F4A_7C15);
+    let contents: Vec<Stored> = arena.elements().iter().map(|_| stored(samples.byte())).collect();
+    let sample = Sample::next(&mut samples);
+    let mut output = boxed(|| 0.0);
+    // What reading the clock itself takes.
+    let clock = (0..100).map(|_| Instant::now().elapsed().as_nanos()).min().unwrap_or(0);
+    let mut time = |work: &mut dyn FnMut(&mut Arena)| {
+        arena.elements().copy_from_slice(&contents);
+        (0..warmup).for_each(|_| work(black_box(arena)));
+        let timed = (0..runs).map(|_| {
+            arena.elements().copy_from_slice(&contents);
+            let start = Instant::now();
+            work(black_box(arena));
+            start.elapsed().as_nanos().saturating_sub(clock).to_string()
+        });
+        timed.collect::<Vec<_>>().join(",")
+    };
+    let chosen = STEPS.iter().filter(|(position, ..)| only.is_none_or(|only| only == *position));
+    let steps: Vec<String> = chosen
+        .map(|(position, _, step)| format!(r#"{{"step":{position},"nanoseconds":[{}]}}"#, time(&mut |arena| step(arena))))
+        .collect();
+    let (mut input, mut result) = (String::new(), String::new());
+    if only.is_none() {
+        input = time(&mut |arena| black_box(&sample).load(arena));
+        result = time(&mut |arena| store_f32(arena, black_box(&mut output)));
+    }
+    format!(r#"{{"input":[{input}],"output":[{result}],"steps":[{}]}}"#, steps.join(","))
+}
+
+/// A byte as an element: the integer, or a number between −1 and 1.
+fn stored(byte: u8) -> Stored {
+    match size_of::<Stored>() {
+        1 => byte as i8 as Stored,
+        _ => (f32::from(byte) / 127.5 - 1.0) as Stored,
+    }
 }
 
 /// The kernel's high-water mark of resident memory.
