@@ -6,11 +6,11 @@ use super::{NOT_MET, values};
 use crate::distill::ClassWeights;
 use crate::exec::Place;
 use crate::pipeline;
-use crate::pipeline::options::{Artefact, Optimizer, Options, Training};
+use crate::pipeline::options::{Artefact, Derivation, Optimizer, Options, Start, Training};
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::report::Report;
-use crate::student::Budgets;
+use crate::student::{Allocation, Budgets, Criterion};
 use clap::{Args, ValueEnum};
 use std::error::Error;
 use std::path::PathBuf;
@@ -84,6 +84,9 @@ pub struct Arguments {
     limits: Limits,
 
     #[command(flatten)]
+    student: StudentArguments,
+
+    #[command(flatten)]
     training: TrainingArguments,
 
     #[command(flatten)]
@@ -121,6 +124,71 @@ struct Limits {
     /// Points of accuracy the int8 student may lose against the f32 student
     #[arg(long, value_name = "POINTS", value_parser = values::points, default_value = "0.3")]
     max_quant_drop: f64,
+}
+
+/// How the student is made of the teacher.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Student")]
+struct StudentArguments {
+    /// Weights to start from: the teacher's, or drawn by the seed
+    #[arg(long, value_enum, default_value = "teacher")]
+    start: StartName,
+
+    /// By what the teacher's channels are ranked; the last ones are cut
+    #[arg(long, value_enum, default_value = "l2")]
+    importance: CriterionName,
+
+    /// Every group of channels keeps the same share, or the ranking over all groups decides
+    #[arg(long, value_enum, default_value = "uniform")]
+    allocation: AllocationName,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StartName {
+    Teacher,
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CriterionName {
+    L1,
+    L2,
+    /// Scales of the normalisations
+    Scale,
+    /// First-order change of the loss
+    Taylor,
+    /// Mean magnitude of what a channel carries
+    Activation,
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AllocationName {
+    Uniform,
+    Ranked,
+}
+
+impl StudentArguments {
+    fn derivation(&self) -> Derivation {
+        Derivation {
+            start: match self.start {
+                StartName::Teacher => Start::Teacher,
+                StartName::Random => Start::Random,
+            },
+            criterion: match self.importance {
+                CriterionName::L1 => Criterion::L1,
+                CriterionName::L2 => Criterion::L2,
+                CriterionName::Scale => Criterion::Scale,
+                CriterionName::Taylor => Criterion::Taylor,
+                CriterionName::Activation => Criterion::Activation,
+                CriterionName::Random => Criterion::Random,
+            },
+            allocation: match self.allocation {
+                AllocationName::Uniform => Allocation::Uniform,
+                AllocationName::Ranked => Allocation::Ranked,
+            },
+        }
+    }
 }
 
 /// How the student is trained.
@@ -253,6 +321,7 @@ impl Arguments {
     /// The same, as the library has it.
     fn options(self) -> Options {
         let (limits, training, quantization) = (self.limits, self.training, self.quantization);
+        let derivation = self.student.derivation();
         let defaults = Options::new(self.model, self.target);
         let mut emit: Vec<Artefact> = self.emit.into_iter().map(Artefact::from).collect();
         emit.sort_unstable();
@@ -289,6 +358,7 @@ impl Arguments {
             engine: training.engine.into(),
             labels: training.labels,
             device: training.device,
+            derivation,
             training: Training {
                 epochs: training.epochs,
                 batch_size: training.batch_size,

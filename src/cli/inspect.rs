@@ -3,7 +3,7 @@
 use super::values;
 use crate::data::Shown;
 use crate::onnx::Given;
-use crate::pipeline::{self, Inspection, Range, Sample, Unsupported};
+use crate::pipeline::{self, Coupling, Inspection, Range, Sample, Unsupported};
 use crate::report::{Align, Port, bytes, count, list, table};
 use crate::target;
 use clap::Args;
@@ -32,6 +32,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
+    /// Also show which channels, heads and hidden units are cut together in a student, and why
+    #[arg(long)]
+    groups: bool,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +50,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let folders = target::folders(&arguments.targets);
     let profile = arguments.target.as_ref().map(|name| target::find(name, &folders)).transpose()?;
     let given = Given { shapes: arguments.inputs.iter().cloned().collect(), ..Given::default() };
-    let inspection = pipeline::inspect(&arguments.model, &given, profile.as_ref(), arguments.data.as_deref())?;
+    let inspection =
+        pipeline::inspect(&arguments.model, &given, profile.as_ref(), arguments.data.as_deref(), arguments.groups)?;
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&inspection)? + "\n",
         false => shown(&inspection, profile.map(|p| p.id).as_deref()),
@@ -107,8 +112,31 @@ fn shown(inspection: &Inspection, target: Option<&str>) -> String {
         (Some(nodes), Some(target)) => text += &format!("\nWithout a kernel on {target}\n{}", unsupported(nodes)),
         _ => {}
     }
+    if let Some(coupling) = &inspection.groups {
+        text += &of_coupling(coupling);
+    }
     if let Some(sample) = &inspection.sample {
         text += &of_sample(sample);
+    }
+    text
+}
+
+/// Each group with all that a cut of it reaches, and what cannot be cut.
+fn of_coupling(coupling: &Coupling) -> String {
+    let mut text = String::from("\nCut together in a student\n");
+    for group in &coupling.groups {
+        let within = group.within.as_ref().map_or(String::new(), |outer| format!(", in each of '{outer}'"));
+        text += &format!("  '{}': {}{within}\n", group.name, group.extent);
+        text.extend(group.triggers.iter().map(|t| format!("    {t}\n")));
+    }
+    if coupling.groups.is_empty() {
+        text += "  nothing: every extent stays\n";
+    }
+    if !coupling.fixed.is_empty() {
+        text += "\nNot cut\n";
+        let head = [("node", Align::Left), ("extent", Align::Right), ("why", Align::Left)];
+        let rows = coupling.fixed.iter().map(|f| vec![f.name.clone(), f.extent.to_string(), f.why.clone()]);
+        text += &table(&head, rows);
     }
     text
 }

@@ -33,7 +33,7 @@ pub use optimizer::Optimizer;
 pub use run::Run;
 pub use schedule::Schedule;
 pub use terms::{HardLabel, SoftLabel};
-pub use trainer::{TeacherLogits, Trained, TrainingSet, evaluate, train};
+pub use trainer::{TeacherLogits, Trained, TrainingSet, argmax, evaluate, train};
 
 use std::path::PathBuf;
 

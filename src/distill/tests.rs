@@ -123,7 +123,7 @@ fn small_network() -> Graph {
     let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
     let logits = b.node("logits", gemm, &[flat, w, bias]).unwrap();
     let mut graph = b.finish(&[logits]);
-    crate::pass::insert_batch_norm(&mut graph);
+    crate::pass::insert_batch_norm(&mut graph, &Default::default());
     graph
 }
 

@@ -156,7 +156,7 @@ pub fn evaluate(network: &Network, samples: &dyn Dataset, indices: &[usize]) -> 
 }
 
 /// The index of the largest number, the first of equals.
-pub(super) fn argmax(row: &[f32]) -> usize {
+pub fn argmax(row: &[f32]) -> usize {
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &v)| if v > best.1 { (i, v) } else { best }).0
 }
 

@@ -145,7 +145,7 @@ mod tests {
         let relu = b.node("relu", Op::Relu, &[conv]).unwrap();
         let mean = b.node("mean", Op::GlobalAveragePool, &[relu]).unwrap();
         let mut graph = b.finish(&[mean]);
-        crate::pass::insert_batch_norm(&mut graph);
+        crate::pass::insert_batch_norm(&mut graph, &Default::default());
         let run = |device: &Device| {
             let tracked = device.clone().autodiff();
             let network = Network::new(&graph, &tracked).unwrap();

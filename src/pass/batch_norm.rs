@@ -4,6 +4,7 @@
 //! (<https://arxiv.org/abs/1502.03167>, section 3.1), which a linear layer absorbs.
 
 use crate::graph::{Dim, Graph, Node, Op, Tensor, Value, ValueId};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The ε of inserted normalisations, as PyTorch's default.
@@ -115,18 +116,34 @@ fn replace(graph: &mut Graph, old: Option<ValueId>, tensor: Tensor, stem: &str) 
     }
 }
 
-/// Puts a BatchNormalization after each Conv that has none. It changes nothing at first: γ is 1, β is the bias, which the
-/// convolution loses, the mean is 0 and the variance 1 − ε. The result keeps its name.
-pub fn insert_batch_norm(graph: &mut Graph) {
+/// What a layer's channels are seen to carry: a mean and a variance for each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    pub mean: Vec<f32>,
+    pub variance: Vec<f32>,
+}
+
+/// Puts a BatchNormalization after each Conv that has none. The network computes the same as before; the result keeps its
+/// name. `measured` says what the convolutions' results are seen to be: γ is their standard deviation, β their mean, so
+/// that a training step, which normalises by its own batch, starts from the same numbers. Where nothing was measured γ is
+/// 1, β the bias, which the convolution loses, the mean 0 and the variance 1 − ε.
+pub fn insert_batch_norm(graph: &mut Graph, measured: &HashMap<ValueId, Moments>) {
     let mut index = 0;
     while index < graph.nodes.len() {
         if let Some(bias) = wants_norm(graph, index) {
-            insert(graph, index, bias);
+            let moments = measured.get(&graph.nodes[index].output()).cloned();
+            insert(graph, index, bias, moments);
             index += 1;
         }
         index += 1;
     }
     super::drop_unused_values(graph);
+}
+
+/// The convolutions' results that [`insert_batch_norm`] would normalise.
+pub fn to_be_normalised(graph: &Graph) -> Vec<ValueId> {
+    let wanted = |&index: &usize| wants_norm(graph, index).is_some();
+    (0..graph.nodes.len()).filter(wanted).map(|index| graph.nodes[index].output()).collect()
 }
 
 /// The bias of a convolution that a normalisation can follow.
@@ -143,21 +160,29 @@ fn wants_norm(graph: &Graph, index: usize) -> Option<Vec<f32>> {
     }
 }
 
-fn insert(graph: &mut Graph, index: usize, bias: Vec<f32>) {
+fn insert(graph: &mut Graph, index: usize, bias: Vec<f32>, moments: Option<Moments>) {
     let (channels, result, stem) = (bias.len(), graph.nodes[index].output(), graph.nodes[index].name.clone());
     let value = graph.value(result).clone();
     let name = graph.fresh_name(&format!("{}_convolved", value.name));
     let convolved = graph.add_value(Value { name, ..value });
+    let (scale, shift, mean, variance) = match moments {
+        Some(Moments { mean, variance }) => {
+            let scale = variance.iter().map(|v| (v + EPSILON).sqrt()).collect();
+            let before = mean.iter().zip(&bias).map(|(m, b)| m - b).collect();
+            (scale, mean, before, variance)
+        }
+        None => (vec![1.0; channels], bias, vec![0.0; channels], vec![1.0 - EPSILON; channels]),
+    };
     let mut vector = |what: &str, data: Vec<f32>| {
         let name = graph.fresh_name(&format!("{stem}.bn.{what}"));
         Some(graph.add_constant(name, Tensor::f32([channels], data)))
     };
     let inputs = vec![
         Some(convolved),
-        vector("weight", vec![1.0; channels]),
-        vector("bias", bias),
-        vector("running_mean", vec![0.0; channels]),
-        vector("running_var", vec![1.0 - EPSILON; channels]),
+        vector("weight", scale),
+        vector("bias", shift),
+        vector("running_mean", mean),
+        vector("running_var", variance),
     ];
     let mut name = format!("{stem}.bn");
     while graph.nodes.iter().any(|n| n.name == name) {

@@ -4,6 +4,7 @@
 //! know: opaque nodes, and values that carry parameters of quantization (but for [`simulate_quantization`]).
 
 mod batch_norm;
+mod compose;
 mod dead;
 mod fold;
 mod identity;
@@ -12,7 +13,8 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
-pub use batch_norm::{fold_batch_norm, insert_batch_norm};
+pub use batch_norm::{Moments, fold_batch_norm, insert_batch_norm, to_be_normalised};
+pub use compose::compose_lrn;
 pub use dead::{drop_dead_code, drop_unused_values};
 pub use fold::fold_constants;
 pub use identity::drop_identities;
@@ -39,6 +41,7 @@ const NORMALIZE: &[Pass] = &[
     ("fold constants", fold_constants),
     ("drop identities", drop_identities),
     ("fold constants", fold_constants),
+    ("compose local response normalisation", compose_lrn),
     ("drop dead code", drop_dead_code),
 ];
 

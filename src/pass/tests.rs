@@ -101,12 +101,12 @@ fn inserted_batch_norm_changes_nothing_and_folds_away() {
     let mut graph = b.finish(&[conv]);
     drop_dead_code(&mut graph);
     let (before, weight) = (graph.to_string(), constant(&graph, "conv.weight").to_vec());
-    run(&mut graph, &[("insert batch norm", insert_batch_norm)]).unwrap();
+    run(&mut graph, &[("insert batch norm", |g| insert_batch_norm(g, &Default::default()))]).unwrap();
     assert_eq!(names(&graph), ["conv", "conv.bn"]);
     assert_eq!(constant(&graph, "conv.bn.bias"), [0.5, -1.0]);
     assert!(graph.nodes[0].input(2).is_none());
     let inserted = graph.to_string();
-    insert_batch_norm(&mut graph);
+    insert_batch_norm(&mut graph, &Default::default());
     assert_eq!(graph.to_string(), inserted);
     run(&mut graph, &[("fold batch norm", fold_batch_norm)]).unwrap();
     assert_eq!(graph.to_string(), before);
@@ -215,4 +215,52 @@ fn simulated_quantization_gives_the_same_numbers_without_parameters() {
     assert_eq!(forward([1.2, 0.25 + 0.01]), [0.5, 0.0]);
     // (13.5, −3) saturates at 27 steps above the zero point; 3.375 − 1.5 is 7.5 steps, to even 8; −16.5 is below −1.
     assert_eq!(forward([99.0, -3.1]), [2.0, -1.0]);
+}
+
+/// PyTorch's local response normalisation over `size` channels with so many zeros before them.
+fn written_out_lrn(size: usize, before: usize) -> Graph {
+    let mut b = Builder::new("net");
+    let x = b.input("x", &batch(&[6, 2, 3]));
+    let number = |b: &mut Builder, name: &str, v: f32| b.constant(name, Tensor::f32([0; 0], vec![v]));
+    let square = b.node("square", Op::Mul, &[x, x]).unwrap();
+    let y = b.node("lift", Op::Unsqueeze { axes: vec![1] }, &[square]).unwrap();
+    let pads = vec![0, 0, before as i64, 0, 0, 0, 0, (size - 1 - before) as i64, 0, 0];
+    let y = b.node("pad", Op::Pad { pads, mode: crate::graph::PadMode::Constant(0.0) }, &[y]).unwrap();
+    let pool = crate::graph::Pool {
+        kernel: vec![size, 1, 1],
+        strides: vec![1; 3],
+        pads: vec![0; 6],
+        dilations: vec![1; 3],
+        ceil_mode: false,
+        count_include_pad: false,
+    };
+    let y = b.node("pool", Op::AveragePool(pool), &[y]).unwrap();
+    let y = b.node("drop", Op::Squeeze { axes: vec![1] }, &[y]).unwrap();
+    let (alpha, bias, beta) = (number(&mut b, "alpha", 0.5), number(&mut b, "k", 2.0), number(&mut b, "beta", 0.75));
+    let y = b.node("scale", Op::Mul, &[y, alpha]).unwrap();
+    let y = b.node("shift", Op::Add, &[y, bias]).unwrap();
+    let y = b.node("power", Op::Binary(crate::graph::Binary::Pow), &[y, beta]).unwrap();
+    let y = b.node("out", Op::Div, &[x, y]).unwrap();
+    b.finish(&[y])
+}
+
+#[test]
+fn local_response_normalisation_is_put_together_again() {
+    let graph = written_out_lrn(5, 2);
+    let mut composed = graph.clone();
+    normalize(&mut composed).unwrap();
+    assert_eq!(names(&composed), ["out"]);
+    let x = Tensor::f32([2, 6, 2, 3], (0..72).map(|i| (i % 13) as f32 - 6.0).collect());
+    let run = |graph: &Graph| {
+        let network = crate::exec::Network::new(graph, &burn::tensor::Device::flex()).unwrap();
+        let x = crate::exec::Datum::from(x.clone());
+        let outputs = network.forward(vec![x], &[], crate::exec::Mode::Infer).unwrap();
+        outputs.outputs[0].to_host().unwrap().to_f32().into_owned()
+    };
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+    assert!(run(&graph).iter().zip(&run(&composed)).all(near));
+    // A window that is not in the middle is something else.
+    let mut other = written_out_lrn(5, 1);
+    normalize(&mut other).unwrap();
+    assert_eq!(other.nodes.len(), graph.nodes.len());
 }

@@ -5,6 +5,7 @@ use super::{Error, job};
 use crate::data::{Look, Shown};
 use crate::graph::{self, Cost, Graph, Op, shape_text};
 use crate::report::Port;
+use crate::student::{self, Groups};
 use crate::target::Profile;
 use crate::{onnx, pass, program, teacher};
 use serde::Serialize;
@@ -32,6 +33,36 @@ pub struct Inspection {
     /// Nodes that have no kernel on the target, where one was named.
     pub without_kernel: Option<Vec<Unsupported>>,
     pub sample: Option<Sample>,
+    /// What is cut together, where it was asked for.
+    pub groups: Option<Coupling>,
+}
+
+/// What is cut together in a student of this model.
+#[derive(Clone, Debug, Serialize)]
+pub struct Coupling {
+    pub groups: Vec<CoupledGroup>,
+    /// Extents of weights that cannot become less.
+    pub fixed: Vec<FixedExtent>,
+}
+
+/// Channels, heads, hidden units that must stay equal in number wherever they appear.
+#[derive(Clone, Debug, Serialize)]
+pub struct CoupledGroup {
+    /// Named after the node that makes them.
+    pub name: String,
+    pub extent: usize,
+    /// The group each of whose indices holds all of this one's.
+    pub within: Option<String>,
+    /// How a cut spreads from the first weights on.
+    pub triggers: Vec<String>,
+}
+
+/// An extent that stays, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct FixedExtent {
+    pub name: String,
+    pub extent: usize,
+    pub why: String,
 }
 
 /// Memory for the activations of one sample as f32.
@@ -98,6 +129,7 @@ pub fn inspect(
     given: &onnx::Given,
     target: Option<&Profile>,
     data: Option<&Path>,
+    groups: bool,
 ) -> Result<Inspection, Error> {
     let mut network = onnx::load_with(model, given)?;
     pass::normalize(&mut network).map_err(Error::Pass)?;
@@ -138,7 +170,25 @@ pub fn inspect(
         layers: lines.collect(),
         unknown: unknown.collect(),
         without_kernel,
+        groups: if groups { Some(coupling(&network)?) } else { None },
         sample: if has_data { Some(sample(model, data, &network)?) } else { None },
+    })
+}
+
+/// What is cut together in what is left of a teacher when a student is made of it.
+fn coupling(network: &Graph) -> Result<Coupling, Error> {
+    let (graph, _) = student::prepare(network).map_err(Error::Pass)?;
+    let found = Groups::find(&graph);
+    let group = |(index, group): (usize, &student::Group)| CoupledGroup {
+        name: group.name.clone(),
+        extent: group.extent,
+        within: group.within.map(|outer| found.groups[outer].name.clone()),
+        triggers: found.triggers(&graph, index).iter().map(ToString::to_string).collect(),
+    };
+    let fixed = |f: &student::Fixed| FixedExtent { name: f.name.clone(), extent: f.extent, why: f.why.clone() };
+    Ok(Coupling {
+        groups: found.groups.iter().enumerate().map(group).collect(),
+        fixed: found.fixed.iter().map(fixed).collect(),
     })
 }
 

@@ -10,6 +10,7 @@
 
 mod answers;
 mod cache;
+mod derivation;
 mod evaluation;
 mod exports;
 mod inspection;
@@ -25,10 +26,10 @@ mod training;
 
 pub use cache::Cache;
 pub use evaluation::{ClassResult, Evaluation, evaluate};
-pub use inspection::{Arena, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
+pub use inspection::{Arena, Coupling, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
 pub use labelling::label;
-pub use options::{Artefact, LabelOptions, Optimizer, Options, Training};
+pub use options::{Artefact, Derivation, LabelOptions, Optimizer, Options, Start, Training};
 pub use output::Manifest;
 pub use progress::{Outcome, Progress, Silent};
 
@@ -38,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Changes when the same inputs would give other results: part of every key.
-const CODE_VERSION: u32 = 2;
+const CODE_VERSION: u32 = 3;
 
 /// Why a compilation stopped.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +117,8 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let mut clock = Clock { progress, stages: vec![] };
     let job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
     let fingerprint = fingerprint?;
-    let teacher = stages::prepare_teacher(&job)?;
-    let student = clock.stage("derive", || Ok((stages::derive(&job, &teacher)?, false)))?;
+    let teacher = derivation::prepare_teacher(&job)?;
+    let student = clock.stage("derive", || Ok((derivation::derive(&job, &teacher)?, false)))?;
     let mut output = output::Output::open(&job.out)?;
     output.put("plan.toml", report::plan_toml(&job, &teacher, &student).as_bytes())?;
     if job.options.dry_run {

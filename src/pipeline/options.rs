@@ -4,7 +4,7 @@ use crate::distill::{self, ClassWeights, Method, OptimizerConfig};
 use crate::exec::Place;
 use crate::program::Precision;
 use crate::quant::Calibration;
-use crate::student::Budgets;
+use crate::student::{Allocation, Budgets, Criterion};
 use crate::teacher::{EngineChoice, Shard};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,6 +44,8 @@ pub struct Options {
     pub emit: Vec<Artefact>,
     /// Whether to build the program: `false` stops at the generated crate.
     pub build: bool,
+    /// How the student is made of the teacher.
+    pub derivation: Derivation,
     /// How the student is trained, where it differs from the defaults.
     pub training: Training,
     /// How ranges are chosen for quantization.
@@ -54,6 +56,25 @@ pub struct Options {
     pub device: Place,
     /// Where the teacher's answers are kept; `None`: in the cache.
     pub labels: Option<PathBuf>,
+}
+
+/// How a student is made of its teacher.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Derivation {
+    pub start: Start,
+    /// By what channels are ranked; the least important ones are cut.
+    pub criterion: Criterion,
+    pub allocation: Allocation,
+}
+
+/// Which weights a student starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The teacher's, of the channels that are kept.
+    #[default]
+    Teacher,
+    /// Drawn by the seed.
+    Random,
 }
 
 /// What `kdc label` is asked to do.
@@ -171,6 +192,7 @@ impl Options {
             precision: None,
             emit: Artefact::ALL.to_vec(),
             build: true,
+            derivation: Derivation::default(),
             training: Training::default(),
             calibration: Calibration::MinMax,
             engine: EngineChoice::Auto,
@@ -226,6 +248,7 @@ impl Options {
             verbose: _,
             labels: _,
             training: _,
+            derivation,
             seed,
             budgets,
             max_accuracy_drop,
@@ -239,7 +262,7 @@ impl Options {
         } = self;
         let settings = (seed, budgets, max_accuracy_drop, max_quant_drop, precision, emit, build, calibration);
         let top_k = self.training.top_k;
-        format!("{settings:?} {engine:?} {device:?} {:?} {top_k:?} {inputs:?}", self.training())
+        format!("{settings:?} {derivation:?} {engine:?} {device:?} {:?} {top_k:?} {inputs:?}", self.training())
     }
 }
 

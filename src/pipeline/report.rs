@@ -1,9 +1,10 @@
 //! Puts everything into the output folder, and says what it came to.
 
+use super::derivation::Prepared;
 use super::labelling::Asked;
 use super::measure::Measured;
 use super::output::{Manifest, Output};
-use super::stages::{Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated, Prepared};
+use super::stages::{Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated};
 use super::training::Trained;
 use super::{Artefact, Error, Job};
 use crate::bench::Origin;
@@ -57,7 +58,7 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Candidate) -> String {
         number(budgets.ram_bytes),
         number(budgets.flash_bytes),
         budgets.latency_s.map_or("none".to_string(), |v| v.to_string()),
-        student.widths,
+        student.widths(),
         student.cost.macs,
         student.cost.params,
         job.options.calibration,
@@ -101,7 +102,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Preci
                     data.test.len(),
                     data.train.extents()
                 ),
-                student: format!("the teacher's graph, narrowed; channels per group {:?}", student.widths),
+                student: format!("the teacher's graph, narrowed; channels per group {:?}", student.widths()),
                 training: format!(
                     "{}, {}, lr {}, {} epochs of {} steps of {}",
                     training.objective().describe(),

@@ -1,71 +1,24 @@
 //! The stages up to the program: each takes what the ones before made, and says what it needs in its arguments. A stage
 //! returns its result and whether that was there already.
 
+use super::derivation::Prepared;
 use super::{Artefact, Error, Job};
 use crate::data::{Images, Look};
 use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network};
-use crate::graph::{self, Cost, Graph};
-use crate::pass::TrailingSoftmax;
-use crate::program::{self, LowerError, Plan, Precision, Program};
+use crate::graph::{self, Graph};
+use crate::program::{self, Plan, Precision, Program};
 use crate::quant::{CalibratedModel, Observer, QuantizedModel, watched};
-use crate::student::{self, Candidate, ChannelGroups, Measured};
 use crate::target::toolchain::{self, Missing, Toolchain};
 use crate::target::{self, Profile, cost};
-use crate::{data, files, onnx, pass};
+use crate::{files, onnx, pass};
 use burn::tensor::Device;
 use std::path::PathBuf;
 
 /// Samples that calibration watches.
 pub const CALIBRATION_SAMPLES: usize = 512;
 
-/// The teacher as a network to take apart: no trailing softmax, batch norm folded.
-pub struct Prepared {
-    pub graph: Graph,
-    pub cost: Cost,
-    /// What was taken off the end, to be put back on the student.
-    pub softmax: Option<TrailingSoftmax>,
-}
-
-/// Takes off what a student is not trained with.
-///
-/// # Errors
-/// When a pass breaks the graph.
-pub fn prepare_teacher(job: &Job) -> Result<Prepared, Error> {
-    let mut graph = job.teacher.clone();
-    // A student has weights of its own: how the teacher's were stored does not matter.
-    graph.values.iter_mut().for_each(|v| v.quant = None);
-    pass::normalize(&mut graph)?;
-    let softmax = pass::strip_softmax(&mut graph);
-    pass::fold_batch_norm(&mut graph);
-    let (cost, _) = graph::cost(&graph);
-    Ok(Prepared { graph, cost, softmax })
-}
-
-/// Finds the widest student inside the budgets.
-pub fn derive(job: &Job, teacher: &Prepared) -> Result<Candidate, Error> {
-    let groups = ChannelGroups::find(&teacher.graph);
-    let budgets = job.budgets(&teacher.cost);
-    let mut measure = |graph: &Graph| candidate_cost(job, graph).map_err(|e| student::Error::Measure(e.to_string()));
-    Ok(student::search(&teacher.graph, &groups, &budgets, job.options.seed, &mut measure)?)
-}
-
-/// What a student would cost on the target. Its weights are not trained yet, and what they are does not matter here.
-fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
-    let mut folded = graph.clone();
-    pass::fold_batch_norm(&mut folded);
-    let (total, _) = graph::cost(&folded);
-    let mut program = program::lower_f32(&folded, None)?;
-    let precision = choose_precision(job, &program);
-    let latency_s = cost::estimate_in(&program, &job.profile, precision).latency_s;
-    // The plan depends on shapes and element size only.
-    program.precision = precision;
-    let ram_bytes = program::plan(&program).arena_bytes as u64;
-    let flash_bytes = total.params * precision.bytes() as u64;
-    Ok(Measured { macs: total.macs, params: total.params, ram_bytes, flash_bytes, latency_s })
-}
-
-fn choose_precision(job: &Job, float: &Program) -> Precision {
+pub(super) fn choose_precision(job: &Job, float: &Program) -> Precision {
     job.options.precision.unwrap_or_else(|| cost::choose_precision(float, &job.profile))
 }
 
@@ -101,7 +54,7 @@ pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compil
     let ids = watched(&float);
     let mut observers = vec![Observer::default(); ids.len()];
     let mut fault = None;
-    observe(job, &float, &ids, &mut |index, values| {
+    observe(job, &float, &ids, CALIBRATION_SAMPLES, &mut |index, values| {
         if let Err(what) = observers[index].see(values) {
             let value = float.value(ids[index]).name.clone();
             fault.get_or_insert(crate::quant::Error::NotFinite { value, what });
@@ -121,14 +74,20 @@ pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compil
     Ok(Compiled { float, quantized, float_program, int8_program, precision, plan })
 }
 
-/// Runs a network on calibration samples, batch by batch, and shows what its values become.
-fn observe(job: &Job, graph: &Graph, taps: &[graph::ValueId], see: &mut dyn FnMut(usize, &[f32])) -> Result<(), Error> {
+/// Runs a network on some training samples, batch by batch, and shows what its values become.
+pub(super) fn observe(
+    job: &Job,
+    graph: &Graph,
+    taps: &[graph::ValueId],
+    samples: usize,
+    see: &mut dyn FnMut(usize, &[f32]),
+) -> Result<(), Error> {
     let device = Device::flex();
     let network = Network::new(graph, &device)?;
-    let samples = job.data.train.as_ref();
-    let indices = data::sample(samples, CALIBRATION_SAMPLES, job.options.seed);
+    let data = job.data.train.as_ref();
+    let indices = crate::data::sample(data, samples, job.options.seed);
     for batch in indices.chunks(64) {
-        let inputs = samples.batch(&Look::plain(batch.iter().copied()));
+        let inputs = data.batch(&Look::plain(batch.iter().copied()));
         let outputs = network.forward(inputs, taps, Mode::Infer)?;
         for (index, value) in outputs.taps.iter().enumerate() {
             see(index, &value.to_host()?.to_f32());

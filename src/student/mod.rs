@@ -1,25 +1,34 @@
 //! Derives a student from a teacher.
 //!
-//! In comes the teacher's [`Graph`], out goes a narrower graph of the same shape, with fresh weights and batch norm
-//! after every convolution, ready to be trained.
+//! In comes the teacher's [`Graph`], out goes a smaller graph of the same kind that starts from the teacher's weights,
+//! ready to be trained.
 //!
-//! - [`ChannelGroups`] finds which channels must stay equal in number: what an `Add` joins, a depthwise convolution
-//!   couples or a flatten repeats (the dependency groups of Fang et al., DepGraph, 2023, <https://arxiv.org/abs/2301.12900>).
-//! - [`scaled_copy`] rebuilds the graph for a width per group.
-//! - [`search`] finds the widths: the widest uniform scale that holds every budget (Howard et al., MobileNets, 2017,
-//!   <https://arxiv.org/abs/1704.04861>), then group by group what still fits.
+//! - [`prepare()`] takes off the teacher what a student is not made with.
+//! - [`Groups`] finds what must be cut together: channels, heads, hidden units, columns of embeddings.
+//! - [`importance()`] ranks the indices of each group, [`Allocation`] says how many stay.
+//! - [`shrink`] cuts the graph, weights and all; [`redraw`] forgets the weights.
+//! - [`widest`] finds the widths: the widest share of the teacher that holds every budget, then group by group what still
+//!   fits.
 //!
 //! Nothing here trains or reads a clock; what a candidate costs is asked of the caller.
 
+mod allocate;
 mod groups;
-mod scale;
+mod importance;
+mod init;
+mod prepare;
 mod search;
+mod shrink;
 #[cfg(test)]
 mod tests;
 
-pub use groups::{ChannelGroups, Group, Segment};
-pub use scale::scaled_copy;
-pub use search::{Budgets, Candidate, Limit, Measured, search};
+pub use allocate::{Allocation, keep, ranked, uniform};
+pub use groups::{Across, Fixed, Group, Groups, Kept, Trigger};
+pub use importance::{Criterion, Evidence, Importance, importance};
+pub use init::redraw;
+pub use prepare::prepare;
+pub use search::{Budgets, Candidate, Limit, Measured, Teacher, widest};
+pub use shrink::shrink;
 
 use crate::graph::{Graph, VerifyError};
 
@@ -47,7 +56,10 @@ pub enum Error {
 }
 
 /// Refuses teachers whose copy could not be trained.
-fn check_suitable(graph: &Graph) -> Result<(), Error> {
+///
+/// # Errors
+/// The first node that is not known to kdc.
+pub fn check_suitable(graph: &Graph) -> Result<(), Error> {
     for node in &graph.nodes {
         if let crate::graph::Op::Opaque(opaque) = &node.op {
             let op = opaque.op_type.clone();

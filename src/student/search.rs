@@ -1,6 +1,8 @@
 //! Finds the widths of a student under budgets.
 
-use super::{ChannelGroups, Error, scaled_copy};
+use super::allocate::{self, Allocation, keep, quantum};
+use super::groups::{Groups, Kept};
+use super::{Error, Importance, shrink};
 use crate::graph::Graph;
 
 /// What a student may cost at most. `None`: no limit.
@@ -64,54 +66,81 @@ impl Budgets {
 /// A student that fits.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// With fresh weights and batch norm.
+    /// With the teacher's weights.
     pub graph: Graph,
-    /// Channels per group.
-    pub widths: Vec<usize>,
+    /// Which indices of each group it has.
+    pub kept: Kept,
     pub cost: Measured,
     /// How many candidates were measured to find it.
     pub tried: usize,
 }
 
-/// Widths are multiples of this: the vector kernels of the devices work on channels in fours.
-const QUANTUM: usize = 4;
-/// The uniform scale is searched in steps of 1/64.
+impl Candidate {
+    /// Indices per group.
+    pub fn widths(&self) -> Vec<usize> {
+        self.kept.iter().map(Vec::len).collect()
+    }
+}
+
+/// Shares are searched in steps of 1/64.
 const STEPS: usize = 64;
+
+/// What a search knows of the teacher.
+pub struct Teacher<'a> {
+    pub graph: &'a Graph,
+    pub groups: &'a Groups,
+    pub importance: &'a Importance,
+}
+
+impl Teacher<'_> {
+    /// The teacher cut to these widths, keeping what matters most.
+    ///
+    /// # Errors
+    /// As [`shrink`].
+    pub fn narrowed(&self, widths: &[usize]) -> Result<(Graph, Kept), Error> {
+        let kept = keep(self.importance, widths);
+        Ok((shrink(self.graph, self.groups, &kept)?, kept))
+    }
+}
 
 /// The widest student inside the budgets.
 ///
-/// First the widest uniform scale that fits; then, while anything fits, the group that lost most of its channels is
-/// widened by one quantum. `measure` says what a candidate costs. Deterministic: the same arguments give the same student.
+/// First the widest share that fits, over all groups; then, while anything fits, the group that lost most is widened by
+/// one quantum. `measure` says what a candidate costs. Deterministic: the same arguments give the same student.
 ///
 /// # Errors
-/// When the teacher cannot be copied, or nothing fits.
-pub fn search(
-    teacher: &Graph,
-    groups: &ChannelGroups,
+/// When the teacher cannot be cut, or nothing fits.
+pub fn widest(
+    teacher: &Teacher,
+    allocation: Allocation,
     budgets: &Budgets,
-    seed: u64,
     measure: &mut dyn FnMut(&Graph) -> Result<Measured, Error>,
 ) -> Result<Candidate, Error> {
+    let groups = teacher.groups;
     let mut tried = 0;
-    let mut attempt = |widths: &[usize]| -> Result<(Graph, Measured, Vec<Limit>), Error> {
+    let mut attempt = |widths: &[usize]| -> Result<(Candidate, Vec<Limit>), Error> {
         tried += 1;
-        let graph = scaled_copy(teacher, groups, widths, seed)?;
+        let (graph, kept) = teacher.narrowed(widths)?;
         let cost = measure(&graph)?;
         let breaches = budgets.breaches(&cost);
-        Ok((graph, cost, breaches))
+        Ok((Candidate { graph, kept, cost, tried }, breaches))
     };
-    // Costs grow with the width, so the widest scale that fits is found by bisection.
+    // Costs grow with the width, so the widest share that fits is found by bisection.
     let (mut fits, mut too_wide) = (0, STEPS + 1);
     let mut best = None;
     let mut narrowest_breach = String::new();
     while too_wide - fits > 1 {
         let step = (fits + too_wide) / 2;
-        let widths = uniform(groups, step);
-        let (graph, cost, breaches) = attempt(&widths)?;
+        let share = step as f64 / STEPS as f64;
+        let widths = match allocation {
+            Allocation::Uniform => allocate::uniform(groups, share),
+            Allocation::Ranked => allocate::ranked(groups, teacher.importance, share),
+        };
+        let (candidate, breaches) = attempt(&widths)?;
         match breaches.first() {
             None => {
                 fits = step;
-                best = Some((graph, widths, cost));
+                best = Some(candidate);
             }
             Some(limit) => {
                 too_wide = step;
@@ -119,40 +148,25 @@ pub fn search(
             }
         }
     }
-    let Some((mut graph, mut widths, mut cost)) = best else {
+    let Some(mut best) = best else {
         return Err(Error::DoesNotFit { narrowest: STEPS, breach: narrowest_breach });
     };
-    let mut open: Vec<bool> = groups.groups.iter().map(|g| g.free).collect();
+    let mut open = vec![true; groups.groups.len()];
     loop {
-        let kept = |&g: &usize| widths[g] as f64 / groups.groups[g].channels as f64;
-        let candidates = (0..widths.len()).filter(|&g| open[g] && widths[g] < groups.groups[g].channels);
-        let Some(group) = candidates.min_by(|a, b| kept(a).total_cmp(&kept(b))) else { break };
+        let widths = best.widths();
+        let share = |&g: &usize| widths[g] as f64 / groups.groups[g].extent as f64;
+        let candidates = (0..widths.len()).filter(|&g| open[g] && widths[g] < groups.groups[g].extent);
+        let Some(group) = candidates.min_by(|a, b| share(a).total_cmp(&share(b))) else { break };
         let mut wider = widths.clone();
-        wider[group] = (widths[group] + quantum(groups, group)).min(groups.groups[group].channels);
-        let (next, next_cost, breaches) = attempt(&wider)?;
+        wider[group] = (widths[group] + quantum(groups, group)).min(groups.groups[group].extent);
+        let (next, breaches) = attempt(&wider)?;
         if breaches.is_empty() {
-            (graph, widths, cost) = (next, wider, next_cost);
+            best = next;
         } else {
             // Widening others only makes it less likely to fit later.
             open[group] = false;
         }
     }
-    Ok(Candidate { graph, widths, cost, tried })
-}
-
-fn quantum(groups: &ChannelGroups, group: usize) -> usize {
-    let multiple = groups.groups[group].multiple;
-    if multiple.is_multiple_of(QUANTUM) { multiple } else { multiple * QUANTUM }
-}
-
-fn uniform(groups: &ChannelGroups, step: usize) -> Vec<usize> {
-    let width = |(index, group): (usize, &super::Group)| {
-        if !group.free {
-            return group.channels;
-        }
-        let quantum = quantum(groups, index);
-        let wanted = group.channels * step / STEPS;
-        (wanted / quantum * quantum).max(quantum).min(group.channels)
-    };
-    groups.groups.iter().enumerate().map(width).collect()
+    best.tried = tried;
+    Ok(best)
 }

@@ -1,0 +1,157 @@
+//! How much each index of a group matters.
+
+use super::groups::Groups;
+use crate::graph::{Graph, Op, ValueId};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::collections::HashMap;
+
+/// By what indices are ranked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Criterion {
+    /// Sum of the magnitudes of all weights that the index takes part in (Li et al. 2017,
+    /// <https://arxiv.org/abs/1608.08710>).
+    L1,
+    /// Their Euclidean norm, over every layer of the group (Fang et al. 2023, <https://arxiv.org/abs/2301.12900>).
+    #[default]
+    L2,
+    /// Magnitude of the normalisations' scales (Liu et al., network slimming, 2017,
+    /// <https://arxiv.org/abs/1708.06519>). Where batch norm was folded and put back, a scale is the standard deviation
+    /// of what the channel carries.
+    Scale,
+    /// Square of the first-order change of the loss when the weights are gone (Molchanov et al. 2019,
+    /// <https://arxiv.org/abs/1906.10771>).
+    Taylor,
+    /// Mean magnitude of what the channel carries.
+    Activation,
+    /// At random: what every other one has to beat.
+    Random,
+}
+
+impl Criterion {
+    /// All of them.
+    pub const ALL: [Criterion; 6] =
+        [Criterion::L1, Criterion::L2, Criterion::Scale, Criterion::Taylor, Criterion::Activation, Criterion::Random];
+}
+
+/// What some criteria read besides weights, made from a few batches by the caller.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Gradients of the loss, by constant, as many elements as the constant has.
+    pub gradients: HashMap<ValueId, Vec<f32>>,
+    /// Mean magnitudes of results, by value and axis: one for each place along the axis.
+    pub activations: HashMap<(ValueId, usize), Vec<f32>>,
+}
+
+/// Per group, a number for each index, with a mean of 1 over the group: groups can be compared.
+pub type Importance = Vec<Vec<f64>>;
+
+/// Ranks the indices of every group. What a criterion knows nothing of (a group without a normalisation, say) is ranked
+/// by [`Criterion::L2`].
+pub fn importance(graph: &Graph, groups: &Groups, criterion: Criterion, evidence: &Evidence, seed: u64) -> Importance {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut all = vec![];
+    for (group, of) in groups.groups.iter().enumerate() {
+        if criterion == Criterion::Random {
+            all.push((0..of.extent).map(|_| rng.random_range(0.5..1.5)).collect());
+            continue;
+        }
+        let ranked = mean_of_sites(sites(graph, groups, group, criterion, evidence), of.extent);
+        let ranked = ranked.or_else(|| mean_of_sites(sites(graph, groups, group, Criterion::L2, evidence), of.extent));
+        all.push(ranked.unwrap_or_else(|| vec![1.0; of.extent]));
+    }
+    all
+}
+
+/// Each site counts alike, however many weights it has.
+fn mean_of_sites(sites: Vec<Vec<f64>>, extent: usize) -> Option<Vec<f64>> {
+    let mut sum = vec![0.0; extent];
+    let mut count = 0;
+    for site in sites {
+        let mean = site.iter().sum::<f64>() / extent as f64;
+        if mean > 0.0 && mean.is_finite() {
+            sum.iter_mut().zip(&site).for_each(|(s, v)| *s += v / mean);
+            count += 1;
+        }
+    }
+    (count > 0).then(|| sum.into_iter().map(|s| s / count as f64).collect())
+}
+
+/// What each place where a group stands says of its indices.
+fn sites(graph: &Graph, groups: &Groups, group: usize, criterion: Criterion, evidence: &Evidence) -> Vec<Vec<f64>> {
+    let extent = groups.groups[group].extent;
+    let mut found = vec![];
+    if criterion == Criterion::Activation {
+        for (&(id, axis), means) in sorted(&evidence.activations) {
+            if groups.on(id, axis).contains(&group) {
+                let mut site = vec![0.0; extent];
+                for (member, &mean) in groups.members(id, axis, group).iter().zip(means) {
+                    if let Some(index) = member {
+                        site[*index] += f64::from(mean);
+                    }
+                }
+                found.push(site);
+            }
+        }
+        return found;
+    }
+    let mut seen = vec![];
+    for node in &graph.nodes {
+        for (operand, id) in node.inputs.iter().enumerate() {
+            let Some(id) = *id else { continue };
+            let (Some(tensor), false) = (graph.constant(id), seen.contains(&id)) else { continue };
+            let Some(weights) = tensor.as_f32() else { continue };
+            let wanted = match criterion {
+                Criterion::Scale => is_scale(&node.op, operand),
+                // Vectors say little of a channel; positions and masks are small.
+                _ => tensor.shape.len() >= 2,
+            };
+            if !wanted {
+                continue;
+            }
+            seen.push(id);
+            let gradients = evidence.gradients.get(&id);
+            for axis in (0..tensor.shape.len()).filter(|&a| groups.on(id, a).contains(&group)) {
+                let members = groups.members(id, axis, group);
+                let inner: usize = tensor.shape[axis + 1..].iter().product();
+                let mut site = vec![0.0f64; extent];
+                for (at, &w) in weights.iter().enumerate() {
+                    let Some(index) = members[at / inner % members.len()] else { continue };
+                    let w = f64::from(w);
+                    site[index] += match (criterion, gradients) {
+                        (Criterion::Taylor, Some(g)) => w * f64::from(g[at]),
+                        (Criterion::L2, _) => w * w,
+                        (Criterion::Taylor, None) => 0.0,
+                        _ => w.abs(),
+                    };
+                }
+                match criterion {
+                    Criterion::Taylor => site.iter_mut().for_each(|v| *v *= *v),
+                    Criterion::L2 => site.iter_mut().for_each(|v| *v = v.sqrt()),
+                    _ => (),
+                }
+                found.push(site);
+            }
+        }
+    }
+    found
+}
+
+fn is_scale(op: &Op, operand: usize) -> bool {
+    let normalises = matches!(
+        op,
+        Op::BatchNormalization { .. }
+            | Op::LayerNormalization { .. }
+            | Op::InstanceNormalization { .. }
+            | Op::GroupNormalization { .. }
+    );
+    normalises && operand == 1
+}
+
+/// In an order that does not change from run to run.
+fn sorted<T>(map: &HashMap<(ValueId, usize), T>) -> Vec<(&(ValueId, usize), &T)> {
+    let mut all: Vec<_> = map.iter().collect();
+    all.sort_by_key(|(key, _)| **key);
+    all
+}

@@ -1,0 +1,81 @@
+//! A teacher as a network to take apart.
+
+use crate::graph::{Graph, Node, Op, Value, ValueId};
+use crate::pass::{self, TrailingSoftmax};
+use std::collections::HashMap;
+
+/// Takes off what a student is not made with: the trailing softmax (losses want logits), how weights were stored, batch
+/// norm that folds into the layer before it, and sharing that would couple layers that have nothing to do with each
+/// other. The network computes the same, less the softmax.
+///
+/// # Errors
+/// When a pass breaks the graph.
+pub fn prepare(teacher: &Graph) -> Result<(Graph, Option<TrailingSoftmax>), pass::Error> {
+    let mut graph = teacher.clone();
+    graph.values.iter_mut().for_each(|v| v.quant = None);
+    pass::normalize(&mut graph)?;
+    let softmax = pass::strip_softmax(&mut graph);
+    pass::fold_batch_norm(&mut graph);
+    drop_zero_states(&mut graph);
+    unshare(&mut graph);
+    pass::drop_dead_code(&mut graph);
+    Ok((graph, softmax))
+}
+
+/// Gives every vector of weights (and every scalar) one reader. Exporters store equal vectors once; matrices that are
+/// read twice are tied on purpose.
+pub(super) fn unshare(graph: &mut Graph) {
+    let mut read: HashMap<ValueId, usize> = HashMap::new();
+    for index in 0..graph.nodes.len() {
+        for operand in 0..graph.nodes[index].inputs.len() {
+            let Some(id) = graph.nodes[index].input(operand) else { continue };
+            if graph.constant(id).is_none_or(|t| t.shape.len() != 1) {
+                continue;
+            }
+            let times = read.entry(id).or_default();
+            *times += 1;
+            if *times > 1 {
+                let value = graph.value(id).clone();
+                let name = graph.fresh_name(&value.name);
+                graph.nodes[index].inputs[operand] = Some(graph.add_value(Value { name, ..value }));
+            }
+        }
+    }
+}
+
+/// Recurrent operators start from zeros when no state is given; a file often spells these out, once for all of its layers.
+fn drop_zero_states(graph: &mut Graph) {
+    let producers = graph.producers();
+    for index in 0..graph.nodes.len() {
+        if !matches!(graph.nodes[index].op, Op::Recurrent(_)) {
+            continue;
+        }
+        for operand in [5, 6] {
+            if graph.nodes[index].input(operand).is_some_and(|id| is_zero(graph, &producers, id)) {
+                graph.nodes[index].inputs[operand] = None;
+            }
+        }
+    }
+}
+
+/// Whether a value is zero everywhere, whatever its extents.
+fn is_zero(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> bool {
+    if let Some(tensor) = graph.constant(id) {
+        return tensor.to_f32().iter().all(|&v| v == 0.0);
+    }
+    let moves = |node: &Node| {
+        matches!(
+            node.op,
+            Op::Expand { .. }
+                | Op::Slice { .. }
+                | Op::Reshape { .. }
+                | Op::Squeeze { .. }
+                | Op::Unsqueeze { .. }
+                | Op::Transpose { .. }
+                | Op::Tile { .. }
+                | Op::Split { .. }
+        )
+    };
+    let node = producers.get(&id).map(|&index| &graph.nodes[index]);
+    node.is_some_and(|n| moves(n) && n.input(0).is_some_and(|x| is_zero(graph, producers, x)))
+}
