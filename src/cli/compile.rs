@@ -135,7 +135,7 @@ struct StudentArguments {
     start: StartName,
 
     /// By what the teacher's channels are ranked; the last ones are cut
-    #[arg(long, value_enum, default_value = "l2")]
+    #[arg(long, value_enum, default_value = "distinct")]
     importance: CriterionName,
 
     /// Every group of channels keeps the same share, or the ranking over all groups decides
@@ -153,6 +153,8 @@ enum StartName {
 enum CriterionName {
     L1,
     L2,
+    /// What the others do not say already
+    Distinct,
     /// Scales of the normalisations
     Scale,
     /// First-order change of the loss
@@ -178,6 +180,7 @@ impl StudentArguments {
             criterion: match self.importance {
                 CriterionName::L1 => Criterion::L1,
                 CriterionName::L2 => Criterion::L2,
+                CriterionName::Distinct => Criterion::Distinct,
                 CriterionName::Scale => Criterion::Scale,
                 CriterionName::Taylor => Criterion::Taylor,
                 CriterionName::Activation => Criterion::Activation,

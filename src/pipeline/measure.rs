@@ -4,7 +4,7 @@ use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, rig
 use super::exports::{NnefCheck, QdqCheck};
 use super::labelling::Asked;
 use super::stages::{Built, Compiled, Exports};
-use super::{Error, Job, Progress};
+use super::{Artefact, Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
 use crate::data::Dataset;
 use crate::distill;
@@ -137,7 +137,8 @@ fn accuracy(
         }
         measured.equality = Some(equal);
     }
-    if !measured.rows.iter().any(|r| r.network == Name::StudentInt8) {
+    let integers = [Artefact::Qdq, Artefact::Crate, Artefact::Elf].iter().any(|&a| job.options.emits(a));
+    if integers && !measured.rows.iter().any(|r| r.network == Name::StudentInt8) {
         progress.note("running the reference interpreter, which is slow");
         let outputs = interpret(&compiled.int8_program, test, &all)?.concat_f32();
         measured.rows.push(row(Name::StudentInt8, "reference interpreter", &classes(&outputs, count)));

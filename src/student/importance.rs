@@ -14,8 +14,12 @@ pub enum Criterion {
     /// <https://arxiv.org/abs/1608.08710>).
     L1,
     /// Their Euclidean norm, over every layer of the group (Fang et al. 2023, <https://arxiv.org/abs/2301.12900>).
-    #[default]
     L2,
+    /// What is left of their vector when those of the indices ranked before are projected out: of channels that say the
+    /// same one is kept, however large they are (QR with column pivoting, Businger and Golub 1965,
+    /// <https://doi.org/10.1007/BF01436084>).
+    #[default]
+    Distinct,
     /// Magnitude of the normalisations' scales (Liu et al., network slimming, 2017,
     /// <https://arxiv.org/abs/1708.06519>). Where batch norm was folded and put back, a scale is the standard deviation
     /// of what the channel carries.
@@ -31,8 +35,15 @@ pub enum Criterion {
 
 impl Criterion {
     /// All of them.
-    pub const ALL: [Criterion; 6] =
-        [Criterion::L1, Criterion::L2, Criterion::Scale, Criterion::Taylor, Criterion::Activation, Criterion::Random];
+    pub const ALL: [Criterion; 7] = [
+        Criterion::L1,
+        Criterion::L2,
+        Criterion::Distinct,
+        Criterion::Scale,
+        Criterion::Taylor,
+        Criterion::Activation,
+        Criterion::Random,
+    ];
 }
 
 /// What some criteria read besides weights, made from a few batches by the caller.
@@ -57,11 +68,78 @@ pub fn importance(graph: &Graph, groups: &Groups, criterion: Criterion, evidence
             all.push((0..of.extent).map(|_| rng.random_range(0.5..1.5)).collect());
             continue;
         }
+        if criterion == Criterion::Distinct {
+            all.push(distinct(graph, groups, group));
+            continue;
+        }
         let ranked = mean_of_sites(sites(graph, groups, group, criterion, evidence), of.extent);
         let ranked = ranked.or_else(|| mean_of_sites(sites(graph, groups, group, Criterion::L2, evidence), of.extent));
         all.push(ranked.unwrap_or_else(|| vec![1.0; of.extent]));
     }
     all
+}
+
+/// The numbers of one vector that [`Criterion::Distinct`] looks at: longer ones are folded, with signs drawn by place.
+const FOLDED: usize = 1024;
+
+/// The vectors of all weights of each index, with every site scaled to the same mean norm.
+fn vectors(graph: &Graph, groups: &Groups, group: usize) -> Vec<Vec<f64>> {
+    let extent = groups.groups[group].extent;
+    let mut vectors = vec![vec![0.0f64; FOLDED]; extent];
+    let (mut rng, mut next) = (ChaCha8Rng::seed_from_u64(group as u64), 0);
+    let mut seen = vec![];
+    for &id in graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten()) {
+        let Some(tensor) = graph.constant(id).filter(|t| t.shape.len() >= 2 && !seen.contains(&id)) else { continue };
+        let Some(weights) = tensor.as_f32() else { continue };
+        seen.push(id);
+        for axis in (0..tensor.shape.len()).filter(|&a| groups.on(id, a).contains(&group)) {
+            let members = groups.members(id, axis, group);
+            let inner: usize = tensor.shape[axis + 1..].iter().product();
+            let square: f64 = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum();
+            let scale = (square / extent as f64).sqrt().max(f64::MIN_POSITIVE);
+            // Where in its vector the next weight of each index goes.
+            let mut at = vec![next; extent];
+            let signs: Vec<f64> = (0..FOLDED).map(|_| if rng.random_bool(0.5) { 1.0 } else { -1.0 }).collect();
+            for (place, &w) in weights.iter().enumerate() {
+                let Some(index) = members[place / inner % members.len()] else { continue };
+                let position = at[index] % FOLDED;
+                let sign = if at[index] >= FOLDED { signs[(at[index] / FOLDED * 31 + position) % FOLDED] } else { 1.0 };
+                vectors[index][position] += sign * f64::from(w) / scale;
+                at[index] += 1;
+            }
+            next = at.into_iter().max().unwrap_or(next);
+        }
+    }
+    vectors
+}
+
+/// Each index by what it adds to those that add more.
+fn distinct(graph: &Graph, groups: &Groups, group: usize) -> Vec<f64> {
+    let mut left = vectors(graph, groups, group);
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let whole: Vec<f64> = left.iter().map(|v| dot(v, v)).collect();
+    let mut importance = vec![0.0; left.len()];
+    let mut open: Vec<usize> = (0..left.len()).collect();
+    while !open.is_empty() {
+        // What is nothing new any more goes by size, below all that is.
+        let norm = |i: usize| {
+            let square = dot(&left[i], &left[i]);
+            if square > 1e-9 * whole[i] { square } else { 1e-12 * whole[i] }
+        };
+        let best = (0..open.len()).max_by(|&a, &b| norm(open[a]).total_cmp(&norm(open[b])).then(b.cmp(&a)));
+        let chosen = open.remove(best.expect("some are open"));
+        importance[chosen] = norm(chosen).sqrt();
+        let direction = left[chosen].clone();
+        let square = dot(&direction, &direction);
+        if square > 1e-9 * whole[chosen] {
+            for &other in &open {
+                let share = dot(&left[other], &direction) / square;
+                left[other].iter_mut().zip(&direction).for_each(|(v, d)| *v -= share * d);
+            }
+        }
+    }
+    let mean = importance.iter().sum::<f64>() / importance.len().max(1) as f64;
+    if mean > 0.0 { importance.iter().map(|v| v / mean).collect() } else { vec![1.0; importance.len()] }
 }
 
 /// Each site counts alike, however many weights it has.

@@ -13,6 +13,8 @@
 //! Nothing here trains or reads a clock; what a candidate costs is asked of the caller.
 
 mod allocate;
+mod blocks;
+mod factor;
 mod groups;
 mod importance;
 mod init;
@@ -23,6 +25,8 @@ mod shrink;
 mod tests;
 
 pub use allocate::{Allocation, keep, ranked, uniform};
+pub use blocks::{Block, droppable, without_blocks};
+pub use factor::{Factoring, factorable, factored};
 pub use groups::{Across, Fixed, Group, Groups, Kept, Trigger};
 pub use importance::{Criterion, Evidence, Importance, importance};
 pub use init::redraw;

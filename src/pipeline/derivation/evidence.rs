@@ -24,7 +24,9 @@ pub fn gather(job: &Job, graph: &Graph, groups: &Groups, criterion: Criterion) -
     match criterion {
         Criterion::Taylor => Ok(Evidence { gradients: gradients(job, graph)?, ..Evidence::default() }),
         Criterion::Activation => Ok(Evidence { activations: magnitudes(job, graph, groups)?, ..Evidence::default() }),
-        Criterion::L1 | Criterion::L2 | Criterion::Scale | Criterion::Random => Ok(Evidence::default()),
+        Criterion::L1 | Criterion::L2 | Criterion::Distinct | Criterion::Scale | Criterion::Random => {
+            Ok(Evidence::default())
+        }
     }
 }
 

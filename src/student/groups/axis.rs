@@ -310,7 +310,7 @@ impl Book {
                     let other = if m > n { y } else { x };
                     let large = m.max(n);
                     if !large.is_multiple_of(small) {
-                        let all = vec![a, b].concat();
+                        let all = [a, b].concat();
                         self.fix(&[all, vec![x, y]], &format!("what meets at {why} does not line up"));
                         return true;
                     }

@@ -1,5 +1,6 @@
 mod families;
 mod masked;
+mod parts;
 mod random;
 mod widths;
 
