@@ -2,13 +2,15 @@
 //!
 //! Twenty networks within a factor two of each other's multiply-accumulates are built for this machine in both
 //! precisions. What the profile `host` predicts (*estimated*) stands beside what they take (*measured*): the least of
-//! the medians of short runs, all programs taking turns. Options: `--targets DIR` for a profile of one's own, `--seed N`
-//! for other networks, `--rounds N`, `--parts` for errors by kind of kernel.
+//! the medians of short runs, all programs taking turns. With `--target raspberry-pi`, instructions that the profile
+//! predicts (*estimated*) stand beside those that the emulator counts (*simulated*). Other options: `--targets DIR` for a
+//! profile of one's own, `--seed N` for other networks, `--rounds N`, `--parts` for errors by kind of kernel.
 
 mod networks;
 
 use burn::tensor::Device;
-use kdc::bench::{Arena, Student};
+use kdc::bench::emulator::Counter;
+use kdc::bench::{Arena, Emulator, Student};
 use kdc::emit::{CrateOptions, write_crate};
 use kdc::exec::{Datum, Mode, Network};
 use kdc::graph::{Graph, Tensor, cost as graph_cost, shape_at};
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Options {
+    target: String,
     targets: Vec<PathBuf>,
     seed: u64,
     rounds: usize,
@@ -36,42 +39,65 @@ struct Candidate {
     macs: u64,
     program: Program,
     student: Student,
-    predicted_s: f64,
-    measured_s: f64,
+    /// Microseconds, or instructions.
+    predicted: f64,
+    observed: f64,
     arena: Arena,
 }
 
 fn main() {
     let options = options();
     let folders = target::folders(&options.targets);
-    let profile = target::find("host", &folders).expect("the profile of this machine");
+    let profile = target::find(&options.target, &folders).expect("a profile");
     println!("{}\n{}", profile.cost.int8.source, profile.cost.f32.source);
     let work = tempfile::tempdir().expect("a folder for work");
     let networks = networks::draw(options.seed);
     for precision in [Precision::F32, Precision::Int8] {
         let built = |(name, graph): &(String, Graph)| candidate(name, graph, precision, &profile, work.path());
         let mut candidates: Vec<Candidate> = networks.iter().map(built).collect();
-        for _ in 0..options.rounds {
-            for candidate in &mut candidates {
-                let mut times = candidate.student.bench(11, 3).expect("times").nanoseconds;
-                times.sort_unstable();
-                candidate.measured_s = candidate.measured_s.min(times[times.len() / 2] as f64 * 1e-9);
-            }
+        if profile.is_host() {
+            measure(&mut candidates, options.rounds);
+            show(precision, "measured µs", 1.0, &candidates);
+        } else {
+            count(&mut candidates, &profile, work.path());
+            show(precision, "simulated k", 1e-3, &candidates);
         }
-        show(precision, &candidates);
-        if options.parts {
+        if options.parts && profile.is_host() {
             show_parts(&candidates, &profile);
         }
     }
 }
 
+/// Seconds: the least of the medians of short runs, all taking turns.
+fn measure(candidates: &mut [Candidate], rounds: usize) {
+    for _ in 0..rounds {
+        for candidate in candidates.iter_mut() {
+            let mut times = candidate.student.bench(11, 3).expect("times").nanoseconds;
+            times.sort_unstable();
+            candidate.observed = candidate.observed.min(times[times.len() / 2] as f64 * 1e-3);
+        }
+    }
+}
+
+/// Instructions of one inference.
+fn count(candidates: &mut [Candidate], profile: &Profile, work: &Path) {
+    let emulator = Emulator::find(profile).expect("an emulator");
+    for candidate in candidates {
+        let program = candidate.student.program();
+        let counter = Counter::new(&emulator, &work.join("tools"), program, &["info"]).expect("a counter");
+        candidate.observed = counter.instructions(program, 2).expect("a count").per_inference;
+        candidate.predicted = cost::estimate(&candidate.program, profile).instructions(profile).expect("a rate");
+    }
+}
+
 fn options() -> Options {
-    let mut options = Options { targets: Vec::new(), seed: 1, rounds: 15, parts: false };
+    let mut options = Options { target: "host".into(), targets: Vec::new(), seed: 1, rounds: 15, parts: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
         match argument.as_str() {
             "--bench" => (), // cargo's own
+            "--target" => options.target = value(),
             "--targets" => options.targets.push(value().into()),
             "--seed" => options.seed = value().parse().expect("a number"),
             "--rounds" => options.rounds = value().parse().expect("a number"),
@@ -93,11 +119,14 @@ fn candidate(name: &str, graph: &Graph, precision: Precision, profile: &Profile,
     write_crate(&program, &plan, &folder, &CrateOptions::default()).expect("a crate");
     let toolchain = toolchain::find(profile).expect("a toolchain");
     let binary = toolchain.build(&folder, profile, &folder.join("target"), false).expect("a program");
-    let student = Student::direct(binary);
+    let student = match profile.is_host() {
+        true => Student::direct(binary),
+        false => Student::emulated(binary, &Emulator::find(profile).expect("an emulator")),
+    };
     let arena = student.arena().expect("the arena");
-    let predicted_s = cost::estimate(&program, profile).latency_s;
+    let predicted = cost::estimate(&program, profile).latency_s * 1e6;
     let macs = graph_cost(graph).0.macs;
-    Candidate { name: name.into(), macs, program, student, predicted_s, measured_s: f64::INFINITY, arena }
+    Candidate { name: name.into(), macs, program, student, predicted, observed: f64::INFINITY, arena }
 }
 
 fn quantized(graph: &Graph) -> kdc::quant::QuantizedModel {
@@ -117,40 +146,40 @@ fn quantized(graph: &Graph) -> kdc::quant::QuantizedModel {
     CalibratedModel::new(graph.clone(), &observers, Calibration::MinMax).and_then(|m| m.quantize()).expect("integers")
 }
 
-fn show(precision: Precision, candidates: &[Candidate]) {
-    println!("\n{precision:?}, one core of this machine");
-    println!("student                     MACs  kernels  measured µs  estimated µs   error  arena planned = used");
+fn show(precision: Precision, what: &str, scale: f64, candidates: &[Candidate]) {
+    println!("\n{precision:?}");
+    println!("student                     MACs  kernels  {what}     estimated   error  arena planned = used");
     for c in candidates {
-        let error = c.predicted_s / c.measured_s - 1.0;
+        let error = c.predicted / c.observed - 1.0;
         println!(
             "{:22} {:>9}  {:>7}  {:>11.1}  {:>12.1}  {:>+5.1}%  {:>9} {} {}",
             c.name,
             c.macs,
             c.program.steps.len(),
-            c.measured_s * 1e6,
-            c.predicted_s * 1e6,
+            c.observed * scale,
+            c.predicted * scale,
             error * 100.0,
             c.arena.planned_bytes,
             if c.arena.planned_bytes == c.arena.used_bytes { "=" } else { "≠" },
             c.arena.used_bytes,
         );
     }
-    let measured: Vec<f64> = candidates.iter().map(|c| c.measured_s).collect();
-    let predicted: Vec<f64> = candidates.iter().map(|c| c.predicted_s).collect();
+    let observed: Vec<f64> = candidates.iter().map(|c| c.observed).collect();
+    let predicted: Vec<f64> = candidates.iter().map(|c| c.predicted).collect();
     let macs: Vec<f64> = candidates.iter().map(|c| c.macs as f64).collect();
-    let mut errors: Vec<f64> = candidates.iter().map(|c| (c.predicted_s / c.measured_s - 1.0).abs()).collect();
+    let mut errors: Vec<f64> = candidates.iter().map(|c| (c.predicted / c.observed - 1.0).abs()).collect();
     errors.sort_by(f64::total_cmp);
     let exact = candidates.iter().filter(|c| c.arena.planned_bytes == c.arena.used_bytes).count();
     println!(
-        "Spearman with measured latency: estimate {:.3}, MACs alone {:.3}; median error {:.1}%, largest {:.1}%; RAM exact in \
-         {exact} of {}; MACs {:.2} × apart, latencies {:.2} ×",
-        spearman(&predicted, &measured),
-        spearman(&macs, &measured),
+        "Spearman with what was observed: estimate {:.3}, MACs alone {:.3}; median error {:.1}%, largest {:.1}%; RAM exact in \
+         {exact} of {}; MACs {:.2} × apart, observations {:.2} ×",
+        spearman(&predicted, &observed),
+        spearman(&macs, &observed),
         errors[errors.len() / 2] * 100.0,
         errors[errors.len() - 1] * 100.0,
         candidates.len(),
         spread(&macs),
-        spread(&measured),
+        spread(&observed),
     );
 }
 
@@ -193,7 +222,7 @@ fn show_parts(candidates: &[Candidate], profile: &Profile) {
         let estimate = cost::estimate(&c.program, profile);
         let ports = estimate.latency_s - estimate.steps.iter().map(|s| s.seconds).sum::<f64>();
         let sum: f64 = steps.iter().filter(|s| s.is_finite()).sum::<f64>() + whole;
-        println!("{:22} sum of its parts {:.1} µs, whole {:.1} µs", c.name, sum * 1e6, c.measured_s * 1e6);
+        println!("{:22} sum of its parts {:.1} µs, whole {:.1} µs", c.name, sum * 1e6, c.observed);
         let mut add = |kind: &str, measured: f64, estimated: f64| {
             let entry = kinds.entry(kind.into()).or_default();
             entry[0] += measured;

@@ -134,17 +134,21 @@ impl Counter {
         Ok(Instructions { per_inference: more as f64 / inferences as f64, inferences })
     }
 
-    /// The instructions of one call of a student's step, from two of them.
+    /// The instructions of one call of each of a student's steps at these positions.
     ///
     /// # Errors
     /// When the student cannot be run or fails.
-    pub fn step_instructions(&self, student: &Path, step: usize) -> Result<f64, Error> {
-        let count = |warmup: usize| {
-            let numbers = ["1".to_owned(), warmup.to_string(), step.to_string()];
-            let [runs, warmup, step] = numbers.each_ref().map(String::as_str);
-            self.count(student, &["steps", "--runs", runs, "--warmup", warmup, "--only", step])
+    pub fn step_instructions(&self, student: &Path, steps: &[usize]) -> Result<Vec<f64>, Error> {
+        // untimed calls leave no trace in what the program prints
+        let count = |calls: usize, step: usize| {
+            let numbers = [calls.to_string(), step.to_string()];
+            let [calls, step] = numbers.each_ref().map(String::as_str);
+            self.count(student, &["steps", "--runs", "0", "--warmup", calls, "--only", step])
         };
-        Ok(count(3)?.saturating_sub(count(1)?) as f64 / 2.0)
+        let Some(&first) = steps.first() else { return Ok(Vec::new()) };
+        // beside its calls, a run of any step is a run of the first, but for the digits of a number or two
+        let none = count(0, first)?;
+        steps.iter().map(|&step| Ok(count(1, step)?.saturating_sub(none) as f64)).collect()
     }
 }
 

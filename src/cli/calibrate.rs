@@ -25,6 +25,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
+    /// File for what was observed of each kernel, beside what the fitted model says: columns parted by tabs
+    #[arg(long, value_name = "FILE")]
+    observations: Option<PathBuf>,
+
     /// Folder with target profiles of your own, before those that come with kdc
     #[arg(long, value_name = "DIR")]
     targets: Vec<PathBuf>,
@@ -52,7 +56,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let effort = Effort { seed: arguments.seed, rounds: arguments.rounds.into(), ..Effort::default() };
     let calibration = calibrate::calibrate(&profile, effort, work.path(), &say)?;
     let (_, text) = rewrite::with_cost(&out, &text, &calibration.cost)?;
-    crate::files::write_atomic(&out, text.as_bytes()).map_err(|e| format!("{}: {e}", out.display()))?;
+    crate::files::write_atomic(&out, text.as_bytes())?;
+    if let Some(file) = &arguments.observations {
+        crate::files::write_atomic(file, calibration.observations.as_bytes())?;
+        say(&format!("wrote {}", file.display()));
+    }
     super::print(&summary(&calibration))?;
     say(&format!("wrote {}", out.display()));
     if arguments.out.is_some() {
@@ -103,8 +111,14 @@ mod tests {
     use super::*;
 
     fn refused(target: &str, out: &Path) -> String {
-        let arguments =
-            Arguments { target: target.into(), out: Some(out.into()), targets: Vec::new(), seed: 1, rounds: 1 };
+        let arguments = Arguments {
+            target: target.into(),
+            out: Some(out.into()),
+            observations: None,
+            targets: Vec::new(),
+            seed: 1,
+            rounds: 1,
+        };
         run(&arguments).unwrap_err().to_string()
     }
 

@@ -23,7 +23,7 @@ pub enum Family {
 }
 
 /// The most terms that a family has.
-const MOST: usize = 16;
+const MOST: usize = 17;
 
 /// How often each of a family's terms occurs, in the order of [`Family::terms`]; zeros after them.
 pub type Counts = [f64; MOST];
@@ -67,16 +67,17 @@ impl Family {
     ///   a tile that is filled up, and so is copied in part.
     /// - `run`: an inner loop that is entered; `step`: one of its rounds, over one input channel (four for `int8`);
     ///   `operand`: an element (four for `int8`) that is spread over a vector; `product`: a vector of four channels that
-    ///   is multiplied by it and added, `narrow_product` where few pixels share the weights; `partial`: rounds of less
-    ///   than four channels.
+    ///   is multiplied by it and added, `narrow_product` where few pixels share the weights; `partial`: a channel
+    ///   that is loaded alone, as it fills no four with others, `tiny`: a round of such where there are no full ones;
+    ///   `lone`: an operand of a block that is the only one and no multiple of four, of which compilers make no vectors.
     /// - `border_…`: the same where padding is looked for: `border_visit` for each pixel and position of the kernel,
     ///   `border_run` for those on the operand.
     /// - `step_8`, `step_16`, `step_32`: a round for so many outputs; `far_step`: beyond the first rounds of a run, where
     ///   one waits for the sum of the round before.
     /// - `vector`: sixteen channels (or the eight that are left) of one tap, `line_vector` where the kernel is one row;
     ///   `half`: the eight; `single`: a channel of the rest; `mixed`: a pixel that has both vectors and a rest.
-    /// - `element`: an element of the result; `curve`: one that takes an exponential; `scatter`: one that is moved alone;
-    ///   `raw`: a byte of the input; `output`: an element that is given out.
+    /// - `element`: an element of the result; `curve`: one that takes an exponential; `tail`: one beyond the last sixteen
+    ///   of a row; `scatter`: one that is moved alone; `raw`: a byte of the input; `output`: an element that is given out.
     pub fn terms(self) -> &'static [&'static str] {
         match self {
             Family::Conv2d => &[
@@ -90,6 +91,8 @@ impl Family {
                 "product",
                 "narrow_product",
                 "partial",
+                "tiny",
+                "lone",
                 "border_visit",
                 "border_run",
                 "border_step",
@@ -114,7 +117,7 @@ impl Family {
                 &["call", "tile", "vector_store", "single_store", "vector", "single"]
             }
             Family::Add => &["call", "element"],
-            Family::Mul => &["call", "row", "element"],
+            Family::Mul => &["call", "row", "element", "tail"],
             Family::Function => &["call", "element", "curve"],
             Family::Softmax => &["call", "row", "element"],
             Family::Copy => &["call", "row", "element", "scatter"],
@@ -142,8 +145,9 @@ pub fn terms(program: &Program, step: &Step, precision: Precision) -> Option<(Fa
         Kernel::AveragePool { window, channels, .. } => (Family::AveragePool, pool(window, *channels)),
         Kernel::Add(_) => (Family::Add, padded(&[1.0, outputs])),
         Kernel::Mul { broadcast, .. } => {
-            let rows = if *broadcast { second.map_or(0.0, |second| outputs / second.max(1) as f64) } else { 0.0 };
-            (Family::Mul, padded(&[1.0, rows, outputs]))
+            let row = second.filter(|_| *broadcast).map_or(outputs, |second| second.max(1) as f64);
+            let rows = outputs / row;
+            (Family::Mul, padded(&[1.0, rows, outputs, rows * (row % 16.0)]))
         }
         Kernel::Lookup { .. } => (Family::Function, padded(&[1.0, outputs])),
         Kernel::Map(Function::Sigmoid | Function::Tanh) if precision == Precision::F32 => {
@@ -234,6 +238,7 @@ fn conv2d(window: &Window, [inputs, outputs]: [usize; 2], groups: usize, precisi
     let (vectors, wide) = (lanes as f64 / 4.0, pixels as f64);
     let (inner_steps, border_steps) = (inner_taps * per_tap, border_taps as f64 * per_tap);
     let products = inner_steps * wide * vectors;
+    let taps = inner_taps * wide + border_taps as f64;
     let visits = ((tiles - inner_tiles) * kernel_rows * kernel_columns) as f64 * wide;
     // integers multiply all pixels of a tile at once, floats one after the other
     let border_runs = if precision == Precision::F32 { border_taps as f64 } else { visits / wide };
@@ -250,7 +255,9 @@ fn conv2d(window: &Window, [inputs, outputs]: [usize; 2], groups: usize, precisi
         inner_steps * wide,
         only(!narrow, products),
         only(narrow, products),
-        only(partial, inner_taps * wide + border_taps as f64),
+        only(partial, taps * (group_in % 4) as f64),
+        only(partial && group_in < 4, taps),
+        only(group_out < lanes && !group_out.is_multiple_of(4), inner_steps * wide + border_steps),
         visits,
         only(!narrow || precision == Precision::Int8, border_runs),
         only(!narrow || precision == Precision::Int8, border_steps),

@@ -28,12 +28,13 @@ pub fn programs(precision: Precision, seed: u64) -> Vec<Micro> {
     let mut shapes = Shapes { precision, rng: ChaCha8Rng::seed_from_u64(seed) };
     let mut cases: Vec<Case> = Vec::new();
     let mut add = |count: usize, make: fn(&mut Shapes) -> Case| cases.extend((0..count).map(|_| make(&mut shapes)));
-    add(300, Shapes::conv2d);
+    add(360, Shapes::conv2d);
     add(120, Shapes::depthwise);
     add(100, Shapes::fully_connected);
     add(50, Shapes::max_pool);
     add(50, Shapes::average_pool);
-    add(40, Shapes::elementwise);
+    add(20, Shapes::add);
+    add(50, Shapes::mul);
     add(24, Shapes::function);
     add(20, Shapes::softmax);
     add(20, Shapes::pad);
@@ -128,7 +129,7 @@ impl Shapes {
             let window = s.window(&[1, 1, 1, 3, 3, 3, 3, 5, 7], &[1, 1, 1, 2], same);
             let groups = s.pick(&[1, 1, 1, 1, 1, 1, 1, 2]);
             let (i, o) = (s.channels(160).next_multiple_of(groups), s.channels(160).next_multiple_of(groups));
-            let in_channels = if s.rng.random_bool(0.1) { s.pick(&[1, 3]) * groups } else { i };
+            let in_channels = if s.rng.random_bool(0.2) { s.pick(&[1, 3]) * groups } else { i };
             let run = window.kernel[0] * window.kernel[1] * in_channels / groups;
             let linear = Linear::F32 { weights: vec![], bias: vec![], min: 0.0, max: 6.0 };
             let kernel = Kernel::Conv2d { window, in_channels, out_channels: o, groups, linear };
@@ -235,35 +236,33 @@ impl Shapes {
         })
     }
 
-    fn elementwise(&mut self) -> Case {
+    fn add(&mut self) -> Case {
+        let elements = self.size(4, 400) * self.channels(96);
+        let params = match self.precision {
+            Precision::Int8 => AddParams::Int8 {
+                a_zero: -3,
+                b_zero: 5,
+                a_gain: 1_200_000,
+                b_gain: 900_000,
+                shift: 20,
+                output_zero: -128,
+                min: -128,
+                max: 127,
+            },
+            Precision::F32 => AddParams::F32 { min: 0.0, max: 6.0 },
+        };
+        Case { kernel: Kernel::Add(params), inputs: vec![elements; 2], output: elements }
+    }
+
+    fn mul(&mut self) -> Case {
         let (rows, channels) = (self.size(4, 400), self.channels(96));
-        let elements = rows * channels;
-        let int8 = self.precision == Precision::Int8;
-        let (min, max) = (0.0, 6.0);
-        if self.rng.random_bool(0.5) {
-            let params = if int8 {
-                let zeros = (-3, 5);
-                AddParams::Int8 {
-                    a_zero: zeros.0,
-                    b_zero: zeros.1,
-                    a_gain: 1_200_000,
-                    b_gain: 900_000,
-                    shift: 20,
-                    output_zero: -128,
-                    min: -128,
-                    max: 127,
-                }
-            } else {
-                AddParams::F32 { min, max }
-            };
-            return Case { kernel: Kernel::Add(params), inputs: vec![elements; 2], output: elements };
-        }
-        let broadcast = self.rng.random_bool(0.5);
-        let params = if int8 {
-            let requant = self.multiplier();
-            MulParams::Int8 { a_zero: -3, b_zero: 5, output_zero: 1, requant, min: -128, max: 127 }
-        } else {
-            MulParams::F32 { min, max }
+        let (elements, broadcast) = (rows * channels, self.rng.random_bool(0.7));
+        let params = match self.precision {
+            Precision::Int8 => {
+                let requant = self.multiplier();
+                MulParams::Int8 { a_zero: -3, b_zero: 5, output_zero: 1, requant, min: -128, max: 127 }
+            }
+            Precision::F32 => MulParams::F32 { min: f32::NEG_INFINITY, max: f32::INFINITY },
         };
         let second = if broadcast { channels } else { elements };
         Case { kernel: Kernel::Mul { params, broadcast }, inputs: vec![elements, second], output: elements }

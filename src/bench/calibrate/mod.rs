@@ -14,7 +14,7 @@ use super::emulator::{Counter, Emulator, Unavailable};
 use super::student::{self, Student};
 use crate::emit;
 use crate::program::Precision;
-use crate::target::fit::{Observation, fit};
+use crate::target::fit::{Observation, fit, predict};
 use crate::target::terms::{self, Counts, Family};
 use crate::target::toolchain::{self, BuildError, Missing, Toolchain};
 use crate::target::{Cost, Instructions, Profile, Rates, Terms};
@@ -66,6 +66,8 @@ impl Default for Effort {
 pub struct Calibration {
     pub cost: Cost,
     pub families: Vec<FamilyFit>,
+    /// What was observed and what the coefficients say of it: lines of columns parted by tabs.
+    pub observations: String,
 }
 
 /// How well one family's coefficients fit its observations.
@@ -110,16 +112,16 @@ pub fn calibrate(profile: &Profile, effort: Effort, work: &Path, say: &dyn Fn(&s
     };
     let toolchain = toolchain::find(profile)?;
     let session = Session { profile, effort, toolchain, observer, work, say };
-    let mut families = Vec::new();
-    let [int8, f32] = [Precision::Int8, Precision::F32].map(|p| session.rates(p, per_cycle.as_ref(), &mut families));
-    let (int8, f32) = (int8?, f32?);
+    let (mut families, mut observations) = (Vec::new(), HEAD.to_owned());
+    let mut rates = |precision| session.rates(precision, per_cycle.as_ref(), &mut families, &mut observations);
+    let (int8, f32) = (rates(Precision::Int8)?, rates(Precision::F32)?);
     let (weight_bytes_per_cycle, source) = match session.observer {
         Observer::Clock => session.weights()?,
         Observer::Emulator(_) => (profile.cost.weight_bytes_per_cycle, profile.cost.source.clone()),
     };
     let cached_bytes = profile.cost.cached_bytes;
     let cost = Cost { weight_bytes_per_cycle, cached_bytes, source, instructions: per_cycle, int8, f32 };
-    Ok(Calibration { cost, families })
+    Ok(Calibration { cost, families, observations })
 }
 
 struct Session<'a> {
@@ -131,7 +133,7 @@ struct Session<'a> {
     say: &'a dyn Fn(&str),
 }
 
-/// What one kernel did, and what it took in cycles (or instructions).
+/// What one kernel did, and what it took in cycles, or in instructions where they were counted.
 type Observed = (Family, Counts, f64);
 
 impl Session<'_> {
@@ -140,6 +142,7 @@ impl Session<'_> {
         precision: Precision,
         per_cycle: Option<&Instructions>,
         families: &mut Vec<FamilyFit>,
+        log: &mut String,
     ) -> Result<Rates, Error> {
         let name = name(precision);
         let micros: Vec<Micro> =
@@ -163,6 +166,7 @@ impl Session<'_> {
             families.push(FamilyFit { precision, family, benchmarks, median_error });
             errors.push(median_error);
             let rounded: Vec<f64> = fit.coefficients.into_iter().map(significant).collect();
+            observations.iter().for_each(|o| *log += &line(precision, family, o, predict(&o.counts, &rounded)));
             Terms::from_order(family, &rounded)
         };
         let mut rates = Rates::build(String::new(), &mut fitted);
@@ -235,9 +239,8 @@ impl Session<'_> {
         for (index, (micro, program)) in micros.iter().zip(programs).enumerate() {
             (self.say)(&format!("counting {} kernels, part {} of {}", name(precision), index + 1, micros.len()));
             let counter = Counter::new(emulator, &self.work.join("tools"), program, &["info"])?;
-            let steps = 0..micro.program.steps.len();
-            let mut values =
-                steps.map(|step| counter.step_instructions(program, step)).collect::<Result<Vec<f64>, _>>()?;
+            let steps: Vec<usize> = (0..micro.program.steps.len()).collect();
+            let mut values = counter.step_instructions(program, &steps)?;
             let whole = counter.instructions(program, COUNTED)?.per_inference;
             values.push((whole - values.iter().sum::<f64>()).max(0.0));
             all.extend(observed(micro, precision, &values));
@@ -263,6 +266,15 @@ impl Session<'_> {
         );
         Ok((rate, source))
     }
+}
+
+const HEAD: &str = "precision\tkernels\tobserved cycles\testimated cycles\tterms\n";
+
+fn line(precision: Precision, family: Family, observation: &Observation, estimated: f64) -> String {
+    let named = family.terms().iter().zip(&observation.counts).filter(|(_, count)| **count != 0.0);
+    let terms: Vec<String> = named.map(|(term, count)| format!("{term}={count}")).collect();
+    let (precision, family, observed) = (name(precision), family.name(), observation.value);
+    format!("{precision}\t{family}\t{observed:.1}\t{estimated:.1}\t{}\n", terms.join(" "))
 }
 
 /// What each step of a program was observed to take, and last what is no step.
