@@ -6,11 +6,11 @@ use super::{NOT_MET, values};
 use crate::distill::ClassWeights;
 use crate::exec::Place;
 use crate::pipeline;
-use crate::pipeline::options::{Artefact, Derivation, Optimizer, Options, Start, Training};
+use crate::pipeline::options::{Artefact, Derivation, Optimizer, Options, Search, Start, Training};
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::report::Report;
-use crate::student::{Allocation, Budgets, Criterion};
+use crate::student::{self, Allocation, Budgets, Criterion, Template};
 use clap::{Args, ValueEnum};
 use std::error::Error;
 use std::path::PathBuf;
@@ -141,6 +141,36 @@ struct StudentArguments {
     /// Every group of channels keeps the same share, or the ranking over all groups decides
     #[arg(long, value_enum, default_value = "uniform")]
     allocation: AllocationName,
+
+    /// Take the teacher's network, narrower, without trying other kinds of student
+    #[arg(long)]
+    no_search: bool,
+
+    /// Only this network of its own instead of the teacher's
+    #[arg(long, value_enum, conflicts_with_all = ["student", "student_spec"])]
+    template: Option<TemplateName>,
+
+    /// A student of your own, an ONNX file that takes and gives what the teacher does
+    #[arg(long, value_name = "FILE", conflicts_with = "student_spec")]
+    student: Option<PathBuf>,
+
+    /// The student that an earlier compilation found: its student.toml
+    #[arg(long, value_name = "FILE")]
+    student_spec: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TemplateName {
+    /// Images: depthwise separable convolutions
+    ImageSeparable,
+    /// Images: residual blocks
+    ImageResidual,
+    /// Features over time: separable 1-D convolutions
+    Signal,
+    /// Token ids: embeddings and separable convolutions
+    Tokens,
+    /// Vectors: a perceptron
+    Vector,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -171,8 +201,18 @@ enum AllocationName {
 }
 
 impl StudentArguments {
-    fn derivation(&self) -> Derivation {
+    fn derivation(self) -> Derivation {
         Derivation {
+            search: if self.no_search { Search::Off } else { Search::On },
+            template: self.template.map(|t| match t {
+                TemplateName::ImageSeparable => Template::ImageSeparable,
+                TemplateName::ImageResidual => Template::ImageResidual,
+                TemplateName::Signal => Template::Signal,
+                TemplateName::Tokens => Template::Tokens,
+                TemplateName::Vector => Template::Vector,
+            }),
+            student: self.student,
+            spec: self.student_spec,
             start: match self.start {
                 StartName::Teacher => Start::Teacher,
                 StartName::Random => Start::Random,
@@ -405,7 +445,15 @@ impl From<ArtefactName> for Artefact {
 pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let json = arguments.json;
     let progress = Terminal::new();
-    let report = pipeline::compile(arguments.options(), &progress)?;
+    let report = match pipeline::compile(arguments.options(), &progress) {
+        // A budget that nothing meets is a budget that is not met.
+        Err(pipeline::Error::Student(fault @ student::Error::DoesNotFit { .. })) => {
+            drop(progress);
+            super::say(&format!("not met: {fault}"));
+            return Ok(ExitCode::from(NOT_MET));
+        }
+        other => other?,
+    };
     drop(progress);
     super::print(&if json { report.to_json()? } else { report.to_text() })?;
     Ok(verdict(&report))

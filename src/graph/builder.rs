@@ -23,6 +23,13 @@ impl Builder {
         id
     }
 
+    /// A graph input like another graph's: its name, type and extents.
+    pub fn input_like(&mut self, value: &Value) -> ValueId {
+        let id = self.graph.add_value(Value { data: None, quant: None, ..value.clone() });
+        self.graph.inputs.push(id);
+        id
+    }
+
     /// A constant.
     pub fn constant(&mut self, name: &str, tensor: Tensor) -> ValueId {
         self.graph.add_constant(name, tensor)

@@ -28,7 +28,7 @@ pub use builder::Builder;
 pub use cost::{Cost, LayerCost, cost};
 pub use floats::Floats;
 pub use function::{Binary, Reduction, Unary, Variadic};
-pub use infer::{infer_node, infer_shapes};
+pub use infer::{InferError, infer_node, infer_shapes};
 pub use op::{
     AutoPad, Conv, ConvTranspose, Coordinates, Interpolation, Op, OpaqueNode, PadMode, Pool, Resize, Rounding,
 };

@@ -53,6 +53,11 @@ impl Cache {
         self.root.join(name)
     }
 
+    /// Whether the stage `name` has been made for these inputs, and would be found.
+    pub fn has(&self, name: &str, version: u32, inputs: &[&str]) -> bool {
+        !self.force && self.root.join(name).join(key(name, version, inputs)).is_dir()
+    }
+
     /// The stage `name` for these inputs: found, or made by `make`, which gets a folder to fill.
     ///
     /// # Errors

@@ -45,6 +45,9 @@ pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error
         parts.push(path.strip_prefix(&data_dir).unwrap_or(path).to_string_lossy().into_owned());
         parts.push(hash.map_err(|e| Error::read(path, e))?);
     }
+    for path in [&options.derivation.student, &options.derivation.spec].into_iter().flatten() {
+        parts.push(files::hash_file(path).map_err(|e| Error::read(path, e))?);
+    }
     parts.push(format!("{profile:?}"));
     parts.push(options.deciding());
     Ok(files::hash(parts.join("\0").as_bytes()))

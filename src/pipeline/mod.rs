@@ -1,6 +1,6 @@
 //! The pipeline from teacher to report, stage by stage, and the cache that skips what is unchanged.
 //!
-//! [`compile`] is the whole of kdc, read from top to bottom: import, derive, label, distill, quantize, plan memory, emit,
+//! [`compile`] is the whole of kdc, read from top to bottom: import, derive, label, search, distill, quantize, plan memory, emit,
 //! build, measure, report. What it takes is [`Options`], what it tells while it runs goes to a [`Progress`], what it came
 //! to is a [`Report`].
 //!
@@ -29,7 +29,7 @@ pub use evaluation::{ClassResult, Evaluation, evaluate};
 pub use inspection::{Arena, Coupling, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
 pub use labelling::label;
-pub use options::{Artefact, Derivation, LabelOptions, Optimizer, Options, Start, Training};
+pub use options::{Artefact, Derivation, LabelOptions, Optimizer, Options, Search, Start, Training};
 pub use output::Manifest;
 pub use progress::{Outcome, Progress, Silent};
 
@@ -54,6 +54,10 @@ pub enum Error {
     Output { path: PathBuf, source: std::io::Error },
     #[error("{} and the data in {} do not go together: {source}; name the right data with --data, or correct the model's sidecar", model.display(), data.display())]
     Fit { model: PathBuf, data: PathBuf, source: crate::data::Error },
+    #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
+    Brought { path: PathBuf, why: String },
+    #[error("{}: {source}", path.display())]
+    SpecFile { path: PathBuf, source: Box<toml::de::Error> },
     #[error("{source}; everything up to the generated crate is in {}", out.display())]
     Toolchain { out: PathBuf, source: target::toolchain::Missing },
     #[error(transparent)]
@@ -118,13 +122,16 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
     let fingerprint = fingerprint?;
     let teacher = derivation::prepare_teacher(&job)?;
-    let student = clock.stage("derive", || Ok((derivation::derive(&job, &teacher)?, false)))?;
     let mut output = output::Output::open(&job.out)?;
-    output.put("plan.toml", report::plan_toml(&job, &teacher, &student).as_bytes())?;
     if job.options.dry_run {
-        return Ok(report::plan(&job, &teacher, &student, clock.stages));
+        let student = clock.stage("derive", || Ok((derivation::plan(&job, &teacher)?, false)))?;
+        output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
+        return Ok(report::plan(&job, &teacher, &student.found, clock.stages));
     }
+    let field = clock.stage("derive", || Ok((derivation::derive(&job, &teacher)?, false)))?;
     let asked = clock.stage("label", || labelling::ask(&job, progress))?;
+    let student = clock.stage("search", || derivation::search(&job, &teacher, field, &asked, progress))?;
+    output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
     let trained = clock.stage("distill", || training::distill(&job, &student.graph, &asked, progress))?;
     let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained.graph)?, false)))?;
     let exports = clock.stage("export", || Ok((stages::export(&job, &compiled)?, false)))?;

@@ -4,7 +4,7 @@ use crate::distill::{self, ClassWeights, Method, OptimizerConfig};
 use crate::exec::Place;
 use crate::program::Precision;
 use crate::quant::Calibration;
-use crate::student::{Allocation, Budgets, Criterion};
+use crate::student::{Allocation, Budgets, Criterion, Template};
 use crate::teacher::{EngineChoice, Shard};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,6 +65,23 @@ pub struct Derivation {
     /// By what channels are ranked; the least important ones are cut.
     pub criterion: Criterion,
     pub allocation: Allocation,
+    pub search: Search,
+    /// Only this network of its own, instead of the teacher's.
+    pub template: Option<Template>,
+    /// A student that is brought: an ONNX file.
+    pub student: Option<PathBuf>,
+    /// A file that pins the student: what an earlier compilation wrote as `student.toml`.
+    pub spec: Option<PathBuf>,
+}
+
+/// Whether candidates of several kinds are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Search {
+    /// Short trainings decide among them.
+    #[default]
+    On,
+    /// The first kind is taken: the teacher's network, narrower.
+    Off,
 }
 
 /// Which weights a student starts from.

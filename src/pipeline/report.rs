@@ -1,6 +1,6 @@
 //! Puts everything into the output folder, and says what it came to.
 
-use super::derivation::Prepared;
+use super::derivation::{Derived, Found, Prepared};
 use super::labelling::Asked;
 use super::measure::Measured;
 use super::output::{Manifest, Output};
@@ -14,14 +14,14 @@ use crate::report::{
     Accuracy, Arena, Change, FileEntry, Header, Linked, Memory, Plan, Port, Quantity, Report, SCHEMA, Size, Skipped,
     Source, Stage, Storage, Verdict, layers,
 };
-use crate::student::{Budgets, Candidate};
+use crate::student::Budgets;
 use crate::target::{FlashBytes, RamBytes, cost};
 use std::path::Path;
 
 /// What all stages made.
 pub struct Made {
     pub teacher: Prepared,
-    pub student: Candidate,
+    pub student: Derived,
     pub asked: Asked,
     pub trained: Trained,
     pub compiled: Compiled,
@@ -37,15 +37,17 @@ const NNEF_TOLERANCE: f64 = 1e-4;
 const QDQ_POINTS: f64 = 0.2;
 
 /// Every setting that was used, as `plan.toml`.
-pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Candidate) -> String {
+pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Found) -> String {
     let budgets = job.budgets(&teacher.cost);
     let number = |v: Option<u64>| v.map_or("none".to_string(), |v| v.to_string());
     let training = toml::to_string(&job.training).expect("settings are plain data");
+    let spec = student.spec.as_ref().map(|s| toml::to_string(s).expect("a specification is plain data"));
+    let spec = spec.unwrap_or_default();
     format!(
         "# The plan that was carried out. Paths do not decide anything and are left out.\n\
          kdc = \"{}\"\ntarget = \"{}\"\nseed = {}\nteacher = \"{}\"\ndata = \"{}\"\n\n\
          [budgets]\nmacs = \"{}\"\nparams = \"{}\"\nram_bytes = \"{}\"\nflash_bytes = \"{}\"\nlatency_s = \"{}\"\n\n\
-         [student]\nwidths = {:?}\nmacs = {}\nparams = {}\n\n\
+         [student]\nname = {:?}\nmacs = {}\nparams = {}\n{}\n\
          [quantization]\ncalibration = \"{}\"\nsamples = {CALIBRATION_SAMPLES}\n\n\
          [training]\n{}",
         env!("CARGO_PKG_VERSION"),
@@ -58,16 +60,17 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Candidate) -> String {
         number(budgets.ram_bytes),
         number(budgets.flash_bytes),
         budgets.latency_s.map_or("none".to_string(), |v| v.to_string()),
-        student.widths(),
+        student.name,
         student.cost.macs,
         student.cost.params,
+        spec.replace("[kind]", "\n[student.kind]").replace("[widths]", "[student.widths]"),
         job.options.calibration,
         training.replace("\n[", "\n[training.").replace("[training.training.", "[training."),
     )
 }
 
 /// The report of a plan that is not carried out.
-pub fn plan(job: &Job, teacher: &Prepared, student: &Candidate, stages: Vec<Stage>) -> Report {
+pub fn plan(job: &Job, teacher: &Prepared, student: &Found, stages: Vec<Stage>) -> Report {
     let cost = &student.cost;
     let precision = job.options.precision.unwrap_or(Precision::Int8);
     let mut report = skeleton(job, teacher, student, precision, stages);
@@ -77,7 +80,13 @@ pub fn plan(job: &Job, teacher: &Prepared, student: &Candidate, stages: Vec<Stag
     report
 }
 
-fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Precision, stages: Vec<Stage>) -> Report {
+/// The student in words.
+fn described(student: &Found) -> String {
+    let widths: Vec<usize> = student.spec.iter().flat_map(|s| s.widths.values().copied()).collect();
+    if widths.is_empty() { student.name.clone() } else { format!("{}; widths {widths:?}", student.name) }
+}
+
+fn skeleton(job: &Job, teacher: &Prepared, student: &Found, precision: Precision, stages: Vec<Stage>) -> Report {
     let training = &job.training;
     let data = &job.data;
     let value = |&id| Port::of(job.teacher.value(id));
@@ -102,7 +111,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Preci
                     data.test.len(),
                     data.train.extents()
                 ),
-                student: format!("the teacher's graph, narrowed; channels per group {:?}", student.widths()),
+                student: described(student),
                 training: format!(
                     "{}, {}, lr {}, {} epochs of {} steps of {}",
                     training.objective().describe(),
@@ -127,6 +136,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Candidate, precision: Preci
         storage: None,
         measurements: vec![],
         verdicts: vec![],
+        candidates: student.candidates.clone(),
         files: vec![],
         skipped: vec![],
         stages,
@@ -142,14 +152,14 @@ pub fn finish(
     stages: Vec<Stage>,
 ) -> Result<Report, Error> {
     let Made { teacher, student, asked, trained, compiled, exports, generated, built, measured } = made;
-    let mut report = skeleton(job, &teacher, &student, compiled.precision, stages);
+    let mut report = skeleton(job, &teacher, &student.found, compiled.precision, stages);
     report.header.teacher_engine = Some(asked.teacher.engine().into());
     if compiled.precision == Precision::Int8 {
         let graph = &compiled.quantized.graph;
         report.inputs = graph.inputs.iter().map(|&id| Port::of(graph.value(id))).collect();
         report.outputs = graph.outputs.iter().map(|&id| Port::of(graph.value(id))).collect();
     }
-    report.files = write(job, &mut output, &trained, &exports, &generated, &built)?;
+    report.files = write(job, &mut output, &student.found, &trained, &exports, &generated, &built)?;
     report.layers = layers(compiled.program(), &job.profile);
     let memory = memory(&compiled);
     report.memory = Some(memory);
@@ -216,6 +226,7 @@ pub fn finish(
 fn write(
     job: &Job,
     output: &mut Output,
+    student: &Found,
     trained: &Trained,
     exports: &Exports,
     generated: &Generated,
@@ -245,6 +256,15 @@ fn write(
         let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
         output.put_program("bin/student", &bytes)?;
         entry("bin/student", bytes.len(), "the program for the board");
+    }
+    if let Some(spec) = &student.spec {
+        let text = toml::to_string(spec).expect("a specification is plain data");
+        output.put("student.toml", text.as_bytes())?;
+        entry("student.toml", text.len(), "what pins the student: for --student-spec");
+    }
+    if let Some(svg) = crate::report::pareto(&student.candidates).ok().flatten() {
+        output.put("candidates.svg", svg.as_bytes())?;
+        entry("candidates.svg", svg.len(), "the candidates: latency and accuracy, and which no other beats in both");
     }
     let (json, csv) = (trained.log.json(), trained.log.csv());
     output.put("train/log.json", &json)?;

@@ -3,8 +3,8 @@
 use crate::distill::Epoch;
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (900, 420);
-const FONT: (&str, i32) = ("sans-serif", 14);
+pub(super) const SIZE: (u32, u32) = (900, 420);
+pub(super) const FONT: (&str, i32) = ("sans-serif", 14);
 
 /// A line of the picture: its name, and its points by epoch.
 type Curve = (String, Vec<(f64, f64)>);

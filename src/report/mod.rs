@@ -14,6 +14,7 @@ mod curves;
 mod format;
 mod layers;
 mod model;
+mod pareto;
 mod table;
 pub mod text;
 mod verdict;
@@ -22,9 +23,10 @@ pub use curves::curves;
 pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
 pub use model::{
-    Accuracy, AccuracyRow, Arena, Change, Equality, Extent, FileEntry, Header, Layer, Linked, Measurement, Memory,
-    Network, Plan, Port, Quantization, Report, SCHEMA, Size, Skipped, Stage, Storage,
+    Accuracy, AccuracyRow, Arena, CandidateRow, Change, Equality, Extent, FileEntry, Header, Layer, Linked,
+    Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Report, SCHEMA, Size, Skipped, Stage, Storage,
 };
+pub use pareto::pareto;
 pub use table::{Align, list, table};
 pub use verdict::{Quantity, Source, Verdict};
 

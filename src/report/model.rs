@@ -35,6 +35,9 @@ pub struct Report {
     pub measurements: Vec<Measurement>,
     /// One per budget and tolerance.
     pub verdicts: Vec<Verdict>,
+    /// What the student was chosen from.
+    #[serde(default)]
+    pub candidates: Vec<CandidateRow>,
     pub files: Vec<FileEntry>,
     pub skipped: Vec<Skipped>,
     pub stages: Vec<Stage>,
@@ -63,6 +66,39 @@ impl Report {
     pub fn to_text(&self) -> String {
         super::text::render(self)
     }
+}
+
+/// A student that was considered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateRow {
+    /// Its kind, in words.
+    pub name: String,
+    pub macs: u64,
+    pub params: u64,
+    /// Estimated, as all costs of a candidate: nothing is built for them.
+    pub ram_bytes: u64,
+    pub flash_bytes: u64,
+    pub latency_s: f64,
+    /// Measured after each round of short trainings that it was in.
+    pub accuracies: Vec<f64>,
+    pub outcome: Outcome,
+}
+
+/// What became of a candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Chosen,
+    /// Others learned better in this round.
+    Behind {
+        round: usize,
+    },
+    /// It was not trained.
+    Untried,
+    /// It cannot be made, or does not fit.
+    Impossible {
+        why: String,
+    },
 }
 
 /// What was compiled, by what, into what.

@@ -120,6 +120,11 @@ pub fn sample() -> Report {
             Verdict::new("--max-ram", Source::Asked, Quantity::Bytes, (14_848.0, 12_288.0), None),
             Verdict::new("--max-quant-drop", Source::Default, Quantity::Points, (0.1, 0.3), Some(Origin::Measured)),
         ],
+        candidates: vec![
+            candidate("narrower", 700_000, vec![0.81, 0.845], Outcome::Chosen),
+            candidate("narrower, separable", 690_000, vec![0.78], Outcome::Behind { round: 1 }),
+            candidate("template image-residual", 0, vec![], Outcome::Impossible { why: "it exceeds --max-ram".into() }),
+        ],
         files: vec![
             FileEntry { path: "student.onnx".into(), bytes: 197_120, what: "the student, f32".into() },
             FileEntry { path: "crate/".into(), bytes: 150_000, what: "the program's source".into() },
@@ -148,4 +153,10 @@ fn layer(id: usize, kernel: &str, name: &str, output_shape: Vec<usize>, params: 
 
 fn measurement(key: &str, on: &str, figure: Figure) -> Measurement {
     Measurement::new(key, on, figure)
+}
+
+fn candidate(name: &str, macs: u64, accuracies: Vec<f64>, outcome: Outcome) -> CandidateRow {
+    let latency_s = macs as f64 / 3.5e8;
+    let (ram_bytes, flash_bytes, params) = (macs / 50, macs / 15, macs / 15);
+    CandidateRow { name: name.into(), macs, params, ram_bytes, flash_bytes, latency_s, accuracies, outcome }
 }

@@ -2,7 +2,7 @@
 
 use super::format::{bytes, change, count, duration, part, percent, seconds};
 use super::table::{Align::Left, Align::Right, list, table};
-use super::{Accuracy, Arena, Extent, Linked, Memory, Port, Report, Storage};
+use super::{Accuracy, Arena, Extent, Linked, Memory, Outcome, Port, Report, Storage};
 use crate::bench::Origin;
 use crate::program::Precision;
 
@@ -34,6 +34,7 @@ pub fn render(report: &Report) -> String {
     }
     section("The cost model beside what was observed", comparisons(report));
     section("Budgets and tolerances", verdicts(report));
+    section("Candidates: costs estimated, accuracies after short trainings measured", candidates(report));
     section("Files", files(report));
     section("Left out", skipped(report));
     section("Stages, measured", stages(report));
@@ -95,6 +96,37 @@ fn size(report: &Report) -> String {
         row("MACs an inference", "--max-macs", teacher.macs, student.macs),
         row("parameters", "--max-params", teacher.params, student.params),
     ];
+    table(&head, rows)
+}
+
+/// Nothing where there was no choice.
+fn candidates(report: &Report) -> String {
+    if report.candidates.len() < 2 {
+        return String::new();
+    }
+    let head = [
+        ("candidate", Left),
+        ("MACs", Right),
+        ("parameters", Right),
+        ("RAM", Right),
+        ("latency", Right),
+        ("accuracy by round", Left),
+        ("outcome", Left),
+    ];
+    let rows = report.candidates.iter().map(|c| {
+        let made = c.macs > 0;
+        let number = |v: u64| if made { count(v as f64) } else { "-".into() };
+        let accuracies: Vec<String> = c.accuracies.iter().map(|&a| percent(a)).collect();
+        let outcome = match &c.outcome {
+            Outcome::Chosen => "chosen".into(),
+            Outcome::Behind { round } => format!("behind in round {round}"),
+            Outcome::Untried => "not trained".into(),
+            Outcome::Impossible { why } => why.clone(),
+        };
+        let latency = if made { seconds(c.latency_s) } else { "-".into() };
+        let ram = if made { bytes(c.ram_bytes as f64) } else { "-".into() };
+        vec![c.name.clone(), number(c.macs), number(c.params), ram, latency, accuracies.join(" "), outcome]
+    });
     table(&head, rows)
 }
 

@@ -21,6 +21,8 @@ mod init;
 mod prepare;
 mod search;
 mod shrink;
+mod spec;
+mod template;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,8 @@ pub use init::redraw;
 pub use prepare::prepare;
 pub use search::{Budgets, Candidate, Limit, Measured, Teacher, widest};
 pub use shrink::shrink;
+pub use spec::{Spec, Variant};
+pub use template::Template;
 
 use crate::graph::{Graph, VerifyError};
 
@@ -41,16 +45,19 @@ use crate::graph::{Graph, VerifyError};
 pub enum Error {
     /// The teacher holds a node that a student may not have.
     #[error(
-        "node '{node}' ({op}) cannot be part of a student: {why}; a student is a narrower copy of the teacher's own \
-         network, so every node must be an operator kdc knows"
+        "node '{node}' ({op}) cannot be part of a student: {why}; a student that is a smaller copy of its teacher has \
+         operators that kdc knows (--template makes one with a network of its own)"
     )]
     Unsuitable { node: String, op: String, why: String },
-    /// Not even the narrowest copy fits.
-    #[error(
-        "no student fits the budgets: the narrowest copy of the teacher (width 1/{narrowest}) still exceeds {breach}; \
-         relax that budget"
-    )]
-    DoesNotFit { narrowest: usize, breach: String },
+    /// Not even the smallest candidate fits.
+    #[error("no student fits the budgets: the smallest candidate ({candidate}) exceeds {breach}; relax that budget")]
+    DoesNotFit { candidate: String, breach: Limit },
+    /// A pinned student does not go with the teacher.
+    #[error("the width of group '{group}': {why}; `kdc inspect --groups` lists the groups of a teacher")]
+    Spec { group: String, why: String },
+    /// A template does not go with the teacher.
+    #[error("the template '{template}' does not go with the teacher: {why}")]
+    Template { template: &'static str, why: String },
     /// A narrowed graph came out malformed.
     #[error("the narrowed network is malformed (a fault in kdc, please report it)")]
     Malformed(#[from] VerifyError),

@@ -21,7 +21,7 @@ pub struct Budgets {
 }
 
 /// What a candidate costs, in the units of [`Budgets`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Measured {
     pub macs: u64,
     pub params: u64,
@@ -128,7 +128,6 @@ pub fn widest(
     // Costs grow with the width, so the widest share that fits is found by bisection.
     let (mut fits, mut too_wide) = (0, STEPS + 1);
     let mut best = None;
-    let mut narrowest_breach = String::new();
     while too_wide - fits > 1 {
         let step = (fits + too_wide) / 2;
         let share = step as f64 / STEPS as f64;
@@ -137,20 +136,24 @@ pub fn widest(
             Allocation::Ranked => allocate::ranked(groups, teacher.importance, share),
         };
         let (candidate, breaches) = attempt(&widths)?;
+        if breaches.is_empty() {
+            fits = step;
+            best = Some(candidate);
+        } else {
+            too_wide = step;
+        }
+    }
+    if best.is_none() {
+        // One index of each group is the least there is.
+        let (candidate, breaches) = attempt(&vec![1; groups.groups.len()])?;
         match breaches.first() {
-            None => {
-                fits = step;
-                best = Some(candidate);
-            }
+            None => best = Some(candidate),
             Some(limit) => {
-                too_wide = step;
-                narrowest_breach = limit.to_string();
+                return Err(Error::DoesNotFit { candidate: "one channel of each".into(), breach: limit.clone() });
             }
         }
     }
-    let Some(mut best) = best else {
-        return Err(Error::DoesNotFit { narrowest: STEPS, breach: narrowest_breach });
-    };
+    let mut best = best.expect("one was found");
     let mut open = vec![true; groups.groups.len()];
     loop {
         let widths = best.widths();

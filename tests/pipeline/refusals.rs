@@ -109,13 +109,21 @@ fn settings_that_cannot_work() {
         (vec!["--max-latency", "5"], vec!["5ms"]),
         (vec!["--labels-only", "--alpha", "0.5"], vec!["--labels-only", "--alpha"]),
         (vec!["--emit", "tflite"], vec!["tflite"]),
-        (vec!["--max-macs", "10"], vec!["--max-macs"]),
     ] {
         host_refused(&workshop, &more, &words);
     }
     let mut too_large = workshop.kdc(&["compile", "teacher.onnx", "--target", "host", "--engine", "tract"]);
     too_large.args(["--batch-size", "100000"]);
     refused(too_large, &workshop.path("teacher-host/student.onnx"), &["--batch-size"]);
+}
+
+#[test]
+fn budgets_that_no_student_meets() {
+    let workshop = Workshop::new();
+    let output = workshop.compile("host", &["--max-macs", "10"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("--max-macs 10 (it needs "), "{said}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn it_is_shown_and_written_back_and_no_student_is_made_of_it() {
     let refused = kdc::exec::Network::new(&graph, &burn::tensor::Device::flex()).err().unwrap().to_string();
     assert!(refused.contains("'sum'") && refused.contains("not known to kdc"), "{refused}");
     std::fs::rename(workshop.path("elsewhere"), workshop.path("data")).unwrap();
-    let output = workshop.compile("host", &["--data", "data"]).output().unwrap();
+    let output = workshop.compile("host", &["--data", "data", "--no-search"]).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("'sum'") && message.contains("LpPool"), "{message}");
@@ -92,4 +92,12 @@ fn it_teaches_through_onnx_runtime() {
     let answers = [unknown, known].map(|teacher| teacher.run(&batch).unwrap().outputs[0].to_f32().into_owned());
     let off = answers[0].iter().zip(&answers[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off < 1e-4, "{answers:?}");
+    // Its student has a network of its own.
+    let compile = ["compile", "teacher.onnx", "--target", "host", "--epochs", "12", "--batch-size", "32", "--json"];
+    let compile = [&compile[..], &["--max-macs", "200k", "--max-params", "20k"]].concat();
+    let compile = [&compile[..], &["--max-quant-drop", "5", "--engine", "onnxruntime"]].concat();
+    let made = crate::workshop::report(&succeed(workshop.kdc(&compile)));
+    assert!(made.header.plan.student.contains("template"), "{}", made.header.plan.student);
+    let accuracy = made.accuracy.unwrap();
+    assert!(accuracy.row(kdc::report::Network::Program).unwrap().accuracy > 0.6, "{accuracy:?}");
 }

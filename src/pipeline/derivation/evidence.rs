@@ -1,6 +1,6 @@
 //! What the teacher shows on a few samples: what its channels carry, and what its weights mean to the loss.
 
-use super::super::stages::{CALIBRATION_SAMPLES, observe};
+use super::super::stages::observe;
 use super::super::{Error, Job};
 use crate::data::{self, Look};
 use crate::distill::{self, HardLabel, StepValues, Term};
@@ -96,13 +96,13 @@ fn magnitudes(job: &Job, graph: &Graph, groups: &Groups) -> Result<HashMap<(Valu
 ///
 /// # Errors
 /// When the teacher cannot be run.
-pub fn moments(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Moments>, Error> {
+pub fn moments(job: &Job, graph: &Graph, samples: usize) -> Result<HashMap<ValueId, Moments>, Error> {
     let ids = pass::to_be_normalised(graph);
     let channels = |id: &ValueId| graph.value(*id).shape[1].at(1);
     // Sums, sums of squares, and how many of each.
     let mut sums: Vec<(Vec<f64>, Vec<f64>, usize)> =
         ids.iter().map(|id| (vec![0.0; channels(id)], vec![0.0; channels(id)], 0)).collect();
-    observe(job, graph, &ids, CALIBRATION_SAMPLES, &mut |index, values| {
+    observe(job, graph, &ids, samples, &mut |index, values| {
         let id = ids[index];
         let plane: usize = graph.value(id).shape[2..].iter().map(|d| d.at(1)).product();
         let (sum, squares, count) = &mut sums[index];

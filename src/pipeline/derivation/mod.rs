@@ -1,16 +1,25 @@
 //! The derivation stage: from the teacher to an untrained student that fits the board.
+//!
+//! Every [`Variant`] of the teacher (narrower, without blocks, with convolutions taken apart, a template instead) is cut
+//! to the widest that the budgets allow by the cost model ([`variants`]). Those that fit are distilled for a short while,
+//! the better half of them for longer, and so on until one is left ([`halving`]). A search costs a sixth of the training
+//! that follows.
 
 mod evidence;
+mod halving;
+mod variants;
 
-use super::options::Start;
-use super::stages::choose_precision;
-use super::{Error, Job};
+use super::labelling::Asked;
+use super::options::Search;
+use super::{Error, Job, Progress};
+use crate::files;
 use crate::graph::{self, Cost, Graph};
-use crate::pass::{self, TrailingSoftmax};
-use crate::program::{self, LowerError};
-use crate::student::{self, Candidate, Groups, Measured};
-use crate::target::cost;
-use std::collections::HashMap;
+use crate::onnx;
+use crate::pass::TrailingSoftmax;
+use crate::report::CandidateRow;
+use crate::student::{self, Measured, Spec};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// The teacher as a network to take apart.
 pub struct Prepared {
@@ -30,43 +39,161 @@ pub fn prepare_teacher(job: &Job) -> Result<Prepared, Error> {
     Ok(Prepared { graph, cost, softmax })
 }
 
-/// Finds the widest student inside the budgets.
-///
-/// # Errors
-/// When the teacher cannot be cut, or nothing fits.
-pub fn derive(job: &Job, teacher: &Prepared) -> Result<Candidate, Error> {
-    let asked = &job.options.derivation;
-    student::check_suitable(&teacher.graph)?;
-    let mut graph = teacher.graph.clone();
-    let moments = match asked.start {
-        Start::Teacher => evidence::moments(job, &graph)?,
-        Start::Random => HashMap::new(),
-    };
-    pass::insert_batch_norm(&mut graph, &moments);
-    let groups = Groups::find(&graph);
-    let evidence = evidence::gather(job, &graph, &groups, asked.criterion)?;
-    let importance = student::importance(&graph, &groups, asked.criterion, &evidence, job.options.seed);
-    let budgets = job.budgets(&teacher.cost);
-    let whole = student::Teacher { graph: &graph, groups: &groups, importance: &importance };
-    let mut measure = |graph: &Graph| candidate_cost(job, graph).map_err(|e| student::Error::Measure(e.to_string()));
-    let mut found = student::widest(&whole, asked.allocation, &budgets, &mut measure)?;
-    if asked.start == Start::Random {
-        student::redraw(&mut found.graph, job.options.seed);
-    }
-    Ok(found)
+/// An untrained student, and how it was found.
+pub struct Derived {
+    /// With batch norm, logits out.
+    pub graph: Graph,
+    pub found: Found,
 }
 
-/// What a student would cost on the target. Its weights are not trained yet, and what they are does not matter here.
-fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
-    let mut folded = graph.clone();
-    pass::fold_batch_norm(&mut folded);
-    let (total, _) = graph::cost(&folded);
-    let mut program = program::lower_f32(&folded, None)?;
-    let precision = choose_precision(job, &program);
-    let latency_s = cost::estimate_in(&program, &job.profile, precision).latency_s;
-    // The plan depends on shapes and element size only.
-    program.precision = precision;
-    let ram_bytes = program::plan(&program).arena_bytes as u64;
-    let flash_bytes = total.params * precision.bytes() as u64;
-    Ok(Measured { macs: total.macs, params: total.params, ram_bytes, flash_bytes, latency_s })
+/// How a student was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// In words.
+    pub name: String,
+    /// What pins it; `None` for one that was brought.
+    pub spec: Option<Spec>,
+    pub cost: Measured,
+    /// Every candidate, in the order they were tried.
+    pub candidates: Vec<CandidateRow>,
+}
+
+/// Derives the student by the cost model alone: what a plan shows, and what is done where nothing is searched.
+///
+/// # Errors
+/// When no student can be made, or none fits the budgets.
+pub fn plan(job: &Job, teacher: &Prepared) -> Result<Derived, Error> {
+    let asked = &job.options.derivation;
+    if let Some(path) = &asked.student {
+        return brought(job, teacher, path);
+    }
+    let spec = match &asked.spec {
+        Some(path) => read_spec(path)?,
+        None => Spec::default(),
+    };
+    let mut studio = variants::Studio::new(job, teacher);
+    let candidate = studio.candidate(&spec)?;
+    Ok(Derived { graph: candidate.graph, found: candidate.found })
+}
+
+/// What the cost model leaves to choose from.
+pub enum Field {
+    /// Nothing to choose.
+    Settled(Box<Derived>),
+    /// Candidates that fit.
+    Open(halving::Contenders),
+    /// The choice was made before.
+    Cached,
+}
+
+/// Finds the candidates: by the cost model alone, before anything is trained or the teacher is asked.
+///
+/// # Errors
+/// When no student can be made, or none fits the budgets.
+pub fn derive(job: &Job, teacher: &Prepared) -> Result<Field, Error> {
+    let options = &job.options.derivation;
+    if options.student.is_some() || options.spec.is_some() || options.search == Search::Off {
+        return Ok(Field::Settled(Box::new(plan(job, teacher)?)));
+    }
+    if job.cache.has("search", super::CODE_VERSION, &borrowed(&decided_by(job, teacher))) {
+        return Ok(Field::Cached);
+    }
+    Ok(Field::Open(halving::enter(job, teacher)?))
+}
+
+/// Chooses among the candidates by short trainings.
+///
+/// # Errors
+/// When a candidate cannot be trained.
+pub fn search(
+    job: &Job,
+    teacher: &Prepared,
+    field: Field,
+    asked: &Asked,
+    progress: &dyn Progress,
+) -> Result<(Derived, bool), Error> {
+    let contenders = match field {
+        Field::Settled(derived) => return Ok((*derived, false)),
+        Field::Open(contenders) => Some(contenders),
+        Field::Cached => None,
+    };
+    let stage = job.cache.stage("search", super::CODE_VERSION, &borrowed(&decided_by(job, teacher)), |folder| {
+        // Another process may have swept the cache in between.
+        let contenders = contenders.map_or_else(|| halving::enter(job, teacher), Ok)?;
+        let derived = halving::compete(job, asked, folder, contenders, progress)?;
+        let found = serde_json::to_vec(&derived.found).expect("plain data");
+        for (name, bytes) in [("student.onnx", onnx::export(&derived.graph)?), ("found.json", found)] {
+            let path = folder.join(name);
+            files::write_atomic(&path, &bytes).map_err(|source| Error::Output { path, source })?;
+        }
+        Ok::<(), Error>(())
+    })?;
+    let path = stage.folder.join("found.json");
+    let text = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
+    let found = serde_json::from_slice(&text).map_err(|e| Error::read(&path, e.into()))?;
+    Ok((Derived { graph: onnx::load(&stage.folder.join("student.onnx"))?, found }, stage.cached))
+}
+
+/// Everything that decides which student is found.
+fn decided_by(job: &Job, teacher: &Prepared) -> [String; 5] {
+    let options = &job.options;
+    [
+        job.teacher_hash.clone(),
+        job.data_hash.clone(),
+        format!("{:?} {:?} {:?}", options.derivation, job.budgets(&teacher.cost), options.precision),
+        format!("{:?} {:?} {:?}", job.profile.cost, job.profile.cpu, options.inputs),
+        format!(
+            "{} {:?} {:?} {:?}",
+            job.data.train.augmentation(),
+            job.training,
+            options.engine,
+            options.training.top_k
+        ),
+    ]
+}
+
+fn borrowed(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+/// A student that the user brings. It must take and give what the teacher does.
+fn brought(job: &Job, teacher: &Prepared, path: &Path) -> Result<Derived, Error> {
+    let network = onnx::load(path)?;
+    let ports = |graph: &Graph, ids: &[graph::ValueId]| -> Vec<_> {
+        ids.iter().map(|&id| (graph.value(id).dtype, graph.value(id).shape.clone())).collect()
+    };
+    for (what, theirs, ours) in [
+        ("inputs", ports(&network, &network.inputs), ports(&job.teacher, &job.teacher.inputs)),
+        ("outputs", ports(&network, &network.outputs), ports(&job.teacher, &job.teacher.outputs)),
+    ] {
+        if theirs != ours {
+            let why = format!("its {what} are {theirs:?}, the teacher's {ours:?}");
+            return Err(Error::Brought { path: path.into(), why });
+        }
+    }
+    let (mut graph, _) = student::prepare(&network)?;
+    student::check_suitable(&graph)?;
+    // It goes by the teacher's names: what comes after the student knows those.
+    for (mine, teachers) in graph
+        .inputs
+        .clone()
+        .into_iter()
+        .chain(graph.outputs.clone())
+        .zip(teacher.graph.inputs.iter().chain(&teacher.graph.outputs))
+    {
+        let name = teacher.graph.value(*teachers).name.clone();
+        if let Some(other) = graph.find(&name).filter(|&other| other != mine) {
+            graph.value_mut(other).name = graph.fresh_name(&format!("{name}_inside"));
+        }
+        graph.value_mut(mine).name = name;
+    }
+    let mut studio = variants::Studio::new(job, teacher);
+    let name = format!("brought: {}", path.display());
+    let candidate = studio.whole(graph, name)?;
+    Ok(Derived { graph: candidate.graph, found: candidate.found })
+}
+
+fn read_spec(path: &Path) -> Result<Spec, Error> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    toml::from_str(&text).map_err(|source| Error::SpecFile { path: path.into(), source: Box::new(source) })
 }

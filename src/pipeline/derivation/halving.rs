@@ -1,0 +1,201 @@
+//! Which candidate learns best: successive halving (Jamieson and Talwalkar 2016, <https://arxiv.org/abs/1502.07943>).
+//!
+//! All candidates are distilled for a short while on the same samples; the better half goes on for twice as long, from
+//! where it stands. How long is a share of the training that follows, so that a search never costs more than that; no
+//! clock is read.
+
+use super::super::labelling::Asked;
+use super::super::{Error, Job, Progress};
+use super::variants::{Candidate, Studio, row};
+use super::{Derived, Prepared};
+use crate::distill::{self, TeacherLogits, TrainingSet};
+use crate::graph::Graph;
+use crate::report::{CandidateRow, Outcome};
+use crate::student::{self, Measured, Spec};
+use crate::{data, files};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+
+/// The share of the training that a search may cost, in samples seen.
+const SHARE: f64 = 1.0 / 6.0;
+/// Steps below which nothing is learned that tells candidates apart.
+const FEWEST_STEPS: usize = 16;
+/// Samples that judge.
+const JUDGES: usize = 1000;
+
+struct Contender {
+    candidate: Candidate,
+    /// As far as it is trained.
+    graph: Graph,
+    accuracies: Vec<f64>,
+    outcome: Option<Outcome>,
+}
+
+/// The candidates that fit, and the lines of those that do not.
+pub struct Contenders {
+    those: Vec<Contender>,
+    rejected: Vec<CandidateRow>,
+}
+
+/// Makes a candidate of every kind of student that fits.
+///
+/// # Errors
+/// When none does: then with what the nearest one exceeds.
+pub fn enter(job: &Job, teacher: &Prepared) -> Result<Contenders, Error> {
+    let mut studio = Studio::new(job, teacher);
+    let mut field = Contenders { those: vec![], rejected: vec![] };
+    let (mut nearest, mut first) = (None, None);
+    for variant in studio.variants()? {
+        let name = variant.to_string();
+        match studio.candidate(&Spec { kind: variant, ..Spec::default() }) {
+            Ok(candidate) => {
+                let graph = candidate.graph.clone();
+                field.those.push(Contender { candidate, graph, accuracies: vec![], outcome: None });
+            }
+            Err(Error::Student(fault)) => {
+                if let student::Error::DoesNotFit { breach, .. } = &fault {
+                    let excess = breach.needed / breach.allowed.max(f64::MIN_POSITIVE);
+                    if nearest.as_ref().is_none_or(|(least, _, _)| excess < *least) {
+                        nearest = Some((excess, name.clone(), breach.clone()));
+                    }
+                }
+                let why = fault.to_string();
+                field.rejected.push(row(&name, &Measured::default(), Outcome::Impossible { why }));
+                first.get_or_insert(fault);
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    match (field.those.is_empty(), nearest, first) {
+        (false, _, _) => Ok(field),
+        (true, Some((_, candidate, breach)), _) => Err(student::Error::DoesNotFit { candidate, breach }.into()),
+        (true, None, Some(fault)) => Err(fault.into()),
+        (true, None, None) => {
+            let why = "it takes no image, signal, tokens or vector that a template is made for".to_string();
+            Err(student::Error::Template { template: "any", why }.into())
+        }
+    }
+}
+
+/// Lets the candidates compete; the winner, untrained.
+///
+/// # Errors
+/// When one cannot be trained.
+pub fn compete(
+    job: &Job,
+    asked: &Asked,
+    folder: &Path,
+    mut field: Contenders,
+    progress: &dyn Progress,
+) -> Result<Derived, Error> {
+    let winner = rounds_of(job, asked, folder, &mut field.those, progress)?;
+    field.those[winner].outcome = Some(Outcome::Chosen);
+    let rows = field.those.iter().map(Contender::row).chain(field.rejected).collect();
+    let Candidate { graph, mut found } = field.those.swap_remove(winner).candidate;
+    found.candidates = rows;
+    Ok(Derived { graph, found })
+}
+
+impl Contender {
+    fn row(&self) -> CandidateRow {
+        let outcome = self.outcome.clone().unwrap_or(Outcome::Untried);
+        let line = row(&self.candidate.found.name, &self.candidate.found.cost, outcome);
+        CandidateRow { accuracies: self.accuracies.clone(), ..line }
+    }
+}
+
+/// Runs the rounds; the index of who is left. The first one, where there is too little training to spend.
+fn rounds_of(
+    job: &Job,
+    asked: &Asked,
+    folder: &Path,
+    contenders: &mut [Contender],
+    progress: &dyn Progress,
+) -> Result<usize, Error> {
+    let config = &job.training;
+    let (train, held_out) = data::split(job.data.train.as_ref(), config.validation, job.options.seed);
+    let mut judges = held_out;
+    judges.truncate(JUDGES);
+    let whole = (train.len() * config.epochs) as f64 * SHARE;
+    let rounds = rounds(contenders.len());
+    // Every round costs as much: half as many, twice as long.
+    let samples: usize = (whole / (rounds.max(1) * contenders.len()) as f64) as usize;
+    if rounds == 0 || samples < FEWEST_STEPS * config.batch_size || judges.is_empty() {
+        return Ok(0);
+    }
+    let mut order = train;
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(job.options.seed));
+    let mut alive: Vec<usize> = (0..contenders.len()).collect();
+    let (mut start, mut length) = (0, samples);
+    for round in 1..=rounds {
+        // What comes next of the samples, from the front again where they run out.
+        let part: Vec<usize> = (start..start + length).map(|i| order[i % order.len()]).collect();
+        for (place, &index) in alive.iter().enumerate() {
+            let done = (place + (round - 1) * contenders.len()) as u64;
+            let text = format!("round {round} of {rounds}: {}", contenders[index].candidate.found.name);
+            progress.position(done, (rounds * contenders.len()) as u64, &text);
+            let contender = &mut contenders[index];
+            let (graph, accuracy) = taught(job, asked, &contender.graph, &part, &judges, &folder.join("proxy"))?;
+            contender.graph = graph;
+            contender.accuracies.push(accuracy);
+        }
+        let last = |index: &usize| contenders[*index].accuracies.last().copied().unwrap_or(0.0);
+        // Of equals the one that was named first.
+        alive.sort_by(|a, b| last(b).total_cmp(&last(a)).then(a.cmp(b)));
+        let keep = if round == rounds { 1 } else { alive.len().div_ceil(2) };
+        for &index in &alive[keep..] {
+            contenders[index].outcome = Some(Outcome::Behind { round });
+        }
+        alive.truncate(keep);
+        (start, length) = (start + length, 2 * length);
+    }
+    progress.note(&format!(
+        "of {} candidates: {} (short trainings of {samples} samples, then twice as many)",
+        contenders.len(),
+        contenders[alive[0]].candidate.found.name
+    ));
+    Ok(alive[0])
+}
+
+/// How often a field is halved until one is left.
+fn rounds(contenders: usize) -> usize {
+    contenders.max(1).next_power_of_two().ilog2() as usize
+}
+
+/// Distils a candidate on some samples; what it became, and the share of the judges it classifies rightly.
+fn taught(
+    job: &Job,
+    asked: &Asked,
+    graph: &Graph,
+    samples: &[usize],
+    judges: &[usize],
+    scratch: &Path,
+) -> Result<(Graph, f64), Error> {
+    let set = TrainingSet {
+        samples: job.data.train.as_ref(),
+        train: samples,
+        validation: judges,
+        teacher: asked.logits.as_ref().map(|l| l as &dyn TeacherLogits),
+    };
+    let config = distill::Config { epochs: 1, patience: None, ema: 0.0, ..job.training.clone() };
+    let device = job.options.device.open()?;
+    std::fs::create_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
+    let checkpoint = scratch.join(files::hash(&crate::onnx::export(graph)?));
+    let trained = distill::train(graph, &set, &config, &device, &checkpoint, &mut |_| ())?;
+    let accuracy =
+        trained.history.last().map_or(0.0, |e| if e.accuracy.is_finite() { e.accuracy } else { e.agreement });
+    std::fs::remove_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
+    Ok((trained.graph, accuracy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_halved_until_one_is_left() {
+        assert_eq!([1, 2, 3, 4, 5, 8, 9].map(rounds), [0, 1, 2, 2, 3, 3, 4]);
+    }
+}

@@ -1,0 +1,185 @@
+//! Candidates by the cost model: which kinds of student there are, and the widest of each kind that fits.
+
+use super::super::options::Start;
+use super::super::stages::{CALIBRATION_SAMPLES, choose_precision, observe};
+use super::super::{Error, Job};
+use super::{Found, Prepared, evidence};
+use crate::graph::{self, Graph};
+use crate::pass;
+use crate::program::{self, LowerError};
+use crate::report::{CandidateRow, Outcome};
+use crate::student::{self, Allocation, Factoring, Groups, Measured, Spec, Template, Variant};
+use crate::target::cost;
+use std::collections::HashMap;
+
+/// Samples on which a kind of student other than the plain one is seen.
+const FEW_SAMPLES: usize = 128;
+
+/// Makes candidates.
+pub struct Studio<'a> {
+    job: &'a Job,
+    teacher: &'a Prepared,
+}
+
+/// A candidate that fits, untrained.
+pub struct Candidate {
+    pub graph: Graph,
+    pub found: Found,
+}
+
+impl<'a> Studio<'a> {
+    pub fn new(job: &'a Job, teacher: &'a Prepared) -> Studio<'a> {
+        Studio { job, teacher }
+    }
+
+    /// The kinds of student that a teacher has.
+    ///
+    /// # Errors
+    /// When the teacher cannot be run.
+    pub fn variants(&self) -> Result<Vec<Variant>, Error> {
+        let graph = &self.teacher.graph;
+        let templates = Template::suiting(graph).into_iter();
+        let templates = templates.map(|t| Variant { template: Some(t), ..Variant::default() });
+        if let Some(template) = self.job.options.derivation.template {
+            return Ok(vec![Variant { template: Some(template), ..Variant::default() }]);
+        }
+        if student::check_suitable(graph).is_err() {
+            return Ok(templates.collect());
+        }
+        let mut all = vec![Variant::default(), Variant { allocation: Allocation::Ranked, ..Variant::default() }];
+        let blocks = self.blocks_by_agreement()?;
+        // A quarter of them, and half.
+        for share in [4, 2] {
+            let count = blocks.len() / share;
+            if count > 0 && all.iter().all(|v| v.without.len() != count) {
+                all.push(Variant { without: blocks[..count].to_vec(), ..Variant::default() });
+            }
+        }
+        if !student::factorable(graph).is_empty() {
+            for how in [Factoring::Separable, Factoring::LowRank] {
+                all.push(Variant { factoring: Some(how), ..Variant::default() });
+            }
+        }
+        all.extend(templates);
+        Ok(all)
+    }
+
+    /// The blocks that may be left out, those first whose result is most like what they are given: by the mean cosine of
+    /// the two over some samples.
+    fn blocks_by_agreement(&self) -> Result<Vec<String>, Error> {
+        let graph = &self.teacher.graph;
+        let blocks = student::droppable(graph);
+        if blocks.is_empty() {
+            return Ok(vec![]);
+        }
+        let taps: Vec<_> = blocks.iter().flat_map(|b| [b.input, b.output]).collect();
+        let mut cosines = vec![0.0; blocks.len()];
+        let mut given: Vec<f32> = vec![];
+        observe(self.job, graph, &taps, FEW_SAMPLES, &mut |index, values| {
+            if index % 2 == 0 {
+                given = values.to_vec();
+                return;
+            }
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+            let norm = (dot(&given, &given) * dot(values, values)).sqrt();
+            cosines[index / 2] += if norm > 0.0 { dot(&given, values) / norm } else { 1.0 };
+        })?;
+        let mut order: Vec<usize> = (0..blocks.len()).collect();
+        order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]).then(a.cmp(&b)));
+        Ok(order.into_iter().map(|i| blocks[i].name.clone()).collect())
+    }
+
+    /// The candidate of a specification: the widths it names, or the widest inside the budgets.
+    ///
+    /// # Errors
+    /// When it cannot be made, or does not fit.
+    pub fn candidate(&mut self, spec: &Spec) -> Result<Candidate, Error> {
+        let asked = &self.job.options.derivation;
+        let variant = &spec.kind;
+        if variant.template.is_none() {
+            student::check_suitable(&self.teacher.graph)?;
+        }
+        let mut graph = variant.of(&self.teacher.graph)?;
+        let own_weights = variant.template.is_some() || asked.start == Start::Random;
+        self.normalise(&mut graph, own_weights, variant == &Variant::default())?;
+        let groups = Groups::find(&graph);
+        if own_weights {
+            student::redraw(&mut graph, self.job.options.seed);
+        }
+        let evidence = evidence::gather(self.job, &graph, &groups, asked.criterion)?;
+        let importance = student::importance(&graph, &groups, asked.criterion, &evidence, self.job.options.seed);
+        let whole = student::Teacher { graph: &graph, groups: &groups, importance: &importance };
+        let job = self.job;
+        let budgets = job.budgets(&self.teacher.cost);
+        let mut measure =
+            |graph: &Graph| candidate_cost(job, graph).map_err(|e| student::Error::Measure(e.to_string()));
+        let found = if spec.widths.is_empty() {
+            let allocation = if asked.allocation == Allocation::Ranked { asked.allocation } else { variant.allocation };
+            student::widest(&whole, allocation, &budgets, &mut measure)?
+        } else {
+            let (graph, kept) = whole.narrowed(&spec.widths_of(&groups)?)?;
+            let cost = measure(&graph)?;
+            student::Candidate { graph, kept, cost, tried: 1 }
+        };
+        let mut graph = found.graph.clone();
+        if own_weights {
+            // Of the right size for the widths that are left.
+            student::redraw(&mut graph, self.job.options.seed);
+        }
+        let widths = groups.groups.iter().map(|g| g.name.clone()).zip(found.widths()).collect();
+        let spec = Spec { kind: variant.clone(), widths };
+        let name = variant.to_string();
+        let row = row(&name, &found.cost, Outcome::Chosen);
+        Ok(Candidate { graph, found: Found { name, spec: Some(spec), cost: found.cost, candidates: vec![row] } })
+    }
+
+    /// A network as it is.
+    ///
+    /// # Errors
+    /// When it cannot run, or has no program.
+    pub fn whole(&mut self, mut graph: Graph, name: String) -> Result<Candidate, Error> {
+        self.normalise(&mut graph, false, false)?;
+        let cost = candidate_cost(self.job, &graph)?;
+        let row = row(&name, &cost, Outcome::Chosen);
+        Ok(Candidate { graph, found: Found { name, spec: None, cost, candidates: vec![row] } })
+    }
+
+    /// Puts batch norm after every convolution, such that the network computes what it did.
+    fn normalise(&self, graph: &mut Graph, own_weights: bool, plain: bool) -> Result<(), Error> {
+        let moments = match own_weights {
+            true => HashMap::new(),
+            false => evidence::moments(self.job, graph, if plain { CALIBRATION_SAMPLES } else { FEW_SAMPLES })?,
+        };
+        pass::insert_batch_norm(graph, &moments);
+        Ok(())
+    }
+}
+
+/// A line of the table of candidates.
+pub fn row(name: &str, cost: &Measured, outcome: Outcome) -> CandidateRow {
+    CandidateRow {
+        name: name.into(),
+        macs: cost.macs,
+        params: cost.params,
+        ram_bytes: cost.ram_bytes,
+        flash_bytes: cost.flash_bytes,
+        latency_s: cost.latency_s,
+        accuracies: vec![],
+        outcome,
+    }
+}
+
+/// What a student would cost on the target. Its weights are not trained yet, and what they are does not matter here.
+fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
+    let mut folded = graph.clone();
+    pass::fold_batch_norm(&mut folded);
+    let (total, _) = graph::cost(&folded);
+    let mut program = program::lower_f32(&folded, None)?;
+    let precision = choose_precision(job, &program);
+    let latency_s = cost::estimate_in(&program, &job.profile, precision).latency_s;
+    // The plan depends on shapes and element size only.
+    program.precision = precision;
+    let ram_bytes = program::plan(&program).arena_bytes as u64;
+    let flash_bytes = total.params * precision.bytes() as u64;
+    Ok(Measured { macs: total.macs, params: total.params, ram_bytes, flash_bytes, latency_s })
+}
