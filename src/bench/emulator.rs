@@ -134,7 +134,7 @@ impl Counter {
         Ok(Instructions { per_inference: more as f64 / inferences as f64, inferences })
     }
 
-    /// The instructions of one call of each of a student's steps at these positions.
+    /// The instructions of one call of each of a student's steps at these ascending positions.
     ///
     /// # Errors
     /// When the student cannot be run or fails.
@@ -145,10 +145,12 @@ impl Counter {
             let [calls, step] = numbers.each_ref().map(String::as_str);
             self.count(student, &["steps", "--runs", "0", "--warmup", calls, "--only", step])
         };
-        let Some(&first) = steps.first() else { return Ok(Vec::new()) };
-        // beside its calls, a run of any step is a run of the first, but for the digits of a number or two
-        let none = count(0, first)?;
-        steps.iter().map(|&step| Ok(count(1, step)?.saturating_sub(none) as f64)).collect()
+        let (Some(&first), Some(&last)) = (steps.first(), steps.last()) else { return Ok(Vec::new()) };
+        // what a run takes beside its calls grows with what must be looked through to find the step
+        let (from, to) = (count(0, first)? as f64, count(0, last)? as f64);
+        let share = |step: usize| step.saturating_sub(first) as f64 / last.saturating_sub(first).max(1) as f64;
+        let none = |step: usize| from + (to - from) * share(step);
+        steps.iter().map(|&step| Ok((count(1, step)? as f64 - none(step)).max(0.0))).collect()
     }
 }
 

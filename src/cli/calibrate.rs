@@ -37,6 +37,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = Effort::default().seed)]
     seed: u64,
 
+    /// Take only every Nth part of the micro-benchmarks: quicker, less exact
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    every: u16,
+
     /// How often everything is timed; more is steadier on a busy machine
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -53,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     replaceable(&out, &profile)?;
     let text = rewrite::text(&profile.id, &folders)?;
     let work = tempfile::tempdir()?;
-    let effort = Effort { seed: arguments.seed, rounds: arguments.rounds.into(), ..Effort::default() };
+    let effort = Effort { seed: arguments.seed, every: arguments.every.into(), rounds: arguments.rounds.into() };
     let calibration = calibrate::calibrate(&profile, effort, work.path(), &say)?;
     let (_, text) = rewrite::with_cost(&out, &text, &calibration.cost)?;
     crate::files::write_atomic(&out, text.as_bytes())?;

@@ -17,6 +17,8 @@ pub struct Estimate {
     /// Of one inference.
     pub latency_s: f64,
     pub cycles: f64,
+    /// Less the waiting for weights.
+    pub busy_cycles: f64,
     /// In the program's order; they leave out what the sample takes to come in, and the result to get out.
     pub steps: Vec<StepEstimate>,
 }
@@ -24,7 +26,7 @@ pub struct Estimate {
 impl Estimate {
     /// The instructions that the cycles are worth, for a profile that was calibrated by counting them.
     pub fn instructions(&self, profile: &Profile) -> Option<f64> {
-        Some(self.cycles * profile.cost.instructions.as_ref()?.per_cycle)
+        Some(self.busy_cycles * profile.cost.instructions.as_ref()?.per_cycle)
     }
 }
 
@@ -51,20 +53,22 @@ pub fn estimate_in(program: &Program, profile: &Profile, precision: Precision) -
     let clock = profile.cpu.clock_hz as f64;
     let rates = rates(&profile.cost, precision);
     let streamed = streamed(program, &profile.cost, precision);
+    let mut busy_cycles = cycles(rates, Family::Ports, &terms::ports(program));
+    let ports = busy_cycles;
     let steps: Vec<_> = program
         .steps
         .iter()
         .map(|step| {
             let body =
                 terms::terms(program, step, precision).map_or(0.0, |(family, counts)| cycles(rates, family, &counts));
+            busy_cycles += body;
             let cycles = body.max(weight_bytes(step, precision) * streamed / profile.cost.weight_bytes_per_cycle);
             let (name, kernel) = (step.name.clone(), step.kernel.name());
             StepEstimate { name, kernel, macs: macs(&step.kernel), cycles, seconds: cycles / clock }
         })
         .collect();
-    let ports = cycles(rates, Family::Ports, &terms::ports(program));
     let cycles: f64 = steps.iter().map(|s| s.cycles).sum::<f64>() + ports;
-    Estimate { latency_s: cycles / clock, cycles, steps }
+    Estimate { latency_s: cycles / clock, cycles, busy_cycles, steps }
 }
 
 fn rates(cost: &Cost, precision: Precision) -> &Rates {
@@ -198,7 +202,9 @@ mod tests {
     #[test]
     fn weights_bound_what_takes_less_once_they_exceed_the_cache() {
         let mut profile = profile(&[("call", 5.0)], &[("call", 5.0)]);
-        assert_eq!(estimate(&dense(1), &profile).cycles, 100.0);
+        let one = estimate(&dense(1), &profile);
+        assert_eq!((one.cycles, one.busy_cycles), (100.0, 5.0));
+        assert_eq!(one.instructions(&profile), Some(5.0 * 1.5), "waiting takes none");
         for (cached, cycles) in [(800, 5.0), (640, 25.0), (400, 100.0)] {
             profile.cost.cached_bytes = cached;
             assert_eq!(estimate(&dense(1), &profile).cycles, cycles, "{cached}");

@@ -49,7 +49,7 @@ pub enum Error {
 pub struct Effort {
     /// Draws the shapes.
     pub seed: u64,
-    /// A program is left out for each that is taken: 1 takes all of them.
+    /// Only every so many-th program is taken; 1 takes all of them.
     pub every: usize,
     /// How often all programs are timed, one after the other.
     pub rounds: usize,
