@@ -121,6 +121,7 @@ mod tests {
             observations: None,
             targets: Vec::new(),
             seed: 1,
+            every: 1,
             rounds: 1,
         };
         run(&arguments).unwrap_err().to_string()
