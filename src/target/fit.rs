@@ -21,21 +21,23 @@ const HUBER: f64 = 0.1;
 const REWEIGHTED: usize = 12;
 const PASSES: usize = 20_000;
 
-/// Finds the coefficients of `terms` terms. Errors are relative to each value plus `floor`, so that values far below
-/// it do not matter.
+/// Finds the coefficients of `terms` terms. Errors are relative to the value or to what is predicted for it, whichever is
+/// larger (else nothing would be as cheap as predicting too little), plus `floor`, so that values far below it do not
+/// matter.
 pub fn fit(observations: &[Observation], terms: usize, floor: f64) -> Fit {
-    let scale: Vec<f64> = observations.iter().map(|o| o.value.abs() + floor).collect();
-    let mut weights: Vec<f64> = scale.iter().map(|s| 1.0 / s).collect();
+    let mut weights: Vec<f64> = observations.iter().map(|o| 1.0 / (o.value.abs() + floor)).collect();
     let mut coefficients = vec![0.0; terms];
-    let mut errors = Vec::new();
     for _ in 0..REWEIGHTED {
         coefficients = non_negative(observations, &weights, terms);
-        let error = |(o, s): (&Observation, &f64)| ((predict(&o.counts, &coefficients) - o.value) / s).abs();
-        errors = observations.iter().zip(&scale).map(error).collect();
-        for ((weight, error), scale) in weights.iter_mut().zip(&errors).zip(&scale) {
+        for (weight, observation) in weights.iter_mut().zip(observations) {
+            let predicted = predict(&observation.counts, &coefficients);
+            let scale = observation.value.abs().max(predicted) + floor;
+            let error = ((predicted - observation.value) / scale).abs();
             *weight = (HUBER / error.max(HUBER)).sqrt() / scale;
         }
     }
+    let error = |o: &Observation| ((predict(&o.counts, &coefficients) - o.value) / (o.value.abs() + floor)).abs();
+    let mut errors: Vec<f64> = observations.iter().map(error).collect();
     errors.sort_by(f64::total_cmp);
     let median_error = errors.get(errors.len() / 2).copied().unwrap_or(0.0);
     Fit { coefficients, median_error }
