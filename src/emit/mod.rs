@@ -26,6 +26,9 @@ use include_dir::{Dir, include_dir};
 
 use crate::program::{Plan, Program};
 
+/// The name of the library that a generated crate makes.
+pub const CRATE: &str = "student_model";
+
 static KERNELS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/targets/kernels");
 static RUNNER: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/targets/runner");
 

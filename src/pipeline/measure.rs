@@ -33,6 +33,8 @@ pub struct Measured {
     pub arena_used: Option<u64>,
     pub measurements: Vec<Measurement>,
     pub elf: Option<elf::ElfInfo>,
+    /// What the student itself takes of the target's program.
+    pub own: Option<elf::Sections>,
     pub findings: Vec<String>,
     pub skipped: Vec<Skipped>,
 }
@@ -266,6 +268,7 @@ fn times(
         let info = elf::inspect(path)?;
         measured.findings = elf::check(&info, &job.profile).iter().map(ToString::to_string).collect();
         measured.elf = Some(info);
+        measured.own = super::stages::own(path);
     }
     Ok(())
 }

@@ -189,7 +189,7 @@ pub fn finish(
         });
     }
     let sections = measured.elf.as_ref().map(|e| &e.sections);
-    let storage = Storage::new(&memory, job.profile.flash(), job.profile.ram(), sections);
+    let storage = Storage::new(&memory, job.profile.flash(), job.profile.ram(), sections, measured.own.as_ref());
     report.storage = Some(storage);
     report.measurements.clone_from(&measured.measurements);
     report.skipped.clone_from(&measured.skipped);
@@ -313,8 +313,11 @@ fn verdicts(
 ) -> Vec<Verdict> {
     let (total, _) = crate::graph::cost(&compiled.float);
     let latency = cost::estimate(compiled.program(), &job.profile).latency_s;
-    // Of a linked program all that it takes, code included; else what is known.
-    let bytes = (storage.ram_used().0, storage.flash_used().0, latency);
+    // What the student takes, code included, where it was built; else what is known. The runtime around it on a board with
+    // a system of its own is not the student's.
+    let ram = storage.own_ram.map_or(storage.activations.0, |r| r.0);
+    let flash = storage.own_flash.map_or(storage.weights.0, |f| f.0);
+    let bytes = (ram, flash, latency);
     let mut verdicts = budget_verdicts(job, teacher, (total.macs, total.params), bytes);
     let accuracy = |name| measured.rows.iter().find(|r| r.network == name).map(|r| r.accuracy);
     use crate::report::Network::{StudentF32, StudentInt8, Teacher};

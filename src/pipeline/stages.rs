@@ -137,6 +137,15 @@ pub fn emit(job: &Job, compiled: &Compiled) -> Result<(Generated, bool), Error> 
     Ok((Generated { folder: stage.folder.join("crate"), key: stage.key }, stage.cached))
 }
 
+/// What the student takes of a program, beside it in the cache.
+const OWN: &str = "own.json";
+
+/// What the student itself takes of a program that was built: code, weights and constants, without the runtime around
+/// it; `None` where the build did not say.
+pub fn own(program: &std::path::Path) -> Option<target::elf::Sections> {
+    serde_json::from_slice(&std::fs::read(program.with_file_name(OWN)).ok()?).ok()
+}
+
 /// The linked programs.
 #[derive(Default)]
 pub struct Built {
@@ -161,6 +170,11 @@ pub fn build(job: &Job, generated: &Generated) -> Result<(Built, bool), Error> {
             let program = toolchain.build(&generated.folder, profile, &scratch, job.options.verbose)?;
             let to = folder.join(toolchain::PROGRAM);
             std::fs::copy(&program, &to).map_err(|source| Error::Output { path: to, source })?;
+            if let Some(library) = toolchain.library(emit::CRATE, &scratch) {
+                let own = serde_json::to_vec(&target::elf::library(&library)?).expect("plain data");
+                let to = folder.join(OWN);
+                std::fs::write(&to, own).map_err(|source| Error::Output { path: to, source })?;
+            }
             std::fs::remove_dir_all(&scratch).map_err(|source| Error::Output { path: scratch, source })
         })?;
         cached &= stage.cached;

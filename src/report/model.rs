@@ -351,12 +351,26 @@ pub struct Storage {
     pub runtime: Option<RamBytes>,
     /// What the target has.
     pub ram: RamBytes,
+    /// What the student alone stores: weights, constants and code of the generated crate, whatever calls it. What
+    /// `--max-flash` is about.
+    #[serde(default)]
+    pub own_flash: Option<FlashBytes>,
+    /// What the student alone works in: the arena, and static variables of the generated crate. What `--max-ram` is about.
+    #[serde(default)]
+    pub own_ram: Option<RamBytes>,
 }
 
 impl Storage {
     /// Splits what a linked program takes (as [`Sections::flash`] and [`Sections::ram`] count it) into the student's
     /// share and the rest.
-    pub fn new(memory: &Memory, flash: FlashBytes, ram: RamBytes, linked: Option<&Sections>) -> Storage {
+    /// `own` is what the generated crate takes before it is linked.
+    pub fn new(
+        memory: &Memory,
+        flash: FlashBytes,
+        ram: RamBytes,
+        linked: Option<&Sections>,
+        own: Option<&Sections>,
+    ) -> Storage {
         let (weights, activations) = (memory.weights.bytes, memory.activations.bytes);
         Storage {
             weights,
@@ -365,6 +379,8 @@ impl Storage {
             activations,
             runtime: linked.map(|s| RamBytes(s.ram().0.saturating_sub(activations.0))),
             ram,
+            own_flash: own.map(Sections::flash),
+            own_ram: own.map(|s| RamBytes(activations.0 + s.ram().0)),
         }
     }
 

@@ -16,6 +16,7 @@ pub fn sample() -> Report {
         activations: Change { bytes: RamBytes(14_848), float_bytes: RamBytes(59_392) },
     };
     let section = |name: &str, address, bytes| Section { name: name.into(), address, bytes };
+    let own = Sections { code: 40_000, rodata: 52_000, ..Sections::default() };
     let sections = Sections {
         code: 210_000,
         rodata: 90_000,
@@ -92,7 +93,7 @@ pub fn sample() -> Report {
             glibc: Some("2.34".into()),
             findings: vec![],
         }),
-        storage: Some(Storage::new(&memory, FlashBytes(16_000_000_000), RamBytes(1_073_741_824), Some(&sections))),
+        storage: Some(Storage::new(&memory, FlashBytes(16_000_000_000), RamBytes(1_073_741_824), Some(&sections), Some(&own))),
         measurements: vec![
             measurement(
                 "student.latency.median",

@@ -232,10 +232,12 @@ fn storage(s: &Storage) -> String {
     let rows = [
         row("flash: weights", Some(s.weights.0), flash),
         row("flash: code and constants", s.code.map(|c| c.0), flash),
+        row("flash: the student alone, code included", s.own_flash.map(|c| c.0), flash),
         row(&format!("flash: used{}", known(s.code.is_some())), Some(s.flash_used().0), flash),
         row("flash: target", Some(flash), flash),
         row("RAM: activations", Some(s.activations.0), ram),
         row("RAM: static data of the runtime", s.runtime.map(|r| r.0), ram),
+        row("RAM: the student alone", s.own_ram.map(|c| c.0), ram),
         row(&format!("RAM: used{}", known(s.runtime.is_some())), Some(s.ram_used().0), ram),
         row("RAM: target", Some(ram), ram),
     ];

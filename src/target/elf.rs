@@ -110,6 +110,32 @@ pub fn inspect(path: &Path) -> Result<ElfInfo, Error> {
     })
 }
 
+/// What the objects of a library take before anything is linked to them: for the library of a generated crate, what the
+/// student itself takes of any program that calls it.
+///
+/// # Errors
+/// When the file cannot be read, or is no archive of ELF objects.
+pub fn library(path: &Path) -> Result<Sections, Error> {
+    let malformed = |source| Error::Malformed { path: path.into(), source };
+    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let archive = goblin::archive::Archive::parse(&bytes).map_err(malformed)?;
+    let mut all = Sections::default();
+    for name in archive.members().into_iter().filter(|name| name.ends_with(".o")) {
+        let object = archive.extract(name, &bytes).map_err(malformed)?;
+        let one = sections(&Elf::parse(object).map_err(malformed)?);
+        for (sum, more) in [
+            (&mut all.code, one.code),
+            (&mut all.rodata, one.rodata),
+            (&mut all.data, one.data),
+            (&mut all.bss, one.bss),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        all.table.extend(one.table);
+    }
+    Ok(all)
+}
+
 fn sections(elf: &Elf) -> Sections {
     let mut sections = Sections::default();
     for header in &elf.section_headers {

@@ -104,6 +104,16 @@ impl Toolchain {
         if program.is_file() { Ok(program) } else { Err(BuildError::NoProgram { folder, program }) }
     }
 
+    /// The library of the crate that a program was built from, where [`build`](Toolchain::build) left it.
+    pub fn library(&self, name: &str, target_dir: &Path) -> Option<PathBuf> {
+        let deps = target_dir.join(&self.triple).join("release").join("deps");
+        let ours = |file: &str| file.starts_with(&format!("lib{name}-")) && file.ends_with(".rlib");
+        let mut found: Vec<PathBuf> = std::fs::read_dir(deps).ok()?.flatten().map(|e| e.path()).collect();
+        found.retain(|p| p.file_name().is_some_and(|f| ours(&f.to_string_lossy())));
+        found.sort();
+        found.into_iter().next()
+    }
+
     fn cargo(&self, folder: &Path, profile: &Profile, target_dir: &Path) -> Command {
         let mut cargo = Command::new(&self.cargo);
         without_outer_build(&mut cargo);

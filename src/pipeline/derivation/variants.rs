@@ -180,6 +180,8 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
     // The plan depends on shapes and element size only.
     program.precision = precision;
     let ram_bytes = program::plan(&program).arena_bytes as u64;
-    let flash_bytes = total.params * precision.bytes() as u64;
+    // A bias of an integer layer is stored in four bytes, and a multiplier beside it in eight: about a tenth of the weights.
+    let weights = total.params * precision.bytes() as u64;
+    let flash_bytes = weights + weights / 10 + cost::code_bytes(&program);
     Ok(Measured { macs: total.macs, params: total.params, ram_bytes, flash_bytes, latency_s })
 }
