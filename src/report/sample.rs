@@ -93,7 +93,13 @@ pub fn sample() -> Report {
             glibc: Some("2.34".into()),
             findings: vec![],
         }),
-        storage: Some(Storage::new(&memory, FlashBytes(16_000_000_000), RamBytes(1_073_741_824), Some(&sections), Some(&own))),
+        storage: Some(Storage::new(
+            &memory,
+            FlashBytes(16_000_000_000),
+            RamBytes(1_073_741_824),
+            Some(&sections),
+            Some(&own),
+        )),
         measurements: vec![
             measurement(
                 "student.latency.median",

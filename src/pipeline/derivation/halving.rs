@@ -68,6 +68,8 @@ pub fn enter(job: &Job, teacher: &Prepared) -> Result<Contenders, Error> {
             Err(other) => return Err(other),
         }
     }
+    // Where not all can compete, those with the best prospects do. Of equals the one that was named first.
+    field.those.sort_by(|a, b| b.prospects().total_cmp(&a.prospects()));
     match (field.those.is_empty(), nearest, first) {
         (false, _, _) => Ok(field),
         (true, Some((_, candidate, breach)), _) => Err(student::Error::DoesNotFit { candidate, breach }.into()),
@@ -99,6 +101,19 @@ pub fn compete(
 }
 
 impl Contender {
+    /// How promising a candidate is before it has learned anything: by what it computes and stores, and less so the further
+    /// it is from the teacher it starts from.
+    fn prospects(&self) -> f64 {
+        let cost = &self.candidate.found.cost;
+        let kind = self.candidate.found.spec.as_ref().map(|s| &s.kind);
+        let strangeness = match kind {
+            Some(kind) if kind.template.is_some() => 4.0,
+            Some(kind) if kind.factoring.is_some() => 3.0,
+            _ => 1.0,
+        };
+        (cost.macs as f64 * cost.params as f64).sqrt() / strangeness
+    }
+
     fn row(&self) -> CandidateRow {
         let outcome = self.outcome.clone().unwrap_or(Outcome::Untried);
         let line = row(&self.candidate.found.name, &self.candidate.found.cost, outcome);
@@ -119,23 +134,24 @@ fn rounds_of(
     let mut judges = held_out;
     judges.truncate(JUDGES);
     let whole = (train.len() * config.epochs) as f64 * SHARE;
-    let rounds = rounds(contenders.len());
-    // Every round costs as much: half as many, twice as long.
-    let samples: usize = (whole / (rounds.max(1) * contenders.len()) as f64) as usize;
-    if rounds == 0 || samples < FEWEST_STEPS * config.batch_size || judges.is_empty() {
+    let fewest = FEWEST_STEPS * config.batch_size * config.accumulate;
+    let Some(entrants) = affordable(contenders.len(), whole as usize, fewest).filter(|_| !judges.is_empty()) else {
         return Ok(0);
-    }
+    };
+    let rounds = rounds(entrants);
+    // Every round costs as much: half as many, twice as long.
+    let samples = whole as usize / (rounds * entrants);
     let mut order = train;
     order.shuffle(&mut ChaCha8Rng::seed_from_u64(job.options.seed));
-    let mut alive: Vec<usize> = (0..contenders.len()).collect();
+    let mut alive: Vec<usize> = (0..entrants).collect();
     let (mut start, mut length) = (0, samples);
     for round in 1..=rounds {
         // What comes next of the samples, from the front again where they run out.
         let part: Vec<usize> = (start..start + length).map(|i| order[i % order.len()]).collect();
         for (place, &index) in alive.iter().enumerate() {
-            let done = (place + (round - 1) * contenders.len()) as u64;
+            let done = (place + (round - 1) * entrants) as u64;
             let text = format!("round {round} of {rounds}: {}", contenders[index].candidate.found.name);
-            progress.position(done, (rounds * contenders.len()) as u64, &text);
+            progress.position(done, (rounds * entrants) as u64, &text);
             let contender = &mut contenders[index];
             let (graph, accuracy) = taught(job, asked, &contender.graph, &part, &judges, &folder.join("proxy"))?;
             contender.graph = graph;
@@ -153,10 +169,15 @@ fn rounds_of(
     }
     progress.note(&format!(
         "of {} candidates: {} (short trainings of {samples} samples, then twice as many)",
-        contenders.len(),
-        contenders[alive[0]].candidate.found.name
+        entrants, contenders[alive[0]].candidate.found.name
     ));
     Ok(alive[0])
+}
+
+/// How many candidates may compete, the first ones, so that each learns for at least `fewest` samples a round and all of
+/// them together for `whole`; `None` where it is fewer than two.
+fn affordable(contenders: usize, whole: usize, fewest: usize) -> Option<usize> {
+    (2..=contenders).rev().find(|&n| whole / (rounds(n) * n) >= fewest)
 }
 
 /// How often a field is halved until one is left.
@@ -179,7 +200,9 @@ fn taught(
         validation: judges,
         teacher: asked.logits.as_ref().map(|l| l as &dyn TeacherLogits),
     };
-    let config = distill::Config { epochs: 1, patience: None, ema: 0.0, ..job.training.clone() };
+    // In so few steps statistics that move slowly would still be those of the start.
+    let norm_momentum = job.training.norm_momentum.min(0.7);
+    let config = distill::Config { epochs: 1, patience: None, ema: 0.0, norm_momentum, ..job.training.clone() };
     let device = job.options.device.open()?;
     std::fs::create_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
     let checkpoint = scratch.join(files::hash(&crate::onnx::export(graph)?));
@@ -197,5 +220,10 @@ mod tests {
     #[test]
     fn fields_are_halved_until_one_is_left() {
         assert_eq!([1, 2, 3, 4, 5, 8, 9].map(rounds), [0, 1, 2, 2, 3, 3, 4]);
+        assert_eq!(affordable(8, 24_000, 1000), Some(8));
+        assert_eq!(affordable(8, 23_000, 1000), Some(7));
+        assert_eq!(affordable(8, 2_000, 1000), Some(2));
+        assert_eq!(affordable(8, 1_999, 1000), None);
+        assert_eq!(affordable(1, 1_000_000, 1), None);
     }
 }
