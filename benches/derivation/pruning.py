@@ -41,7 +41,7 @@ def inspected(path):
 def compiled(arguments, seed, folder):
     command = [options.kdc, "compile", options.teacher, "--target", options.target, "--data", options.data]
     command += ["--seed", str(seed), "--epochs", str(options.epochs), "--no-build", "--emit", "onnx"]
-    command += ["--max-params", "1G", "--max-latency", "100s", "--out", str(folder), *arguments, *options.more]
+    command += ["--max-params", "1000000000", "--max-latency", "100s", "--out", str(folder), *arguments, *options.more]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 2:
         raise SystemExit(done.stderr)
@@ -98,7 +98,7 @@ with tempfile.TemporaryDirectory() as base:
     print(f"teacher {whole:,} MACs; torch-pruning's student {theirs:,} (counted)")
     differences, all_ours, all_theirs = [], [], []
     for seed in range(options.seeds):
-        teacher, b, size = compiled(["--student", str(base / "pruned.onnx"), "--max-macs", "1T"], seed, base / f"b{seed}")
+        teacher, b, size = compiled(["--student", str(base / "pruned.onnx"), "--max-macs", "1000000000000"], seed, base / f"b{seed}")
         _, a, own = compiled(["--no-search", "--max-macs", str(int(theirs * 1.01))], seed, base / f"a{seed}")
         ratio = own["macs"] / theirs
         print(f"seed {seed}: kdc {100 * a:.2f}% ({own['macs']:,} MACs, {ratio:.3f} of theirs, {own['params']:,} parameters), "

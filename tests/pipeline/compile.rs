@@ -148,3 +148,37 @@ fn a_breached_tolerance_exits_1_and_says_by_how_much() {
     assert!(error.contains("--max-accuracy-drop") && error.contains("over by"), "{error}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("NOT MET"), "{}", said(&output));
 }
+
+#[test]
+fn a_student_is_found_pinned_and_brought() {
+    let workshop = Workshop::new();
+    let plain = ["--json", "--no-build", "--emit", "onnx", "--precision", "f32"];
+    let found = report(&succeed(workshop.compile("host", &plain)));
+    assert!(found.candidates.len() > 2, "{:?}", found.candidates);
+    let folder = workshop.path("teacher-host");
+
+    // The same widths without a search.
+    let spec = folder.join("student.toml");
+    let pinned = [&plain[..], &["--out", "pinned", "--student-spec", spec.to_str().unwrap()]].concat();
+    let pinned = report(&succeed(workshop.compile("host", &pinned)));
+    assert_eq!(pinned.size.student, found.size.student);
+    assert_eq!(pinned.candidates.len(), 1);
+    let wrong = workshop.path("wrong.toml");
+    fs::write(&wrong, "[widths]\nnobody = 3\n").unwrap();
+    let refused = [&plain[..], &["--out", "wrong", "--student-spec", wrong.to_str().unwrap()]].concat();
+    let refused = workshop.compile("host", &refused).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains("'nobody'") && message.contains("kdc inspect --groups"), "{message}");
+
+    // What one run made is where another one starts: it knows already what the teacher knows.
+    let student = folder.join("student.onnx");
+    let brought = [&plain[..], &["--out", "brought", "--epochs", "1", "--lr", "1e-6"]].concat();
+    let brought = [&brought[..], &["--student", student.to_str().unwrap()]].concat();
+    let mut command = workshop.kdc(&["compile", "teacher.onnx", "--target", "host", "--engine", "tract"]);
+    command.args(&brought).args(["--batch-size", "32"]);
+    let brought = report(&succeed(command));
+    assert!(brought.header.plan.student.starts_with("brought"), "{}", brought.header.plan.student);
+    let accuracy = |r: &kdc::report::Report| r.accuracy.clone().unwrap().row(Network::StudentF32).unwrap().accuracy;
+    assert!(accuracy(&brought) > 0.6 && accuracy(&found) > 0.6, "{} {}", accuracy(&brought), accuracy(&found));
+}
