@@ -68,7 +68,8 @@ impl Input {
 pub struct Info {
     pub name: String,
     pub precision: Precision,
-    pub input: PortInfo,
+    /// In the network's order.
+    pub inputs: Vec<PortInfo>,
     pub output: PortInfo,
     pub arena_bytes: u64,
     pub weights_bytes: u64,
@@ -274,8 +275,8 @@ pub(super) mod tests {
     fn answers_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let script = r#"case "$1" in
-            info) echo '{"name":"s","precision":"int8","input":{"name":"x","shape":[1,1,28,28],"dtype":"f32","stored_shape":[28,28,1],
-                "stored_dtype":"i8","scale":0.5,"zero_point":-3},"output":{"name":"y","shape":[1,10],"dtype":"f32",
+            info) echo '{"name":"s","precision":"int8","inputs":[{"name":"x","shape":[1,1,28,28],"dtype":"f32","stored_shape":[28,28,1],
+                "stored_dtype":"i8","scale":0.5,"zero_point":-3}],"output":{"name":"y","shape":[1,10],"dtype":"f32",
                 "stored_shape":[10],"stored_dtype":"i8"},"arena_bytes":4096,"weights_bytes":100,"raw_input":true}';;
             arena) echo '{"planned_bytes":64,"used_bytes":64}';;
             bench) echo "{\"nanoseconds\":[$3,$5],\"peak_rss_bytes\":7}";;
@@ -283,8 +284,8 @@ pub(super) mod tests {
             esac"#;
         let student = scripted(folder.path(), script);
         let info = student.info().unwrap();
-        assert_eq!((info.precision, info.input.stored_shape.as_slice()), (Precision::Int8, &[28, 28, 1][..]));
-        assert_eq!((info.input.zero_point, info.output.zero_point), (Some(-3), None));
+        assert_eq!((info.precision, info.inputs[0].stored_shape.as_slice()), (Precision::Int8, &[28, 28, 1][..]));
+        assert_eq!((info.inputs[0].zero_point, info.output.zero_point), (Some(-3), None));
         assert_eq!(student.arena().unwrap(), Arena { planned_bytes: 64, used_bytes: 64 });
         assert_eq!(student.bench(20, 3).unwrap().nanoseconds, [20, 3]);
         assert_eq!(student.run_f32(&[1.5, -2.0]).unwrap(), [1.5, -2.0, 1.5, -2.0]);

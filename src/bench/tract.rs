@@ -33,31 +33,43 @@ fn failed(error: TractError) -> Error {
 /// An optimised model for one sample.
 pub struct Tract {
     model: Arc<TypedRunnableModel>,
-    input: Tensor,
+    inputs: Vec<Tensor>,
 }
 
 impl Tract {
-    /// Reads an ONNX file, fixes its batch at 1, and optimises it. The input is a fixed pseudo-random sample.
+    /// Reads an ONNX file, fixes its batch at 1, and optimises it. Inputs of real numbers are a fixed pseudo-random
+    /// sample, those of whole numbers are all 1: a token and type that every network has, and not masked.
     ///
     /// # Errors
-    /// When tract cannot read or run it, or its input is not one `f32` tensor whose shape but for the batch is known.
+    /// When tract cannot read or run it, or the shape of an input is not known but for the batch.
     pub fn open(onnx: &[u8]) -> Result<Tract, Error> {
-        let model = tract_onnx::onnx().model_for_read(&mut &*onnx).map_err(failed)?;
-        let fact = match model.inputs.as_slice() {
-            [_] => model.input_fact(0).map_err(failed)?,
-            inputs => return Err(Error::Model(format!("it has {} inputs, not one", inputs.len()))),
-        };
-        if fact.datum_type.concretize().is_some_and(|dtype| dtype != f32::datum_type()) {
-            return Err(Error::Model(format!("its input is {:?}, not f32", fact.datum_type)));
-        }
-        let shape = single_sample(&fact.shape)?;
+        let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).map_err(failed)?;
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
-        let input = Tensor::from_shape(&shape, &values).map_err(failed)?;
-        let optimized = model.with_input_fact(0, f32::fact(&shape).into()).and_then(|model| model.into_optimized());
-        let tract = Tract { model: optimized.and_then(|model| model.into_runnable()).map_err(failed)?, input };
-        tract.model.run(tvec!(tract.input.clone().into())).map_err(failed)?;
+        let mut inputs = vec![];
+        for index in 0..model.inputs.len() {
+            let fact = model.input_fact(index).map_err(failed)?;
+            let element = fact.datum_type.concretize().unwrap_or(f32::datum_type());
+            let shape = single_sample(&fact.shape)?;
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let input = match element {
+                DatumType::F32 => Tensor::from_shape(&shape, &values),
+                DatumType::I64 => Tensor::from_shape(&shape, &vec![1i64; values.len()]),
+                DatumType::I32 => Tensor::from_shape(&shape, &vec![1i32; values.len()]),
+                other => {
+                    return Err(Error::Model(format!("an input is of type {other:?}; f32, i32 and i64 are timed")));
+                }
+            };
+            inputs.push(input.map_err(failed)?);
+            model = model.with_input_fact(index, InferenceFact::dt_shape(element, &shape)).map_err(failed)?;
+        }
+        let model = model.into_optimized().and_then(|model| model.into_runnable()).map_err(failed)?;
+        let tract = Tract { model, inputs };
+        tract.model.run(tract.values()).map_err(failed)?;
         Ok(tract)
+    }
+
+    fn values(&self) -> TVec<TValue> {
+        self.inputs.iter().map(|input| input.clone().into()).collect()
     }
 
     /// Times `runs` inferences, in nanoseconds, after `warmup` untimed ones.
@@ -67,7 +79,7 @@ impl Tract {
     pub fn bench(&self, runs: usize, warmup: usize) -> Result<Vec<u64>, Error> {
         let mut state = self.model.spawn().map_err(failed)?;
         let mut once = || -> Result<u64, Error> {
-            let inputs = tvec!(self.input.clone().into());
+            let inputs = self.values();
             let start = Instant::now();
             state.run(inputs).map_err(failed)?;
             Ok(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
@@ -197,19 +209,27 @@ mod tests {
 
     const FLOAT: i32 = 1;
     const INT64: i32 = 7;
+    const STRING: i32 = 8;
 
     #[test]
     fn one_sample_is_timed() {
         let tract = Tract::open(&relu(Some(5), FLOAT)).unwrap();
-        assert_eq!(tract.input.shape(), [1, 3, 5]);
+        assert_eq!(tract.inputs[0].shape(), [1, 3, 5]);
         let times = tract.bench(4, 2).unwrap();
         assert!(times.len() == 4 && times.iter().all(|&ns| ns > 0), "{times:?}");
     }
 
     #[test]
+    fn tokens_are_ones() {
+        let tract = Tract::open(&relu(Some(5), INT64)).unwrap();
+        assert_eq!(tract.inputs[0].datum_type(), DatumType::I64);
+        assert_eq!(tract.bench(1, 0).unwrap().len(), 1);
+    }
+
+    #[test]
     fn models_that_cannot_be_timed_are_refused() {
         assert!(matches!(Tract::open(b"not a model"), Err(Error::Model(_))));
-        for (model, word) in [(relu(None, FLOAT), "shape"), (relu(Some(5), INT64), "f32")] {
+        for (model, word) in [(relu(None, FLOAT), "shape"), (relu(Some(5), STRING), "String")] {
             let error = Tract::open(&model).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains(word), "{error}");
         }
@@ -220,7 +240,7 @@ mod tests {
         let Some(data) = std::env::var_os("KDC_DATA") else { return eprintln!("skipped: KDC_DATA is not set") };
         let model = std::path::Path::new(&data).join("models/fashion-resnet.onnx");
         let tract = Tract::open(&std::fs::read(model).unwrap()).unwrap();
-        assert_eq!(tract.input.shape()[0], 1);
+        assert_eq!(tract.inputs[0].shape()[0], 1);
         let timing = Timing::of(&tract.bench(5, 1).unwrap()).unwrap();
         assert!((1e-5..10.0).contains(&timing.median_s), "{timing:?}");
         eprintln!("{timing:?}");

@@ -54,15 +54,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let (bytes, name) = match arguments.emit {
         Form::Onnx => (onnx, format!("{stem}.exported.onnx")),
         Form::Nnef => {
-            let [input] = graph.inputs[..] else {
-                return Err(format!(
-                    "{} has {} inputs; NNEF is written of models with one",
-                    arguments.model.display(),
-                    graph.inputs.len()
-                )
-                .into());
-            };
-            (emit::nnef::nnef(&onnx, &graph.value(input).shape)?, format!("{stem}.nnef.tgz"))
+            let shapes: Vec<_> = graph.inputs.iter().map(|&id| graph.value(id).shape.clone()).collect();
+            (emit::nnef::nnef(&onnx, &shapes)?, format!("{stem}.nnef.tgz"))
         }
         #[cfg(feature = "burn-source")]
         Form::Burn => unreachable!("written above"),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::weights::Numbers;
 use super::{Error, step, text};
-use crate::program::{BufferId, Plan, Port, Precision, Program, RawInput};
+use crate::program::{BufferId, Element, Plan, Port, Precision, Program, RawInput};
 
 /// Stands for the size of the statics until all are known.
 pub const WEIGHTS_BYTES: &str = "{WEIGHTS_BYTES}";
@@ -21,11 +21,12 @@ impl Places<'_> {
         let size = self.program.precision.bytes();
         let misplaced = |offset| Error::Misplaced { buffer: buffer.name.clone(), offset };
         let offset = *self.plan.offsets.get(id.index()).ok_or_else(|| misplaced(usize::MAX))?;
-        let fits = (buffer.len() * size).checked_add(offset).is_some_and(|end| end <= self.plan.arena_bytes);
+        let places = self.program.places(id);
+        let fits = (places * size).checked_add(offset).is_some_and(|end| end <= self.plan.arena_bytes);
         if !fits || offset % size != 0 {
             return Err(misplaced(offset));
         }
-        Ok(offset / size..offset / size + buffer.len())
+        Ok(offset / size..offset / size + places)
     }
 }
 
@@ -81,14 +82,16 @@ mod weights;
 use kdc_kernels::arena::parts;
 use kdc_kernels::conv2d::{{self, conv2d}};
 use kdc_kernels::depthwise::{{self, depthwise}};
-use kdc_kernels::elementwise::{{self, AddInt8, Function, MulInt8}};
+use kdc_kernels::elementwise::{{self, AddInt8, DivInt8, Function, MulInt8}};
 use kdc_kernels::fully_connected::{{self, fully_connected}};
-use kdc_kernels::layout::{{concat, pad, permute, transpose}};
+use kdc_kernels::layout::{{concat, pad, permute, transpose, view}};
 use kdc_kernels::linear;
 use kdc_kernels::math::clamp;
+use kdc_kernels::matmul::{{self, matmul}};
 use kdc_kernels::pool::{{AverageFloat, AverageInt8, MaxFloat, MaxInt8, pool}};
 use kdc_kernels::port::{{dequantize, quantize, raw}};
-use kdc_kernels::softmax::{{softmax_f32, softmax_i8}};
+use kdc_kernels::sequence::{{embedding, layer_norm_f32, layer_norm_i8, tokens}};
+use kdc_kernels::softmax::{{masked_softmax_i8, softmax_f32, softmax_i8}};
 use kdc_kernels::{{Multiplier, Window}};
 
 pub const NAME: &str = {name};
@@ -98,8 +101,10 @@ pub const PRECISION: &str = "{precision}";
 pub const ARENA_BYTES: usize = {arena};
 /// Bytes of weights and tables.
 pub const WEIGHTS_BYTES: usize = {WEIGHTS_BYTES};
-/// Elements of a sample, and of its result.
+/// Elements of a sample, all its inputs together, and of its result.
 pub const INPUT_LEN: usize = {input};
+/// Elements that the inputs take in the arena: the number of a token takes four of an `int8` network's.
+pub const STORED_LEN: usize = {stored_len};
 pub const OUTPUT_LEN: usize = {output};
 
 /// An element in the arena.
@@ -135,6 +140,8 @@ pub struct Port {{
     pub stored_shape: &'static [usize],
     /// Scale and zero point of stored integers.
     pub quantization: Option<(f32, i8)>,
+    /// Whether its elements are the numbers of tokens.
+    pub tokens: bool,
 }}
 
 "#,
@@ -142,36 +149,47 @@ pub struct Port {{
         name = text::string(&program.name),
         precision = text::precision(program),
         arena = plan.arena_bytes,
-        input = program.buffer(program.input.buffer).len(),
+        input = program.input_len(),
+        stored_len = program.inputs.iter().map(|port| program.places(port.buffer)).sum::<usize>(),
         output = program.buffer(program.output.buffer).len(),
     )
 }
 
 fn ports(program: &Program) -> Result<String, Error> {
-    let mut constants = String::new();
-    for (constant, port) in [("INPUT", &program.input), ("OUTPUT", &program.output)] {
-        let buffer = program.buffer(port.buffer);
-        if port.shape.iter().product::<usize>() != buffer.len() {
-            return Err(malformed(port, "its buffer has another number of elements"));
-        }
-        let quantization = match (program.precision, buffer.quant) {
-            (Precision::Int8, None) => return Err(malformed(port, "its buffer has no quantization parameters")),
-            (Precision::Int8, Some(q)) => format!("Some(({}, {}))", text::float(q.scale), q.zero_point),
-            (Precision::F32, _) => "None".into(),
-        };
-        constants += &format!(
-            "pub const {constant}: Port = Port {{\n    name: {},\n    shape: &{:?},\n    stored_shape: &{:?},\n    quantization: {quantization},\n}};\n",
-            text::string(&port.name),
-            port.shape,
-            buffer.shape,
-        );
-    }
+    let inputs = program.inputs.iter().map(|port| self::port(program, port)).collect::<Result<String, _>>()?;
+    let constants = format!(
+        "/// In the network's order.\npub const INPUTS: [Port; {}] = [{inputs}];\npub const OUTPUT: Port = {};\n",
+        program.inputs.len(),
+        self::port(program, &program.output)?.trim_end_matches(", "),
+    );
     let raw = if program.raw_input.is_some() { "Some(load_u8)" } else { "None" };
     Ok(constants
         + &format!(
             "/// Loads raw bytes (height, width, channels), where their preprocessing is known.\n\
              pub const RAW_INPUT: Option<fn(&mut Arena, &[u8; INPUT_LEN])> = {raw};\n"
         ))
+}
+
+/// A port as an expression.
+fn port(program: &Program, port: &Port) -> Result<String, Error> {
+    let buffer = program.buffer(port.buffer);
+    if port.shape.iter().product::<usize>() != buffer.len() {
+        return Err(malformed(port, "its buffer has another number of elements"));
+    }
+    let tokens = buffer.element == Element::Token;
+    let quantization = match (program.precision, buffer.quant) {
+        (Precision::Int8, None) if !tokens => {
+            return Err(malformed(port, "its buffer has no quantization parameters"));
+        }
+        (Precision::Int8, Some(q)) => format!("Some(({}, {}))", text::float(q.scale), q.zero_point),
+        _ => "None".into(),
+    };
+    Ok(format!(
+        "Port {{\n    name: {},\n    shape: &{:?},\n    stored_shape: &{:?},\n    quantization: {quantization},\n    tokens: {tokens},\n}}, ",
+        text::string(&port.name),
+        port.shape,
+        buffer.shape,
+    ))
 }
 
 fn malformed(port: &Port, what: &str) -> Error {
@@ -181,26 +199,45 @@ fn malformed(port: &Port, what: &str) -> Error {
 /// What the caller calls.
 fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error> {
     let program = places.program;
-    let mut text = infer("infer_f32", "f32", "f32", ["load_f32", "store_f32"], "The network's own input and output.");
+    let about = match program.inputs.len() {
+        1 => "The network's own input and output.",
+        _ => {
+            "The network's own inputs, one after the other, and its output. Numbers of tokens are given as `f32` as well."
+        }
+    };
+    let mut text = infer("infer_f32", "f32", "f32", ["load_f32", "store_f32"], about);
     if program.raw_input.is_some() {
         let about = "Raw bytes (height, width, channels), and the network's own output.";
         text += &infer("infer_u8", "u8", "f32", ["load_u8", "store_f32"], about);
     }
-    if program.precision == Precision::Int8 {
+    if stored_input(program) {
         let about = "Input and output as they are stored (height, width, channels).";
         text += &infer("infer_i8", "i8", "i8", ["load_stored", "store_stored"], about);
     }
-    let (input, output) = (places.of(program.input.buffer)?, places.of(program.output.buffer)?);
+    let output = places.of(program.output.buffer)?;
     let int8 = program.precision == Precision::Int8;
-    let stored = if int8 { format!("quantize({{}}, {})", quantization(program, &program.input)) } else { "{}".into() };
     let real = if int8 { format!("dequantize({{}}, {})", quantization(program, &program.output)) } else { "{}".into() };
+    let (mut load, mut load_stored, mut from, mut stored_from) = (String::new(), String::new(), 0, 0);
+    for port in &program.inputs {
+        let (range, len) = (places.of(port.buffer)?, program.buffer(port.buffer).len());
+        let (to, stored_to) = (from + len, stored_from + range.len());
+        let own = if program.inputs.len() == 1 { "input".into() } else { format!("&input[{from}..{to}]") };
+        load += &match program.buffer(port.buffer).element {
+            Element::Token => format!("    tokens({own}, &mut arena.0[{range:?}]);\n"),
+            Element::Real => {
+                let stored =
+                    if int8 { format!("quantize({{}}, {})", quantization(program, port)) } else { "{}".into() };
+                let copy =
+                    |real: &str, at: &str| format!("buffer[{at}] = {};", stored.replace("{}", &format!("own[{real}]")));
+                format!("    let own = {own};\n    let buffer = &mut arena.0[{range:?}];\n{}", each(port, copy)?)
+            }
+        };
+        load_stored += &format!("    arena.0[{range:?}].copy_from_slice(&input[{stored_from}..{stored_to}]);\n");
+        (from, stored_from) = (to, stored_to);
+    }
     text += &format!(
-        "\n/// Puts the network's own input into the arena.\n\
-         pub fn load_f32(arena: &mut Arena, input: &[f32; INPUT_LEN]) {{\n    let buffer = &mut arena.0[{input:?}];\n{}}}\n",
-        each(&program.input, |real, at| format!(
-            "buffer[{at}] = {};",
-            stored.replace("{}", &format!("input[{real}]"))
-        ))?,
+        "\n/// Puts the network's own inputs into the arena.\n\
+         pub fn load_f32(arena: &mut Arena, input: &[f32; INPUT_LEN]) {{\n{load}}}\n",
     );
     text += &format!(
         "\n/// Takes the network's own output from the arena.\n\
@@ -211,8 +248,8 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
         ))?,
     );
     text += &format!(
-        "\n/// Puts a stored input into the arena.\n\
-         pub fn load_stored(arena: &mut Arena, input: &[Stored; INPUT_LEN]) {{\n    arena.0[{input:?}].copy_from_slice(input);\n}}\n\
+        "\n/// Puts stored inputs into the arena.\n\
+         pub fn load_stored(arena: &mut Arena, input: &[Stored; STORED_LEN]) {{\n{load_stored}}}\n\
          \n/// Takes the stored output from the arena.\n\
          pub fn store_stored(arena: &Arena, output: &mut [Stored; OUTPUT_LEN]) {{\n    output.copy_from_slice(&arena.0[{output:?}]);\n}}\n",
     );
@@ -224,10 +261,14 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
         (Some(RawInput::F32(tables)), Precision::F32) => {
             (tables.len(), numbers.push("RAW_INPUT", tables.as_flattened(), &[256]))
         }
-        _ => return Err(malformed(&program.input, "the raw input's tables are of the other precision")),
+        _ => return Err(malformed(&program.output, "the raw input's tables are of the other precision")),
     };
+    let [port] = &program.inputs[..] else {
+        return Err(malformed(&program.output, "a network of several inputs takes no raw bytes"));
+    };
+    let input = places.of(port.buffer)?;
     if tables.0 == 0 || input.len() % tables.0 != 0 {
-        return Err(malformed(&program.input, "its size is no multiple of the raw input's channels"));
+        return Err(malformed(port, "its size is no multiple of the raw input's channels"));
     }
     text += &format!(
         "\n/// Puts raw bytes (height, width, channels) into the arena, preprocessed.\n\
@@ -235,6 +276,11 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
         tables.1
     );
     Ok(text)
+}
+
+/// Whether a caller may give the input as it is stored: one input of `i8`.
+pub fn stored_input(program: &Program) -> bool {
+    matches!(&program.inputs[..], [port] if program.buffer(port.buffer).quant.is_some())
 }
 
 /// Scale and zero point as arguments.

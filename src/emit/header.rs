@@ -1,7 +1,8 @@
 //! The C interface.
 
+use super::code::stored_input;
 use super::text;
-use crate::program::{Plan, Precision, Program};
+use crate::program::{Plan, Program};
 
 /// A function of the C interface: its name, the C types of input and output, the Rust ones, and what it takes.
 struct Function {
@@ -16,7 +17,10 @@ fn functions(program: &Program) -> Vec<Function> {
         name: "infer_f32",
         c: ["float", "float"],
         rust: ["f32", "f32"],
-        about: "The network's own input (its layout, preprocessed) and output.",
+        about: match program.inputs.len() {
+            1 => "The network's own input (its layout, preprocessed) and output.",
+            _ => "The network's own inputs, one after the other, and its output; numbers of tokens are given as float.",
+        },
     }];
     if program.raw_input.is_some() {
         functions.push(Function {
@@ -26,7 +30,7 @@ fn functions(program: &Program) -> Vec<Function> {
             about: "Raw bytes, height x width x channels, and the network's own output.",
         });
     }
-    if program.precision == Precision::Int8 {
+    if stored_input(program) {
         functions.push(Function {
             name: "infer_i8",
             c: ["int8_t", "int8_t"],
@@ -51,7 +55,7 @@ pub fn header(program: &Program, plan: &Plan) -> String {
          #if defined(__cplusplus)\n    alignas(16)\n    #else\n    _Alignas(16)\n    #endif\n    \
          uint8_t bytes[KDC_STUDENT_ARENA_BYTES > 0 ? KDC_STUDENT_ARENA_BYTES : 1];\n}} kdc_student_arena_t;\n",
         name = text::comment(&program.name).replace("*/", "* /"),
-        input = program.buffer(program.input.buffer).len(),
+        input = program.input_len(),
         output = program.buffer(program.output.buffer).len(),
         arena = plan.arena_bytes,
     );

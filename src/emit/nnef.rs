@@ -4,11 +4,12 @@
 //! what a small program on a board wants. tract's *decluttered* model is written: normalised, but without the
 //! operators that its optimiser makes for one machine.
 
-use crate::graph::{Dim, Tensor};
+use crate::graph::{Data, Dim, Tensor};
 use flate2::{Compression, GzBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tract_nnef::internal::{TractResult, format_err};
 use tract_nnef::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
 
 /// Why there is no NNEF file, or none that works.
 #[derive(Debug, thiserror::Error)]
@@ -22,29 +23,29 @@ pub enum NnefError {
     Run { what: String },
 }
 
-/// The ONNX model with one input as `.nnef.tgz`; input and output keep their names. The same model gives the same
-/// bytes.
+/// The ONNX model as `.nnef.tgz`; inputs and output keep their names. The same model gives the same bytes.
 ///
-/// `input` is the input's shape; [`Dim::Batch`] stays symbolic.
+/// `inputs` are the inputs' shapes; [`Dim::Batch`] stays symbolic.
 ///
 /// # Errors
 /// Names the operator that tract cannot read or write.
-pub fn nnef(onnx_model: &[u8], input: &[Dim]) -> Result<Vec<u8>, NnefError> {
+pub fn nnef(onnx_model: &[u8], inputs: &[Vec<Dim>]) -> Result<Vec<u8>, NnefError> {
     let write = || -> TractResult<Vec<u8>> {
         use tract_onnx::prelude::{Framework, InferenceFact, InferenceModelExt};
         let mut bytes = onnx_model;
         let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
         let mut model = onnx.model_for_read(&mut bytes)?;
         let batch = model.symbols.sym("batch");
-        let shape: TVec<TDim> = input
-            .iter()
-            .map(|dim| match dim {
-                Dim::Fixed(n) => TDim::from(*n as i64),
-                Dim::Batch => batch.clone().into(),
-                Dim::Batches(times) => TDim::from(batch.clone()) * *times,
-            })
-            .collect();
-        model.set_input_fact(0, InferenceFact::dt_shape(DatumType::F32, shape))?;
+        let extent = |dim: &Dim| match dim {
+            Dim::Fixed(n) => TDim::from(*n as i64),
+            Dim::Batch => batch.clone().into(),
+            Dim::Batches(times) => TDim::from(batch.clone()) * *times,
+        };
+        for (index, input) in inputs.iter().enumerate() {
+            let shape: TVec<TDim> = input.iter().map(extent).collect();
+            let element = model.input_fact(index)?.datum_type.concretize().unwrap_or(DatumType::F32);
+            model.set_input_fact(index, InferenceFact::dt_shape(element, shape))?;
+        }
         let mut model = model.into_typed()?.into_decluttered()?;
         for outlet in model.output_outlets()?.to_vec() {
             // NNEF names results after the nodes that make them.
@@ -69,26 +70,35 @@ pub fn nnef(onnx_model: &[u8], input: &[Dim]) -> Result<Vec<u8>, NnefError> {
     written.map_err(|e| NnefError::Write { what: format!("{e:#}") })
 }
 
-/// The first output for one input, computed from the NNEF file by tract-core and tract-nnef alone, as a board would.
+/// The first output for some inputs, computed from the NNEF file by tract-core and tract-nnef alone, as a board would.
 ///
 /// # Errors
-/// When the file does not load, or does not take this input.
-pub fn reload_and_run(nnef: &[u8], input: &Tensor) -> Result<Tensor, NnefError> {
+/// When the file does not load, or does not take these inputs.
+pub fn reload_and_run(nnef: &[u8], inputs: &[Tensor]) -> Result<Tensor, NnefError> {
     let run = || -> TractResult<Tensor> {
         let mut bytes = nnef;
         let mut model = tract_nnef::nnef().model_for_read(&mut bytes)?;
-        let shape: TVec<TDim> = input.shape.iter().map(|&n| TDim::from(n as i64)).collect();
-        let declared = model.input_fact(0)?.shape.to_tvec();
-        if declared.len() == shape.len() && declared.iter().zip(&shape).any(|(d, s)| d != s) {
-            let symbols = declared.iter().zip(&shape).filter_map(|(d, s)| match d {
-                TDim::Sym(symbol) => Some((symbol.clone(), s.clone())),
-                _ => None,
-            });
-            model = model.set_symbols(&symbols.collect())?;
+        for (index, input) in inputs.iter().enumerate() {
+            let shape: TVec<TDim> = input.shape.iter().map(|&n| TDim::from(n as i64)).collect();
+            let declared = model.input_fact(index)?.shape.to_tvec();
+            if declared.len() == shape.len() && declared.iter().zip(&shape).any(|(d, s)| d != s) {
+                let symbols = declared.iter().zip(&shape).filter_map(|(d, s)| match d {
+                    TDim::Sym(symbol) => Some((symbol.clone(), s.clone())),
+                    _ => None,
+                });
+                model = model.set_symbols(&symbols.collect())?;
+            }
         }
         let plan = model.into_optimized()?.into_runnable()?;
-        let values = tract_nnef::prelude::Tensor::from_shape(&input.shape, &input.to_f32())?;
-        let outputs = plan.run(tvec!(values.into()))?;
+        let value = |input: &Tensor| -> TractResult<TValue> {
+            let value = match &input.data {
+                Data::I64(v) => tract_nnef::prelude::Tensor::from_shape(&input.shape, v)?,
+                Data::I32(v) => tract_nnef::prelude::Tensor::from_shape(&input.shape, v)?,
+                _ => tract_nnef::prelude::Tensor::from_shape(&input.shape, &input.to_f32())?,
+            };
+            Ok(value.into())
+        };
+        let outputs = plan.run(inputs.iter().map(value).collect::<TractResult<TVec<TValue>>>()?)?;
         let output = outputs[0].cast_to::<f32>()?;
         let values = output.to_plain_array_view::<f32>()?.iter().copied().collect();
         Ok(Tensor::f32(output.shape(), values))
@@ -111,8 +121,8 @@ mod tests {
         data.unwrap().test.batch(&Look::plain(0..n)).remove(0)
     }
 
-    fn shape(batch: Dim) -> [Dim; 4] {
-        [batch, Dim::Fixed(1), Dim::Fixed(28), Dim::Fixed(28)]
+    fn shape(batch: Dim) -> [Vec<Dim>; 1] {
+        [vec![batch, Dim::Fixed(1), Dim::Fixed(28), Dim::Fixed(28)]]
     }
 
     #[test]
@@ -124,7 +134,7 @@ mod tests {
             let file = nnef(&model, &shape(dim)).unwrap();
             assert_eq!(file, nnef(&model, &shape(dim)).unwrap(), "two runs, other bytes");
             let (input, wanted) = (images(n), teacher.run(&[images(n)]).unwrap().outputs.remove(0));
-            let got = reload_and_run(&file, &input).unwrap();
+            let got = reload_and_run(&file, std::slice::from_ref(&input)).unwrap();
             assert_eq!(got.shape, wanted.shape);
             let worst = got.to_f32().iter().zip(wanted.to_f32().iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-4, "they differ by {worst}");
@@ -153,11 +163,11 @@ mod tests {
             let path = Path::new(&folder).join("models").join(name).with_extension("onnx");
             let model = std::fs::read(&path).unwrap();
             let dims: Vec<Dim> = std::iter::once(Dim::Batch).chain(sample.iter().map(|&n| Dim::Fixed(n))).collect();
-            let file = nnef(&model, &dims).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let file = nnef(&model, &[dims]).unwrap_or_else(|e| panic!("{name}: {e}"));
             let shape = [&[1], sample].concat();
             let n = shape.iter().product();
             let input = Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect());
-            let got = reload_and_run(&file, &input).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let got = reload_and_run(&file, std::slice::from_ref(&input)).unwrap_or_else(|e| panic!("{name}: {e}"));
             let teacher = teacher::open(&path, &[], EngineChoice::Tract).unwrap();
             let wanted = teacher.run(std::slice::from_ref(&input)).unwrap().outputs.remove(0);
             assert_eq!(got.shape, wanted.shape, "{name}");
@@ -169,7 +179,7 @@ mod tests {
     #[test]
     fn what_cannot_be_written_or_run_is_an_error() {
         assert!(matches!(nnef(b"no model", &shape(Dim::Batch)), Err(NnefError::Write { .. })));
-        assert!(matches!(reload_and_run(b"no file", &images(1)), Err(NnefError::Run { .. })));
-        assert!(matches!(reload_and_run(&[], &images(1)), Err(NnefError::Run { .. })));
+        assert!(matches!(reload_and_run(b"no file", &[images(1)]), Err(NnefError::Run { .. })));
+        assert!(matches!(reload_and_run(&[], &[images(1)]), Err(NnefError::Run { .. })));
     }
 }

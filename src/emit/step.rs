@@ -9,20 +9,22 @@ use super::code::Places;
 use super::text::float;
 use super::weights::Numbers;
 use crate::program::{
-    AddParams, AverageParams, BufferId, Function, Kernel, Linear, MulParams, Multiplier, Precision, Step, Tile, Window,
+    AddParams, AverageParams, BufferId, Constant, Function, Kernel, LayerNormParams, Linear, MatMulParams, MulParams,
+    Multiplier, Precision, Program, Step, Tile, Window,
 };
 
 /// The body of the step's function; `None` where there is nothing to do.
 pub fn body(places: &Places<'_>, index: usize, step: &Step, numbers: &mut Numbers) -> Result<Option<String>, Error> {
-    let operands = Operands::new(places, step)?;
-    let writer = Writer { index, step, operands, precision: places.program.precision, numbers };
+    let operands = Operands::new(places, step, numbers)?;
+    let writer =
+        Writer { index, step, operands, program: places.program, precision: places.program.precision, numbers };
     writer.body()
 }
 
 /// Where the step's operands and its result lie, and what the function calls them.
 struct Operands {
-    /// The names of the operands, in order.
-    inputs: Vec<&'static str>,
+    /// What the operands are called, in order.
+    inputs: Vec<String>,
     /// The parts of the arena, and how they are bound.
     parts: Vec<(&'static str, Range<usize>)>,
     /// The result has the place of this operand.
@@ -32,10 +34,18 @@ struct Operands {
 const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 impl Operands {
-    fn new(places: &Places<'_>, step: &Step) -> Result<Operands, Error> {
+    fn new(places: &Places<'_>, step: &Step, numbers: &mut Numbers) -> Result<Operands, Error> {
         let output = places.of(step.output)?;
         let mut operands = Operands { inputs: Vec::new(), parts: Vec::new(), in_place: None };
         for &id in &step.inputs {
+            if let Some(constant) = &places.program.buffer(id).constant {
+                let name = format!("CONSTANT_{}", id.0);
+                operands.inputs.push(match constant {
+                    Constant::Int8(values) => numbers.push(&name, values, &[]),
+                    Constant::F32(values) => numbers.push(&name, values, &[]),
+                });
+                continue;
+            }
             let range = places.of(id)?;
             let known = operands.parts.iter().find(|(_, part)| *part == range).map(|(name, _)| *name);
             let name = match (known, NAMES.get(operands.parts.len())) {
@@ -54,7 +64,7 @@ impl Operands {
             if known.is_none() {
                 operands.parts.push((name, range));
             }
-            operands.inputs.push(name);
+            operands.inputs.push(name.into());
         }
         if operands.in_place.is_some() && !step.kernel.in_place() && step.kernel != Kernel::Reshape {
             return Err(overlap(places, step, step.output));
@@ -81,6 +91,7 @@ struct Writer<'a> {
     index: usize,
     step: &'a Step,
     operands: Operands,
+    program: &'a Program,
     precision: Precision,
     numbers: &'a mut Numbers,
 }
@@ -130,7 +141,7 @@ impl Writer<'_> {
                          output_zero: {output_zero}, min: {min}, max: {max} }}.apply(a, b)"
                     ),
                 },
-                false,
+                self.repeats(),
             )?,
             Kernel::Mul { params, broadcast } => self.binary(
                 match params {
@@ -143,6 +154,55 @@ impl Writer<'_> {
                 },
                 *broadcast,
             )?,
+            Kernel::Div(params) => self.binary(
+                match params {
+                    MulParams::F32 { min, max } => format!("clamp(a / b, {}, {})", float(*min), float(*max)),
+                    MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max } => format!(
+                        "DivInt8 {{ a_zero: {a_zero}, b_zero: {b_zero}, output_zero: {output_zero}, requant: {}, \
+                         min: {min}, max: {max} }}.apply(a, b)",
+                        multiplier(requant)
+                    ),
+                },
+                false,
+            )?,
+            Kernel::Choose { number, when } => {
+                self.binary(format!("if (a != 0.0) == {when} {{ {} }} else {{ b }}", float(*number)), false)?
+            }
+            Kernel::MatMul { batch, rows, inner, columns, params } => {
+                let product = match params {
+                    MatMulParams::F32 => "matmul::Float".to_string(),
+                    MatMulParams::Int8 { a_zero, b_zero, output_zero, requant } => format!(
+                        "matmul::Int8 {{ a_zero: {a_zero}, b_zero: {b_zero}, output_zero: {output_zero}, requant: {} }}",
+                        multiplier(requant)
+                    ),
+                };
+                let [a, b] = self.two()?;
+                format!(
+                    "matmul(\n        matmul::Shape {{ batch: {batch}, rows: {rows}, inner: {inner}, columns: {columns} \
+                     }},\n        {product},\n        {a},\n        {b},\n        output,\n    );"
+                )
+            }
+            Kernel::LayerNorm { len, params, .. } => {
+                let (LayerNormParams::Int8 { scale, bias, .. } | LayerNormParams::F32 { scale, bias, .. }) = params;
+                self.check([(scale.len(), *len), (bias.len(), *len)])?;
+                let (scale, bias) = (self.push("SCALE", scale, &[]), self.push("BIAS", bias, &[]));
+                match params {
+                    LayerNormParams::F32 { epsilon, .. } => {
+                        format!("layer_norm_f32({scale}, {bias}, {}, a, output);", float(*epsilon))
+                    }
+                    LayerNormParams::Int8 { epsilon, output_zero, .. } => {
+                        format!("layer_norm_i8({scale}, {bias}, {}, {output_zero}, a, output);", float(*epsilon))
+                    }
+                }
+            }
+            Kernel::Embedding { width } => {
+                let [tokens, table] = self.two()?;
+                format!("embedding({width}, {table}, {tokens}, output);")
+            }
+            Kernel::View { offset, shape, strides } => {
+                let from = self.operands.inputs.first().map_or("a", String::as_str);
+                format!("view({offset}, {shape:?}, {strides:?}, {from}, output);")
+            }
             Kernel::Lookup { table } => {
                 let table = self.push("TABLE", &table[..], &[]);
                 self.unary(&format!("elementwise::lookup({table}, x)"))
@@ -152,7 +212,10 @@ impl Writer<'_> {
                 None => format!("softmax_f32({len}, a, output);"),
                 Some(table) => {
                     let table = self.push("EXP", &table[..], &[]);
-                    format!("softmax_i8({len}, {table}, a, output);")
+                    match self.operands.inputs.len() {
+                        1 => format!("softmax_i8({len}, {table}, a, output);"),
+                        _ => format!("masked_softmax_i8({len}, {table}, a, b, output);"),
+                    }
                 }
             },
             Kernel::Pad { input, pads, value, stored } => {
@@ -283,26 +346,35 @@ impl Writer<'_> {
         format!("pool({}, {channels}, {kind}, a, output);", window_text(window))
     }
 
+    /// Whether the second operand is repeated over the first.
+    fn repeats(&self) -> bool {
+        let len = |i: usize| self.step.inputs.get(i).map(|&id| self.program.buffer(id).len());
+        len(0) != len(1)
+    }
+
+    fn two(&self) -> Result<[String; 2], Error> {
+        let two = <[String; 2]>::try_from(self.operands.inputs.clone());
+        two.map_err(|_| self.malformed("two operands are needed"))
+    }
+
     /// `f` of `x`, for each element.
     fn unary(&self, f: &str) -> String {
-        match self.operands.in_place {
-            Some(a) => format!("elementwise::map_in_place({a}, |x| {f});"),
-            None => format!("elementwise::map(a, output, |x| {f});"),
+        match (self.operands.in_place, self.operands.inputs.first()) {
+            (Some(a), _) => format!("elementwise::map_in_place({a}, |x| {f});"),
+            (None, a) => format!("elementwise::map({}, output, |x| {f});", a.map_or("a", String::as_str)),
         }
     }
 
     /// `f` of `a` and `b`, for each pair of elements, over whatever shares a place.
     fn binary(&self, f: String, broadcast: bool) -> Result<String, Error> {
-        let [a, b] = self.operands.inputs[..] else {
-            return Err(self.malformed("two operands are needed"));
-        };
+        let [a, b] = &self.two()?;
         if a == b {
             return Ok(self.unary(&format!("{{\n        let (a, b) = (x, x);\n        {f}\n    }}")));
         }
         let zip = if broadcast { "zip_rows" } else { "zip" };
         Ok(match self.operands.in_place {
             None => format!("elementwise::{zip}({a}, {b}, output, |a, b| {f});"),
-            Some(place) if place == a => format!("elementwise::{zip}_in_place({a}, {b}, |a, b| {f});"),
+            Some(place) if place == *a => format!("elementwise::{zip}_in_place({a}, {b}, |a, b| {f});"),
             // The result has the size of `b` only where nothing is broadcast.
             Some(_) => format!("elementwise::zip_in_place({b}, {a}, |b, a| {f});"),
         })
@@ -362,5 +434,13 @@ fn function_text(function: &Function) -> String {
         Function::Affine { gain, offset } => {
             format!("Function::Affine{}", fields(&[("gain", gain), ("offset", offset)]))
         }
+        Function::Abs => "Function::Abs".into(),
+        Function::Exp => "Function::Exp".into(),
+        Function::Sqrt => "Function::Sqrt".into(),
+        Function::Reciprocal => "Function::Reciprocal".into(),
+        Function::Erf => "Function::Erf".into(),
+        Function::Gelu => "Function::Gelu".into(),
+        Function::GeluTanh => "Function::GeluTanh".into(),
+        Function::Select { yes, no } => format!("Function::Select{}", fields(&[("yes", yes), ("no", no)])),
     }
 }

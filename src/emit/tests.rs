@@ -142,7 +142,7 @@ fn time_of_a_residual_network() {
 /// A file of `samples` random samples of raw bytes, another of the same preprocessed as the network's own input.
 fn samples(program: &Program, count: usize, root: &Path) -> [PathBuf; 2] {
     use rand::{RngCore, SeedableRng};
-    let [h, w, c] = program.buffer(program.input.buffer).shape[..] else { panic!("an image") };
+    let [h, w, c] = program.buffer(program.inputs[0].buffer).shape[..] else { panic!("an image") };
     let mut raw = vec![0; count * h * w * c];
     rand_chacha::ChaCha8Rng::seed_from_u64(3).fill_bytes(&mut raw);
     let tables = corpus::preprocessing(c);
@@ -169,7 +169,7 @@ fn answers(mut student: Command, arguments: &[&str], input: &Path) -> Vec<u8> {
 fn by_reference(program: &Program, own: &Path) -> Vec<u8> {
     let bytes = std::fs::read(own).unwrap();
     let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let sample = program.buffer(program.input.buffer).len();
+    let sample = program.input_len();
     let run = |x: &[f32]| program::reference::run(program, &program::reference::Input::F32(x)).unwrap();
     values.chunks(sample).flat_map(|x| run(x).output_f32()).flat_map(f32::to_le_bytes).collect()
 }
@@ -193,6 +193,26 @@ fn every_kernel_equals_the_reference_and_uses_the_planned_arena() {
         assert_eq!(from_raw, answers(Command::new(&student), &["--input", "u8"], &raw), "{} in place", program.name);
         if let Some(student) = build_aarch64(&root.path().join(&program.name)) {
             assert_eq!(from_raw, answers(student, &["--input", "u8"], &raw), "{} on aarch64", program.name);
+        }
+    }
+}
+
+#[test]
+fn a_transformer_equals_the_reference_and_uses_the_planned_arena() {
+    let root = tempfile::tempdir().unwrap();
+    for (program, samples) in program::tests::sequences::transformers() {
+        let plan = program::plan(&program);
+        let own = root.path().join(format!("{}.f32", program.name));
+        std::fs::write(&own, samples.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+        let student = build(&program, &plan, root.path(), &[]);
+        let memory = output(Command::new(&student).arg("arena"));
+        assert_eq!(memory.trim(), format!(r#"{{"planned_bytes":{0},"used_bytes":{0}}}"#, plan.arena_bytes));
+        let answered = answers(Command::new(&student), &["--input", "f32"], &own);
+        assert_eq!(answered, by_reference(&program, &own), "{} and the reference", program.name);
+        let sample = 4 * program.buffer(program.output.buffer).len();
+        assert_ne!(answered[..sample], answered[sample..2 * sample], "samples differ and so do their results");
+        if let Some(student) = build_aarch64(&root.path().join(&program.name)) {
+            assert_eq!(answered, answers(student, &["--input", "f32"], &own), "{} on aarch64", program.name);
         }
     }
 }

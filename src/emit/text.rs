@@ -93,7 +93,7 @@ pub fn readme(program: &Program, plan: &Plan, options: &CrateOptions) -> String 
         name = comment(&program.name),
         precision = precision(program),
         arena = plan.arena_bytes,
-        input = program.input.shape,
+        input = program.inputs.iter().map(|port| &port.shape).collect::<Vec<_>>(),
         output = program.output.shape,
     )
 }

@@ -131,6 +131,30 @@ pub fn with_outputs(model: &[u8], names: &[String]) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// For each value of a model that is quantized, by the names before and after the quantize/dequantize pair, the name of the
+/// tensor of its stored integers.
+///
+/// # Errors
+/// When the model cannot be decoded.
+pub fn stored_names(model: &[u8]) -> Result<BTreeMap<String, String>, Error> {
+    let graph = file::decode(Bytes::copy_from_slice(model))?.graph.unwrap_or_default();
+    let first = |names: &[String]| names.first().cloned().unwrap_or_default();
+    let quantized: BTreeMap<String, String> = graph
+        .node
+        .iter()
+        .filter(|node| node.op_type == "QuantizeLinear")
+        .map(|node| (first(&node.output), first(&node.input)))
+        .collect();
+    let mut names = BTreeMap::new();
+    for node in graph.node.iter().filter(|node| node.op_type == "DequantizeLinear") {
+        if let Some(written) = quantized.get(&first(&node.input)) {
+            names.insert(written.clone(), first(&node.input));
+            names.insert(first(&node.output), first(&node.input));
+        }
+    }
+    Ok(names)
+}
+
 /// Reads one tensor (ONNX `TensorProto`), as test data of ONNX comes.
 ///
 /// # Errors

@@ -49,6 +49,7 @@ impl Expected {
         let bytes = |run: &reference::Run| match run.stored_output() {
             reference::Activation::I8(v) => v.iter().map(|&x| x as u8).collect::<Vec<u8>>(),
             reference::Activation::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            reference::Activation::Tokens(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         };
         self.runs.iter().flat_map(bytes).collect()
     }
@@ -60,8 +61,10 @@ pub(super) fn interpret(program: &Program, samples: &dyn Dataset, indices: &[usi
     Ok(Expected { runs: indices.par_iter().map(one).collect::<Result<_, _>>()? })
 }
 
-/// The first input of some samples, plain, one after the other: what programs of one input are fed.
+/// The inputs of some samples as programs take them: plain, one after the other, sample by sample, all as `f32`.
 pub(super) fn floats(samples: &dyn Dataset, indices: &[usize]) -> Vec<f32> {
     let batch = samples.batch(&Look::plain(indices.iter().copied()));
-    batch.first().map_or_else(Vec::new, |input| input.to_f32().into_owned())
+    let parts: Vec<_> = batch.iter().map(|part| (part.to_f32(), part.len() / indices.len().max(1))).collect();
+    let one = |i: usize| parts.iter().flat_map(move |(values, len)| values[i * len..][..*len].iter().copied());
+    (0..indices.len()).flat_map(one).collect()
 }

@@ -1,6 +1,7 @@
 //! The exported files, run by other people's engines and compared with the student they were written from.
 
 use super::answers::{COMPARED, classes, interpret, right, share};
+use super::operators::{self, OperatorCheck};
 use super::stages::{Compiled, Exports};
 use super::{Error, Job};
 use crate::data::Look;
@@ -34,6 +35,8 @@ pub struct QdqCheck {
     pub beyond_one_step: f64,
     /// The largest difference in steps.
     pub largest: u32,
+    /// Operators on equal operands.
+    pub operators: OperatorCheck,
     /// How far apart the two accuracies are, as a share of the test samples.
     pub accuracy_difference: f64,
 }
@@ -42,7 +45,7 @@ pub struct QdqCheck {
 pub(super) fn nnef(job: &Job, compiled: &Compiled, exports: &Exports) -> Result<Option<NnefCheck>, Error> {
     let Some(nnef) = &exports.nnef else { return Ok(None) };
     let few: Vec<usize> = (0..NNEF_SAMPLES.min(job.data.test.len())).collect();
-    let theirs = nnef::reload_and_run(nnef, &job.data.test.batch(&Look::plain(few.iter().copied()))[0])?;
+    let theirs = nnef::reload_and_run(nnef, &job.data.test.batch(&Look::plain(few.iter().copied())))?;
     let network = Network::new(&compiled.float, &Device::flex())?;
     let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), &few)?;
     let theirs = theirs.to_f32();
@@ -91,6 +94,7 @@ pub(super) fn qdq(
     let beyond = steps.iter().filter(|&&s| s > 1).count();
     let said = classes(&theirs, job.data.class_names.len());
     Ok(Ok(QdqCheck {
+        operators: operators::operators(compiled, test, file.path(), &exports.qdq)?,
         values: steps.len(),
         beyond_one_step: beyond as f64 / steps.len().max(1) as f64,
         largest: steps.iter().copied().max().unwrap_or(0),

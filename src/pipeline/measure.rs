@@ -68,7 +68,12 @@ pub fn measure(
         measured.nnef = super::exports::nnef(job, compiled, exports)?;
         if let Some(int8) = measured.rows.iter().find(|r| r.network == Name::StudentInt8) {
             match super::exports::qdq(job, compiled, exports, &truth, int8.accuracy)? {
-                Ok(check) => measured.qdq = Some(check),
+                Ok(check) => {
+                    let label = "share of the QDQ file's outputs over one step off";
+                    let figure = bench::Figure::measured(label, check.beyond_one_step, bench::Unit::Ratio);
+                    measured.measurements.push(Measurement::new("qdq.beyond_one_step", "ONNX Runtime", figure));
+                    measured.qdq = Some(check);
+                }
                 Err(skipped) => measured.skipped.push(skipped),
             }
         }

@@ -17,6 +17,7 @@ mod inspection;
 mod job;
 mod labelling;
 mod measure;
+mod operators;
 pub mod options;
 mod output;
 pub mod progress;

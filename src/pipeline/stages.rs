@@ -109,8 +109,8 @@ pub fn export(job: &Job, compiled: &Compiled) -> Result<Exports, Error> {
     let (onnx, qdq) = (onnx::export(&compiled.float)?, onnx::export(&compiled.quantized.graph)?);
     let nnef = match job.options.emits(Artefact::Nnef) {
         true => {
-            let input = compiled.float.inputs[0];
-            Some(nnef::nnef(&onnx, &compiled.float.value(input).shape)?)
+            let shape = |&id: &graph::ValueId| compiled.float.value(id).shape.clone();
+            Some(nnef::nnef(&onnx, &compiled.float.inputs.iter().map(shape).collect::<Vec<_>>())?)
         }
         false => None,
     };

@@ -16,7 +16,7 @@ mod numbers;
 mod plan;
 pub mod reference;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tile;
 
 pub use lower::{LowerError, lower_f32, lower_int8, obstacles};
@@ -66,16 +66,39 @@ pub struct Quant {
     pub zero_point: i8,
 }
 
-/// An activation tensor of one sample.
+/// What the elements of a buffer are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Element {
+    /// Real numbers, and truth values and small whole numbers among them.
+    #[default]
+    Real,
+    /// The numbers of tokens, from 0 on: one `f32` each in an `f32` program, four bytes in an `i8` program.
+    Token,
+}
+
+/// The contents of a buffer that the network brings along.
 #[derive(Clone, Debug, PartialEq)]
+pub enum Constant {
+    Int8(Vec<i8>),
+    F32(Vec<f32>),
+}
+
+/// A tensor of one sample.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buffer {
     /// The name of the network's value.
     pub name: String,
-    /// Extents without the batch: `[height, width, channels]` for images (`[1, length, channels]` for sequences of
-    /// features), `[features]` for vectors, in ONNX order for anything else.
+    /// Extents without the batch: `[height, width, channels]` for images (`[1, length, channels]` for 1-D ones),
+    /// `[features]` for vectors, in ONNX order for anything else.
     pub shape: Vec<usize>,
-    /// `None` in an `f32` program.
+    /// The axes of the network's value, the batch's among them, in the order in which they lie here; empty where the
+    /// elements are no value of the network, or in no order of its axes.
+    pub order: Vec<usize>,
+    /// `None` in an `f32` program, and for tokens.
     pub quant: Option<Quant>,
+    pub element: Element,
+    /// A constant lies among the weights, not in the arena.
+    pub constant: Option<Constant>,
 }
 
 impl Buffer {
@@ -87,6 +110,15 @@ impl Buffer {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes among the weights; 0 for what the network computes.
+    pub fn constant_bytes(&self) -> usize {
+        match &self.constant {
+            None => 0,
+            Some(Constant::Int8(values)) => values.len(),
+            Some(Constant::F32(values)) => 4 * values.len(),
+        }
     }
 }
 
@@ -172,6 +204,37 @@ pub enum MulParams {
     },
 }
 
+/// How the products of two computed matrices are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MatMulParams {
+    /// `clamp(output_zero + requant(Σ (a − a_zero)·(b − b_zero)))`
+    Int8 {
+        a_zero: i8,
+        b_zero: i8,
+        output_zero: i8,
+        requant: Multiplier,
+    },
+    F32,
+}
+
+/// How rows are normalised.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LayerNormParams {
+    /// `output_zero + round((len · x − Σ x) / √(len · Σ x² − (Σ x)² + epsilon) · scale + bias)`: sums are exact, the rest is
+    /// `f32`, rounded halves to even. `scale` and `bias` are divided by the output's scale.
+    Int8 {
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+        epsilon: f32,
+        output_zero: i8,
+    },
+    F32 {
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+        epsilon: f32,
+    },
+}
+
 /// How an average is scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AverageParams {
@@ -207,6 +270,18 @@ pub enum Function {
         gain: f32,
         offset: f32,
     },
+    Abs,
+    Exp,
+    Sqrt,
+    Reciprocal,
+    Erf,
+    Gelu,
+    GeluTanh,
+    /// `yes` where `x` is not zero, else `no`.
+    Select {
+        yes: f32,
+        no: f32,
+    },
 }
 
 /// What a step computes.
@@ -223,17 +298,33 @@ pub enum Kernel {
     /// Global average pooling and means over both spatial axes are one window over the whole operand.
     /// `count_pads`: padding counts as elements of value zero.
     AveragePool { window: Window, channels: usize, count_pads: bool, params: AverageParams },
-    /// Element by element; `a` and `b` have equal shapes.
+    /// Element by element; `b` is as long as `a`, or repeated over it.
     Add(AddParams),
-    /// Element by element; `b` has the shape of `a`, or `[channels]` to scale the last axis.
+    /// Element by element; `b` is as long as `a`, or repeated over it.
     Mul { params: MulParams, broadcast: bool },
+    /// `a / b`, element by element; both are equally long. `i8`: `requant` is that of the quotient.
+    Div(MulParams),
+    /// `f32` only, element by element: `number` where the first operand's not being zero is `when`, else the second operand.
+    Choose { number: f32, when: bool },
     /// `i8` only: `table[stored + 128]`, element by element. Also a change of quantization parameters.
     Lookup { table: Box<[i8; 256]> },
     /// `f32` only, element by element.
     Map(Function),
     /// Over the last axis of `rows · len` elements. For `i8`: `exp[d]` is `exp(−d · scale) · 2^23` rounded, where `d` is
     /// the distance to the row's maximum; results are at scale 1/256, zero point −128.
+    ///
+    /// With a second operand, `i8` only, elements whose mask is zero get nothing; the mask is repeated over the rows. A row
+    /// that is masked altogether, or minus infinity in `f32`, gives zeros.
     Softmax { rows: usize, len: usize, exp: Option<Box<[u32; 256]>> },
+    /// `batch` products of `[rows, inner]` and `[inner, columns]`; a second operand of one matrix serves all of them.
+    MatMul { batch: usize, rows: usize, inner: usize, columns: usize, params: MatMulParams },
+    /// Each row of `len` elements less its mean, over its standard deviation.
+    LayerNorm { rows: usize, len: usize, params: LayerNormParams },
+    /// A row of `width` elements of the second operand, a table, for each token of the first; a token beyond the table
+    /// has its last row.
+    Embedding { width: usize },
+    /// A regular selection: element `[i, j, …]` of `shape` is element `offset + i·strides[0] + j·strides[1] + …`.
+    View { offset: usize, shape: Vec<usize>, strides: Vec<usize> },
     /// Constant padding of `[height, width, channels]`: rows above, columns left, rows below, columns right. `f32`
     /// programs fill with `value`, `i8` programs with the stored equivalent.
     Pad { input: [usize; 3], pads: [usize; 4], value: f32, stored: i8 },
@@ -256,9 +347,15 @@ impl Kernel {
             Kernel::AveragePool { .. } => "average_pool",
             Kernel::Add(_) => "add",
             Kernel::Mul { .. } => "mul",
+            Kernel::Div(_) => "div",
+            Kernel::Choose { .. } => "choose",
             Kernel::Lookup { .. } => "lookup",
             Kernel::Map(_) => "map",
             Kernel::Softmax { .. } => "softmax",
+            Kernel::MatMul { .. } => "matmul",
+            Kernel::LayerNorm { .. } => "layer_norm",
+            Kernel::Embedding { .. } => "embedding",
+            Kernel::View { .. } => "view",
             Kernel::Pad { .. } => "pad",
             Kernel::Concat { .. } => "concat",
             Kernel::Transpose { .. } => "transpose",
@@ -269,7 +366,15 @@ impl Kernel {
     /// Whether the result may overwrite the operand element by element: each output element depends on the operand's
     /// element at the same position only.
     pub fn in_place(&self) -> bool {
-        matches!(self, Kernel::Add(_) | Kernel::Mul { .. } | Kernel::Lookup { .. } | Kernel::Map(_))
+        matches!(
+            self,
+            Kernel::Add(_)
+                | Kernel::Mul { .. }
+                | Kernel::Div(_)
+                | Kernel::Choose { .. }
+                | Kernel::Lookup { .. }
+                | Kernel::Map(_)
+        )
     }
 }
 
@@ -310,11 +415,13 @@ pub struct Program {
     pub name: String,
     pub precision: Precision,
     pub buffers: Vec<Buffer>,
-    /// In the order they run; a buffer is written by exactly one step (or is the input), before it is read.
+    /// In the order they run; a buffer is written by exactly one step (or is an input or constant), before it is
+    /// read.
     pub steps: Vec<Step>,
-    pub input: Port,
+    /// In the network's order.
+    pub inputs: Vec<Port>,
     pub output: Port,
-    /// How raw bytes (NHWC) enter, when the data says so.
+    /// How raw bytes (NHWC) enter the only input, when the data says so.
     pub raw_input: Option<RawInput>,
 }
 
@@ -322,6 +429,21 @@ impl Program {
     /// The buffer behind an id.
     pub fn buffer(&self, id: BufferId) -> &Buffer {
         &self.buffers[id.index()]
+    }
+
+    /// Elements that a buffer takes in the arena; none for constants.
+    pub fn places(&self, id: BufferId) -> usize {
+        let buffer = self.buffer(id);
+        match (&buffer.constant, buffer.element, self.precision) {
+            (Some(_), ..) => 0,
+            (None, Element::Token, Precision::Int8) => 4 * buffer.len(),
+            (None, ..) => buffer.len(),
+        }
+    }
+
+    /// Elements of all inputs of one sample.
+    pub fn input_len(&self) -> usize {
+        self.inputs.iter().map(|port| self.buffer(port.buffer).len()).sum()
     }
 }
 

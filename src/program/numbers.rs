@@ -1,8 +1,8 @@
 //! The numbers of kernels: from scales and weights, in `f64`, once.
 
-use super::{AddParams, AverageParams, Function, Kernel, Linear, MulParams, Multiplier, Precision, reference};
+use super::{AddParams, AverageParams, LayerNormParams, Linear, MatMulParams, MulParams, Multiplier, Precision};
 use crate::graph::{Graph, Node, Op, ValueId};
-use crate::quant::{dequantize, quantize};
+use crate::quant::quantize;
 
 /// A fused activation, as bounds on the real result.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,7 @@ impl Numbers<'_> {
         &self,
         node: &Node,
         x: ValueId,
+        bias: Option<ValueId>,
         out: ValueId,
         axis: usize,
         alpha: f32,
@@ -68,7 +69,7 @@ impl Numbers<'_> {
         let weights = self.graph.constant(w).ok_or("its weights are computed by the network itself")?;
         let channels = weights.shape[axis];
         let values = weights.to_f32();
-        let bias = match node.input(2) {
+        let bias = match bias {
             None => vec![0.0; channels],
             Some(b) => {
                 let bias =
@@ -123,7 +124,8 @@ impl Numbers<'_> {
         Ok(AverageParams::Int8 { input_zero, output_zero, requant })
     }
 
-    pub fn add(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds) -> Made<AddParams> {
+    /// `signs[0] · a + signs[1] · b`; in `f32` both signs are positive.
+    pub fn add(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds, signs: [f64; 2]) -> Made<AddParams> {
         if self.precision == Precision::F32 {
             return Ok(AddParams::F32 { min: bounds.min, max: bounds.max });
         }
@@ -133,8 +135,8 @@ impl Numbers<'_> {
         let bits = 29 - ga.max(gb).log2().floor() as i32;
         let shift = u8::try_from(bits.clamp(1, 50)).map_err(|_| "its scales are too far apart")?;
         let fixed = |g: f64| (g * 2f64.powi(shift.into())).round();
-        let (a_gain, b_gain) = (fixed(ga), fixed(gb));
-        if a_gain.max(b_gain) >= 2f64.powi(31) {
+        let (a_gain, b_gain) = (signs[0] * fixed(ga), signs[1] * fixed(gb));
+        if a_gain.abs().max(b_gain.abs()) >= 2f64.powi(31) {
             return Err("its scales are too far apart for 32 bits".into());
         }
         let (min, max) = self.clamp(out, bounds);
@@ -152,17 +154,45 @@ impl Numbers<'_> {
         Ok(MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max })
     }
 
-    /// A function of one variable: itself, or its table.
-    pub fn map(&self, x: ValueId, out: ValueId, function: Function) -> Kernel {
+    pub fn div(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds) -> Made<MulParams> {
         if self.precision == Precision::F32 {
-            return Kernel::Map(function);
+            return Ok(MulParams::F32 { min: bounds.min, max: bounds.max });
         }
-        let (scale, zero) = self.scale(x);
-        let entry = |i: usize| {
-            let real = dequantize(i as i32 - 128, scale as f32, zero.into());
-            self.stored(out, reference::apply(function, real))
-        };
-        Kernel::Lookup { table: Box::new(std::array::from_fn(entry)) }
+        let ((sa, a_zero), (sb, b_zero), (so, output_zero)) = (self.scale(a), self.scale(b), self.scale(out));
+        // The kernel shifts a divisor of 9 bits by this and one more.
+        let requant = Multiplier::from_real(sa / sb / so).filter(|m| m.shift <= 52);
+        let requant = requant.ok_or("its scales are too far apart for 32 bits")?;
+        let (min, max) = self.clamp(out, bounds);
+        Ok(MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max })
+    }
+
+    pub fn matmul(&self, a: ValueId, b: ValueId, out: ValueId) -> Made<MatMulParams> {
+        if self.precision == Precision::F32 {
+            return Ok(MatMulParams::F32);
+        }
+        let ((sa, a_zero), (sb, b_zero), (so, output_zero)) = (self.scale(a), self.scale(b), self.scale(out));
+        let requant = Multiplier::from_real(sa * sb / so).ok_or("its scales are too far apart for 32 bits")?;
+        Ok(MatMulParams::Int8 { a_zero, b_zero, output_zero, requant })
+    }
+
+    /// Normalisation of rows of `len` elements.
+    pub fn layer_norm(
+        &self,
+        x: ValueId,
+        out: ValueId,
+        mut scale: Vec<f32>,
+        mut bias: Vec<f32>,
+        epsilon: f32,
+        len: usize,
+    ) -> LayerNormParams {
+        if self.precision == Precision::F32 {
+            return LayerNormParams::F32 { scale, bias, epsilon };
+        }
+        let ((input, _), (output, output_zero)) = (self.scale(x), self.scale(out));
+        let stored = |v: &mut f32| *v = (f64::from(*v) / output) as f32;
+        scale.iter_mut().chain(&mut bias).for_each(stored);
+        let epsilon = (f64::from(epsilon) * (len as f64 / input).powi(2)) as f32;
+        LayerNormParams::Int8 { scale, bias, epsilon, output_zero }
     }
 
     /// `exp(−d · scale) · 2^23` for each distance `d` from a row's maximum.

@@ -73,7 +73,7 @@ fn blocks(program: &Program) -> Vec<Block> {
     let end = program.steps.len() + 1;
     let count = program.buffers.len();
     let (mut first, mut last) = (vec![usize::MAX; count], vec![0; count]);
-    first[program.input.buffer.index()] = 0;
+    program.inputs.iter().for_each(|port| first[port.buffer.index()] = 0);
     for (step, s) in program.steps.iter().enumerate() {
         first[s.output.index()] = first[s.output.index()].min(step + 1);
         last[s.output.index()] = last[s.output.index()].max(step + 1);
@@ -102,11 +102,13 @@ fn blocks(program: &Program) -> Vec<Block> {
     }
     let mut blocks: Vec<Block> = Vec::new();
     for root in 0..count {
-        let members: Vec<usize> = (0..count).filter(|&b| home[b] == root).collect();
+        let placed = |b: usize| program.buffers[b].constant.is_none();
+        let members: Vec<usize> = (0..count).filter(|&b| home[b] == root && placed(b)).collect();
         if members.is_empty() {
             continue;
         }
-        let bytes = members.iter().map(|&m| program.buffers[m].len() * program.precision.bytes()).max().unwrap_or(0);
+        let bytes =
+            members.iter().map(|&m| program.places(BufferId(m as u32)) * program.precision.bytes()).max().unwrap_or(0);
         let from = members.iter().map(|&m| first[m]).min().unwrap_or(0);
         let to = members.iter().map(|&m| last[m]).max().unwrap_or(end);
         blocks.push(Block { members, bytes, first: from, last: to });
@@ -116,7 +118,7 @@ fn blocks(program: &Program) -> Vec<Block> {
 
 /// Whether a step's result may lie where this operand does.
 fn shares(program: &Program, kernel: &Kernel, operand: BufferId, output: BufferId) -> bool {
-    let same = program.buffer(operand).len() == program.buffer(output).len();
+    let same = program.places(operand) == program.places(output);
     same && (kernel.in_place() || matches!(kernel, Kernel::Reshape))
 }
 
@@ -161,7 +163,7 @@ pub fn check(program: &Program, plan: &Plan) -> Result<(), String> {
     let size = program.precision.bytes();
     let span = |b: BufferId| {
         let from = plan.offsets[b.index()];
-        from..from + program.buffer(b).len() * size
+        from..from + program.places(b) * size
     };
     // Who owns each byte: the buffer that wrote it last, and at which of its own bytes.
     let mut owner: Vec<Option<(BufferId, usize)>> = vec![None; plan.arena_bytes];
@@ -172,7 +174,7 @@ pub fn check(program: &Program, plan: &Plan) -> Result<(), String> {
         }
         None => Err(format!("buffer '{}' lies outside the arena", program.buffer(b).name)),
     };
-    write(program.input.buffer, &mut owner)?;
+    program.inputs.iter().try_for_each(|port| write(port.buffer, &mut owner))?;
     // A reshape changes names, not bytes: readers of the old name find the new one.
     let mut renamed: Vec<BufferId> = (0..program.buffers.len() as u32).map(BufferId).collect();
     let intact = |b: BufferId, owner: &[Option<(BufferId, usize)>], renamed: &[BufferId]| {

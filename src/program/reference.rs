@@ -6,8 +6,8 @@
 
 use super::multiplier::round_shift;
 use super::{
-    AddParams, AverageParams, Buffer, BufferId, Function, Kernel, Linear, MulParams, Port, Program, RawInput, Step,
-    Window,
+    AddParams, AverageParams, Buffer, BufferId, Constant, Element, Function, Kernel, LayerNormParams, Linear,
+    MatMulParams, MulParams, Port, Program, RawInput, Step, Window,
 };
 use crate::quant::{dequantize, quantize};
 use kdc_kernels::math;
@@ -15,7 +15,7 @@ use kdc_kernels::math;
 /// What goes in.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// The network's own input, in its own layout, one sample.
+    /// The network's own inputs, each in its own layout, one after the other, of one sample; tokens by their numbers.
     F32(&'a [f32]),
     /// Raw bytes, `[height][width][channels]`.
     Raw(&'a [u8]),
@@ -28,6 +28,7 @@ pub enum Input<'a> {
 pub enum Activation {
     I8(Vec<i8>),
     F32(Vec<f32>),
+    Tokens(Vec<u32>),
 }
 
 /// Everything a run computed.
@@ -65,75 +66,115 @@ pub enum Error {
 /// # Errors
 /// When the input does not fit.
 pub fn run(program: &Program, input: &Input) -> Result<Run, Error> {
-    let empty = |b: &Buffer| if b.quant.is_some() { Activation::I8(vec![]) } else { Activation::F32(vec![]) };
-    let mut buffers: Vec<Activation> = program.buffers.iter().map(empty).collect();
-    buffers[program.input.buffer.index()] = enter(program, input)?;
+    let initial = |b: &Buffer| match &b.constant {
+        Some(Constant::Int8(v)) => Activation::I8(v.clone()),
+        Some(Constant::F32(v)) => Activation::F32(v.clone()),
+        None => Activation::F32(vec![]),
+    };
+    let mut buffers: Vec<Activation> = program.buffers.iter().map(initial).collect();
+    for (port, entered) in program.inputs.iter().zip(enter(program, input)?) {
+        buffers[port.buffer.index()] = entered;
+    }
     for step in &program.steps {
         let operands: Vec<&Activation> = step.inputs.iter().map(|id| &buffers[id.index()]).collect();
-        let result = match &operands[..] {
-            [Activation::I8(_), ..] => {
-                Activation::I8(step_i8(program, step, &operands.iter().map(|a| a.i8()).collect::<Vec<_>>()))
-            }
-            _ => Activation::F32(step_f32(program, step, &operands.iter().map(|a| a.f32()).collect::<Vec<_>>())),
-        };
-        buffers[step.output.index()] = result;
+        buffers[step.output.index()] = self::step(program, step, &operands);
     }
     let output = leave(program, &buffers[program.output.buffer.index()]);
     Ok(Run { buffers, output, output_buffer: program.output.buffer })
+}
+
+/// What one step makes of its operands.
+pub fn step(program: &Program, step: &Step, operands: &[&Activation]) -> Activation {
+    match operands {
+        // Tokens are only renamed, or looked up.
+        [Activation::Tokens(tokens), rest @ ..] => match rest {
+            [Activation::I8(table)] => Activation::I8(embedding(&step.kernel, tokens, table)),
+            [Activation::F32(table)] => Activation::F32(embedding(&step.kernel, tokens, table)),
+            _ => Activation::Tokens(tokens.clone()),
+        },
+        [Activation::I8(_), ..] => {
+            Activation::I8(step_i8(program, step, &operands.iter().map(|a| a.i8()).collect::<Vec<_>>()))
+        }
+        _ => Activation::F32(step_f32(program, step, &operands.iter().map(|a| a.f32()).collect::<Vec<_>>())),
+    }
 }
 
 impl Activation {
     fn i8(&self) -> &[i8] {
         match self {
             Activation::I8(v) => v,
-            Activation::F32(_) => &[],
+            Activation::F32(_) | Activation::Tokens(_) => &[],
         }
     }
 
     fn f32(&self) -> &[f32] {
         match self {
             Activation::F32(v) => v,
-            Activation::I8(_) => &[],
+            Activation::I8(_) | Activation::Tokens(_) => &[],
         }
     }
 }
 
-fn enter(program: &Program, input: &Input) -> Result<Activation, Error> {
-    let port = &program.input;
-    let buffer = program.buffer(port.buffer);
-    let length = |given: usize| match given == buffer.len() {
+fn embedding<T: Copy>(kernel: &Kernel, tokens: &[u32], table: &[T]) -> Vec<T> {
+    let Kernel::Embedding { width } = kernel else { return vec![] };
+    let last = table.len() / width - 1;
+    let row = |&token: &u32| table[(token as usize).min(last) * width..][..*width].iter().copied();
+    tokens.iter().flat_map(row).collect()
+}
+
+/// The contents of the input buffers.
+fn enter(program: &Program, input: &Input) -> Result<Vec<Activation>, Error> {
+    let names = || program.inputs.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join("', '");
+    let wanted = program.input_len();
+    let length = |given: usize| match given == wanted {
         true => Ok(()),
-        false => Err(Error::Length { port: port.name.clone(), wanted: buffer.len(), given }),
+        false => Err(Error::Length { port: names(), wanted, given }),
     };
-    let form = |form| Err(Error::Form { port: port.name.clone(), form });
-    match (input, &program.raw_input, buffer.quant) {
-        (Input::F32(values), _, quant) => {
+    let form = |form| Err(Error::Form { port: names(), form });
+    match (input, &program.raw_input) {
+        (Input::F32(values), _) => {
             length(values.len())?;
-            let values = permuted(port, &buffer.shape, values, false);
-            Ok(match quant {
-                Some(q) => {
-                    let store = |v: &f32| quantize(*v, q.scale, q.zero_point.into(), -128, 127) as i8;
-                    Activation::I8(values.iter().map(store).collect())
-                }
-                None => Activation::F32(values),
-            })
+            let mut rest = *values;
+            let one = |port: &Port| {
+                let (own, others) = rest.split_at(program.buffer(port.buffer).len());
+                rest = others;
+                enter_one(program, port, own)
+            };
+            Ok(program.inputs.iter().map(one).collect())
         }
-        (Input::Raw(bytes), Some(RawInput::Int8(tables)), _) => {
+        (Input::Raw(bytes), Some(RawInput::Int8(tables))) => {
             length(bytes.len())?;
-            let channels = tables.len();
-            Ok(Activation::I8(bytes.iter().enumerate().map(|(i, &b)| tables[i % channels][usize::from(b)]).collect()))
+            let stored = bytes.iter().enumerate().map(|(i, &b)| tables[i % tables.len()][usize::from(b)]);
+            Ok(vec![Activation::I8(stored.collect())])
         }
-        (Input::Raw(bytes), Some(RawInput::F32(tables)), _) => {
+        (Input::Raw(bytes), Some(RawInput::F32(tables))) => {
             length(bytes.len())?;
-            let channels = tables.len();
-            Ok(Activation::F32(bytes.iter().enumerate().map(|(i, &b)| tables[i % channels][usize::from(b)]).collect()))
+            let real = bytes.iter().enumerate().map(|(i, &b)| tables[i % tables.len()][usize::from(b)]);
+            Ok(vec![Activation::F32(real.collect())])
         }
-        (Input::Raw(_), None, _) => form("raw bytes: the program knows no preprocessing"),
-        (Input::Stored(values), _, Some(_)) => {
-            length(values.len())?;
-            Ok(Activation::I8(values.to_vec()))
+        (Input::Raw(_), None) => form("raw bytes: the program knows no preprocessing"),
+        (Input::Stored(values), _) => match &program.inputs[..] {
+            [port] if program.buffer(port.buffer).quant.is_some() => {
+                length(values.len())?;
+                Ok(vec![Activation::I8(values.to_vec())])
+            }
+            [_] => form("stored integers: the program computes in f32"),
+            _ => form("stored integers: the program has several inputs"),
+        },
+    }
+}
+
+fn enter_one(program: &Program, port: &Port, values: &[f32]) -> Activation {
+    let buffer = program.buffer(port.buffer);
+    let values = permuted(port, &buffer.shape, values, false);
+    match (buffer.element, buffer.quant) {
+        // What is below zero or no number becomes token 0.
+        (Element::Token, _) => Activation::Tokens(values.iter().map(|&v| v as u32).collect()),
+        (_, Some(q)) => {
+            let store = |v: &f32| quantize(*v, q.scale, q.zero_point.into(), -128, 127) as i8;
+            Activation::I8(values.iter().map(store).collect())
         }
-        (Input::Stored(_), _, None) => form("stored integers: the program computes in f32"),
+        (_, None) => Activation::F32(values),
     }
 }
 
@@ -161,7 +202,7 @@ fn permuted(port: &Port, shape: &[usize], values: &[f32], back: bool) -> Vec<f32
 }
 
 /// Axis `i` of the result is axis `perm[i]` of the operand.
-pub(super) fn transpose<T: Copy>(shape: &[usize], perm: &[usize], x: &[T]) -> Vec<T> {
+pub fn transpose<T: Copy>(shape: &[usize], perm: &[usize], x: &[T]) -> Vec<T> {
     let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
     let out: Vec<usize> = perm.iter().map(|&p| shape[p]).collect();
     let strides: Vec<usize> = perm.iter().map(|&p| stride(p)).collect();
@@ -259,7 +300,7 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
             });
         }
         Kernel::Add(AddParams::Int8 { a_zero, b_zero, a_gain, b_gain, shift, output_zero, min, max }) => {
-            for (&p, &q) in a.iter().zip(x[1]) {
+            for (&p, &q) in a.iter().zip(x[1].iter().cycle()) {
                 let term = |v: i8, zero: i8, gain: i32| (i64::from(v) - i64::from(zero)) * i64::from(gain);
                 let sum = term(p, *a_zero, *a_gain) + term(q, *b_zero, *b_gain);
                 let stored = round_shift(sum, *shift) + i64::from(*output_zero);
@@ -274,6 +315,56 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
                 out.push(stored.clamp((*min).into(), (*max).into()) as i8);
             }
         }
+        Kernel::Div(MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max }) => {
+            for (&p, &q) in a.iter().zip(x[1]) {
+                let (p, q) = (i128::from(p) - i128::from(*a_zero), i128::from(q) - i128::from(*b_zero));
+                let p = p * q.signum() * i128::from(requant.mantissa);
+                let divisor = q.abs() << requant.shift;
+                // Half up: ⌊p / d + 1/2⌋. By zero, the sign decides.
+                let quotient = match divisor {
+                    0 => (i128::from(a[out.len()]) - i128::from(*a_zero)).signum() * 512,
+                    d => (2 * p + d).div_euclid(2 * d),
+                };
+                let stored = quotient + i128::from(*output_zero);
+                out.push(stored.clamp((*min).into(), (*max).into()) as i8);
+            }
+        }
+        Kernel::MatMul { batch, rows, inner, columns, params } => {
+            let MatMulParams::Int8 { a_zero, b_zero, output_zero, requant } = params else { return out };
+            each_product([*batch, *rows, *inner, *columns], x[1].len(), |pairs| {
+                let term = |(p, q): (usize, usize)| {
+                    (i32::from(a[p]) - i32::from(*a_zero)) * (i32::from(x[1][q]) - i32::from(*b_zero))
+                };
+                let sum = pairs.map(term).fold(0i32, i32::wrapping_add);
+                out.push(requant.apply(sum).saturating_add((*output_zero).into()).clamp(-128, 127) as i8);
+            });
+        }
+        Kernel::LayerNorm { len, params, .. } => {
+            let LayerNormParams::Int8 { scale, bias, epsilon, output_zero } = params else { return out };
+            let n = *len as i64;
+            for row in a.chunks(*len) {
+                let sum: i64 = row.iter().map(|&v| i64::from(v)).sum();
+                let squares: i64 = row.iter().map(|&v| i64::from(v) * i64::from(v)).sum();
+                let factor = math::rsqrt((n * squares - sum * sum) as f32 + epsilon);
+                for ((&v, scale), bias) in row.iter().zip(scale).zip(bias) {
+                    let real = (n * i64::from(v) - sum) as f32 * factor * scale + bias;
+                    out.push(quantize(real, 1.0, (*output_zero).into(), -128, 127) as i8);
+                }
+            }
+        }
+        Kernel::Softmax { len, exp: Some(exp), .. } if x.len() == 2 => {
+            for (row, mask) in a.chunks(*len).zip(x[1].chunks(*len).cycle()) {
+                let kept: Vec<i8> = row.iter().zip(mask).filter(|(_, m)| **m != 0).map(|(&v, _)| v).collect();
+                let max = kept.iter().copied().max().unwrap_or(i8::MIN);
+                let power = |v: i8| u64::from(exp[usize::from(max.abs_diff(v))]);
+                let sum: u64 = kept.iter().map(|&v| power(v)).sum();
+                for (&v, &m) in row.iter().zip(mask) {
+                    let share = if m == 0 { 0 } else { (power(v) * 256 + sum / 2) / sum };
+                    out.push((share as i64 - 128).min(127) as i8);
+                }
+            }
+        }
+        Kernel::View { offset, shape, strides } => out = view(*offset, shape, strides, a),
         Kernel::Lookup { table } => out.extend(a.iter().map(|&v| table[(i16::from(v) + 128) as usize])),
         Kernel::Softmax { len, exp: Some(exp), .. } => {
             for row in a.chunks(*len) {
@@ -289,8 +380,14 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
         Kernel::Concat { outer, inner } => concat(*outer, inner, x, &mut out),
         Kernel::Transpose { shape, perm } => out = transpose(shape, perm, a),
         Kernel::Reshape => out.extend_from_slice(a),
-        // Kernels of float programs have no i8 operands.
-        Kernel::Add(_) | Kernel::Mul { .. } | Kernel::Map(_) | Kernel::Softmax { .. } => (),
+        // Kernels of float programs have no i8 operands, and tables no tokens among them.
+        Kernel::Add(_)
+        | Kernel::Mul { .. }
+        | Kernel::Div(_)
+        | Kernel::Choose { .. }
+        | Kernel::Map(_)
+        | Kernel::Softmax { .. }
+        | Kernel::Embedding { .. } => (),
     }
     out
 }
@@ -365,15 +462,40 @@ fn step_f32(program: &Program, step: &Step, x: &[&[f32]]) -> Vec<f32> {
             out.push(sum / count.max(1) as f32);
         }),
         Kernel::Add(AddParams::F32 { min, max }) => {
-            out.extend(a.iter().zip(x[1]).map(|(p, q)| math::clamp(p + q, *min, *max)));
+            out.extend(a.iter().zip(x[1].iter().cycle()).map(|(p, q)| math::clamp(p + q, *min, *max)));
         }
         Kernel::Mul { params: MulParams::F32 { min, max }, .. } => {
             out.extend(a.iter().enumerate().map(|(i, p)| math::clamp(p * x[1][i % x[1].len()], *min, *max)));
         }
+        Kernel::Div(MulParams::F32 { min, max }) => {
+            out.extend(a.iter().zip(x[1]).map(|(p, q)| math::clamp(p / q, *min, *max)));
+        }
+        Kernel::Choose { number, when } => {
+            let chosen = |(test, other): (&f32, &f32)| if (*test != 0.0) == *when { *number } else { *other };
+            out.extend(a.iter().zip(x[1]).map(chosen));
+        }
+        Kernel::MatMul { batch, rows, inner, columns, .. } => {
+            each_product([*batch, *rows, *inner, *columns], x[1].len(), |pairs| {
+                out.push(pairs.fold(0.0, |sum, (p, q)| sum + a[p] * x[1][q]));
+            });
+        }
+        Kernel::LayerNorm { len, params: LayerNormParams::F32 { scale, bias, epsilon }, .. } => {
+            for row in a.chunks(*len) {
+                let mean = row.iter().fold(0.0, |sum, v| sum + v) / *len as f32;
+                let variance = row.iter().fold(0.0, |sum, v| sum + (v - mean) * (v - mean)) / *len as f32;
+                let factor = math::rsqrt(variance + epsilon);
+                out.extend(row.iter().zip(scale).zip(bias).map(|((v, s), b)| (v - mean) * factor * s + b));
+            }
+        }
+        Kernel::View { offset, shape, strides } => out = view(*offset, shape, strides, a),
         Kernel::Map(function) => out.extend(a.iter().map(|&v| apply(*function, v))),
         Kernel::Softmax { len, .. } => {
             for row in a.chunks(*len) {
                 let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+                if max == f32::NEG_INFINITY {
+                    out.extend(row.iter().map(|_| 0.0));
+                    continue;
+                }
                 let powers: Vec<f32> = row.iter().map(|v| math::exp(v - max)).collect();
                 let sum = powers.iter().fold(0.0, |s, p| s + p);
                 out.extend(powers.iter().map(|p| p / sum));
@@ -383,8 +505,13 @@ fn step_f32(program: &Program, step: &Step, x: &[&[f32]]) -> Vec<f32> {
         Kernel::Concat { outer, inner } => concat(*outer, inner, x, &mut out),
         Kernel::Transpose { shape, perm } => out = transpose(shape, perm, a),
         Kernel::Reshape => out.extend_from_slice(a),
-        // Kernels of integer programs have no float operands.
-        Kernel::Add(_) | Kernel::Mul { .. } | Kernel::Lookup { .. } => (),
+        // Kernels of integer programs have no float operands, and tables no tokens among them.
+        Kernel::Add(_)
+        | Kernel::Mul { .. }
+        | Kernel::Div(_)
+        | Kernel::LayerNorm { .. }
+        | Kernel::Lookup { .. }
+        | Kernel::Embedding { .. } => (),
     }
     out
 }
@@ -412,7 +539,49 @@ pub fn apply(function: Function, x: f32) -> f32 {
         Function::HardSwish => x * math::clamp(x * (1.0 / 6.0) + 0.5, 0.0, 1.0),
         Function::HardSigmoid { alpha, beta } => math::clamp(x * alpha + beta, 0.0, 1.0),
         Function::Affine { gain, offset } => x * gain + offset,
+        Function::Abs => x.abs(),
+        Function::Exp => math::exp(x),
+        Function::Sqrt => math::sqrt(x),
+        Function::Reciprocal => 1.0 / x,
+        Function::Erf => math::erf(x),
+        Function::Gelu => math::gelu(x),
+        Function::GeluTanh => math::gelu_tanh(x),
+        Function::Select { yes, no } => {
+            if x != 0.0 {
+                yes
+            } else {
+                no
+            }
+        }
     }
+}
+
+/// Calls `f` for each element of a product of matrices, with the positions in both operands of the factors it sums.
+fn each_product(
+    [batch, rows, inner, columns]: [usize; 4],
+    b_len: usize,
+    mut f: impl FnMut(&mut dyn Iterator<Item = (usize, usize)>),
+) {
+    for matrix in 0..batch {
+        for row in 0..rows {
+            for column in 0..columns {
+                let (a, b) = ((matrix * rows + row) * inner, matrix * inner * columns % b_len + column);
+                f(&mut (0..inner).map(|k| (a + k, b + k * columns)));
+            }
+        }
+    }
+}
+
+fn view<T: Copy>(offset: usize, shape: &[usize], strides: &[usize], x: &[T]) -> Vec<T> {
+    let element = |mut i: usize| {
+        let mut at = offset;
+        for (n, stride) in shape.iter().zip(strides).rev() {
+            at += i % n * stride;
+            i /= n;
+        }
+        x[at]
+    };
+    (0..shape.iter().product()).map(element).collect()
 }
 
 fn pad<T: Copy>([h, w, c]: [usize; 3], [top, left, bottom, right]: [usize; 4], value: T, x: &[T], out: &mut Vec<T>) {

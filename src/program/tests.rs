@@ -1,3 +1,5 @@
+pub(crate) mod sequences;
+
 use super::*;
 use crate::exec::{Datum, Mode, Network};
 use crate::graph::{Builder, Dim, Graph, Op, PadMode, Pool, Tensor, ValueId};
@@ -212,7 +214,7 @@ fn random_program(seed: u64) -> Program {
     program.buffers.truncate(1);
     program.steps.clear();
     program.precision = Precision::Int8;
-    let buffer = |len: usize, i: usize| Buffer { name: format!("b{i}"), shape: vec![len], quant: None };
+    let buffer = |len: usize, i: usize| Buffer { name: format!("b{i}"), shape: vec![len], ..Buffer::default() };
     program.buffers[0] = buffer(rng.random_range(1..200), 0);
     for i in 1..rng.random_range(3..9usize) {
         let input = BufferId(rng.random_range(0..i) as u32);
@@ -225,7 +227,7 @@ fn random_program(seed: u64) -> Program {
         program.buffers.push(buffer(len, i));
         program.steps.push(Step { name: format!("s{i}"), kernel, inputs: vec![input], output: BufferId(i as u32) });
     }
-    program.input.buffer = BufferId(0);
+    program.inputs[0].buffer = BufferId(0);
     program.output.buffer = BufferId(program.buffers.len() as u32 - 1);
     program
 }

@@ -9,6 +9,7 @@
 //! `i32` at the product of both scales (Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>; Krishnamoorthi 2018,
 //! <https://arxiv.org/abs/1806.08342>).
 
+mod inside;
 mod observer;
 mod params;
 mod quantize;
@@ -17,9 +18,9 @@ mod tests;
 
 pub use observer::{Calibration, Observer, Range};
 pub use params::{activation_params, dequantize, quantize, weight_params};
-pub use quantize::{CalibratedModel, QuantizedModel, fused_activations};
+pub use quantize::{CalibratedModel, Fusion, QuantizedModel, fusions};
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{DType, Graph, ValueId};
 
 /// Why a network cannot be quantized.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +36,11 @@ pub enum Error {
     NotFinite { value: String, what: f32 },
 }
 
-/// The values that calibration must watch: inputs and results, everything that is not constant.
+/// The values that calibration must watch: inputs and results that are stored as integers, which is every real number but
+/// constants and what lies inside of functions and masks.
 pub fn watched(graph: &Graph) -> Vec<ValueId> {
+    let inside = inside::inside(graph);
     let results = graph.nodes.iter().flat_map(|n| n.outputs.iter().copied());
-    graph.inputs.iter().copied().chain(results).collect()
+    let all = graph.inputs.iter().copied().chain(results);
+    all.filter(|id| graph.value(*id).dtype == DType::F32 && !inside.contains(id)).collect()
 }

@@ -7,6 +7,13 @@ pub struct Range {
     pub max: f32,
 }
 
+impl Range {
+    /// The smallest range that holds both.
+    pub fn hull(self, other: Range) -> Range {
+        Range { min: self.min.min(other.min), max: self.max.max(other.max) }
+    }
+}
+
 /// How a range is chosen from what was seen.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]

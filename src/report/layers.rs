@@ -11,7 +11,11 @@ pub fn layers(program: &Program, profile: &Profile) -> Vec<Layer> {
     let steps = program.steps.iter().zip(estimate.steps).enumerate();
     steps
         .map(|(id, (step, estimated))| {
-            let (params, bytes) = constants(&step.kernel);
+            let (mut params, mut bytes) = constants(&step.kernel);
+            for operand in step.inputs.iter().map(|&id| program.buffer(id)) {
+                params += operand.constant.as_ref().map_or(0, |_| operand.len() as u64);
+                bytes += operand.constant_bytes() as u64;
+            }
             Layer {
                 id,
                 kernel: step.kernel.name().into(),
@@ -28,7 +32,8 @@ pub fn layers(program: &Program, profile: &Profile) -> Vec<Layer> {
 
 /// Bytes of all constants that a program reads.
 pub fn constant_bytes(program: &Program) -> u64 {
-    program.steps.iter().map(|step| constants(&step.kernel).1).sum()
+    program.steps.iter().map(|step| constants(&step.kernel).1).sum::<u64>()
+        + program.buffers.iter().map(|buffer| buffer.constant_bytes() as u64).sum::<u64>()
 }
 
 /// Bytes of a multiplier per output channel: mantissas and shifts lie in tables of their own.
@@ -51,10 +56,16 @@ fn constants(kernel: &Kernel) -> (u64, u64) {
         Kernel::AveragePool { params: AverageParams::Int8 { requant, .. }, .. } => {
             (0, LISTED_MULTIPLIER * requant.len())
         }
+        Kernel::LayerNorm { len, .. } => (2 * len, 8 * len),
         Kernel::Lookup { table } => (0, table.len()),
         Kernel::Softmax { exp: Some(exp), .. } => (0, 4 * exp.len()),
         Kernel::AveragePool { params: AverageParams::F32, .. }
         | Kernel::Mul { .. }
+        | Kernel::Div(_)
+        | Kernel::Choose { .. }
+        | Kernel::MatMul { .. }
+        | Kernel::Embedding { .. }
+        | Kernel::View { .. }
         | Kernel::Softmax { exp: None, .. }
         | Kernel::MaxPool { .. }
         | Kernel::Add(_)

@@ -100,6 +100,7 @@ fn weight_bytes(step: &Step, precision: Precision) -> f64 {
             Linear::Int8 { weights, .. } => weights.len(),
             Linear::F32 { weights, .. } => weights.len(),
         },
+        // Few rows of an embedding's table are read.
         _ => 0,
     };
     (count * precision.bytes()) as f64
@@ -122,13 +123,19 @@ pub fn macs(kernel: &Kernel) -> u64 {
         Kernel::FullyConnected { rows, in_features, out_features, .. } => {
             product(&[*rows, *in_features, *out_features])
         }
+        Kernel::MatMul { batch, rows, inner, columns, .. } => product(&[*batch, *rows, *inner, *columns]),
         Kernel::MaxPool { .. }
         | Kernel::AveragePool { .. }
         | Kernel::Add(_)
         | Kernel::Mul { .. }
+        | Kernel::Div(_)
+        | Kernel::Choose { .. }
         | Kernel::Lookup { .. }
         | Kernel::Map(_)
         | Kernel::Softmax { .. }
+        | Kernel::LayerNorm { .. }
+        | Kernel::Embedding { .. }
+        | Kernel::View { .. }
         | Kernel::Pad { .. }
         | Kernel::Concat { .. }
         | Kernel::Transpose { .. }
@@ -163,7 +170,7 @@ mod tests {
 
     /// `rows` rows of 10 features to 20.
     fn dense(rows: usize) -> Program {
-        let buffer = |name: &str, len| Buffer { name: name.into(), shape: vec![rows, len], quant: None };
+        let buffer = |name: &str, len| Buffer { name: name.into(), shape: vec![rows, len], ..Buffer::default() };
         let port =
             |name: &str, id, len| Port { name: name.into(), shape: vec![rows, len], buffer: BufferId(id), perm: None };
         let linear =
@@ -179,7 +186,7 @@ mod tests {
             precision: Precision::F32,
             buffers: vec![buffer("x", 10), buffer("y", 20)],
             steps: vec![step],
-            input: port("x", 0, 10),
+            inputs: vec![port("x", 0, 10)],
             output: port("y", 1, 20),
             raw_input: None,
         }

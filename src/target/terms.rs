@@ -143,16 +143,29 @@ pub fn terms(program: &Program, step: &Step, precision: Precision) -> Option<(Fa
         }
         Kernel::MaxPool { window, channels } => (Family::MaxPool, pool(window, *channels)),
         Kernel::AveragePool { window, channels, .. } => (Family::AveragePool, pool(window, *channels)),
-        Kernel::Add(_) => (Family::Add, padded(&[1.0, outputs])),
+        // Kernels of sequences are counted as those that they are most like; they were not calibrated by themselves.
+        Kernel::MatMul { batch, rows, inner, columns, .. } => {
+            (Family::FullyConnected, fully_connected([batch * rows, *inner, *columns], precision))
+        }
+        Kernel::LayerNorm { rows, .. } => (Family::Softmax, padded(&[1.0, *rows as f64, outputs])),
+        Kernel::Embedding { width } => (Family::Copy, padded(&[1.0, outputs / (*width).max(1) as f64, outputs])),
+        Kernel::View { .. } => (Family::Copy, padded(&[1.0, 0.0, 0.0, outputs])),
+        Kernel::Add(_) | Kernel::Div(_) | Kernel::Choose { .. } => (Family::Add, padded(&[1.0, outputs])),
         Kernel::Mul { broadcast, .. } => {
             let row = second.filter(|_| *broadcast).map_or(outputs, |second| second.max(1) as f64);
             let rows = outputs / row;
             (Family::Mul, padded(&[1.0, rows, outputs, rows * (row % 16.0)]))
         }
         Kernel::Lookup { .. } => (Family::Function, padded(&[1.0, outputs])),
-        Kernel::Map(Function::Sigmoid | Function::Tanh) if precision == Precision::F32 => {
-            (Family::Function, padded(&[1.0, 0.0, outputs]))
-        }
+        Kernel::Map(
+            Function::Sigmoid
+            | Function::Tanh
+            | Function::Exp
+            | Function::Sqrt
+            | Function::Erf
+            | Function::Gelu
+            | Function::GeluTanh,
+        ) if precision == Precision::F32 => (Family::Function, padded(&[1.0, 0.0, outputs])),
         Kernel::Map(_) => (Family::Function, padded(&[1.0, outputs])),
         Kernel::Softmax { rows, .. } => (Family::Softmax, padded(&[1.0, *rows as f64, outputs])),
         Kernel::Pad { input, .. } => (Family::Copy, padded(&[1.0, input[0] as f64, outputs])),
@@ -166,11 +179,12 @@ pub fn terms(program: &Program, step: &Step, precision: Precision) -> Option<(Fa
 /// The counts of the family [`Ports`](Family::Ports).
 pub fn ports(program: &Program) -> Counts {
     let elements = |port: &Port| program.buffers.get(port.buffer.index()).map_or(0, |b| b.len()) as f64;
-    let (input, output) = (elements(&program.input), elements(&program.output));
-    match (&program.raw_input, &program.input.perm) {
-        (Some(_), _) => padded(&[1.0, 0.0, 0.0, input, output]),
-        (None, Some(_)) => padded(&[1.0, 0.0, input, 0.0, output]),
-        (None, None) => padded(&[1.0, input, 0.0, 0.0, output]),
+    let output = elements(&program.output);
+    let (scattered, plain): (Vec<&Port>, Vec<&Port>) = program.inputs.iter().partition(|port| port.perm.is_some());
+    let sum = |ports: &[&Port]| ports.iter().map(|port| elements(port)).sum::<f64>();
+    match &program.raw_input {
+        Some(_) => padded(&[1.0, 0.0, 0.0, sum(&scattered) + sum(&plain), output]),
+        None => padded(&[1.0, sum(&plain), sum(&scattered), 0.0, output]),
     }
 }
 

@@ -277,9 +277,8 @@ fn generates(graphs: &[Graph]) -> [bool; 2] {
     [!programs.is_empty(), programs.iter().enumerate().any(written)]
 }
 
-/// The graphs in which an operator may have a kernel: other operands constant, or one operand read twice, since a program
-/// has one input.
-fn lowered(op: &Op, operands: &[Tensor]) -> [Graph; 2] {
+/// The graphs in which an operator may have a kernel: operands all computed, some of them constant, or one read twice.
+fn lowered(op: &Op, operands: &[Tensor]) -> Vec<Graph> {
     let alike: Vec<usize> = (0..operands.len()).filter(|&i| operands[i].shape == operands[0].shape).collect();
     let mut twice = one_node(op, operands, &alike);
     let first = twice.inputs.first().copied();
@@ -289,7 +288,12 @@ fn lowered(op: &Op, operands: &[Tensor]) -> [Graph; 2] {
         }
     }
     twice.inputs.truncate(1);
-    [twice, one_node(op, operands, &[0])]
+    let whole: Vec<usize> = (0..operands.len()).filter(|&i| !operands[i].dtype().is_float()).collect();
+    [(0..operands.len()).collect(), whole, vec![0]]
+        .iter()
+        .map(|inputs| one_node(op, operands, inputs))
+        .chain([twice])
+        .collect()
 }
 
 /// What is tried of a network that an operator is written as: import, run, gradient, lowering, code.

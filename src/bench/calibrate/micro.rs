@@ -336,7 +336,12 @@ fn assemble(precision: Precision, number: usize, cases: Vec<Case>) -> Micro {
     let quant = (precision == Precision::Int8).then_some(Quant { scale: 0.05, zero_point: -3 });
     for (index, case) in cases.into_iter().enumerate() {
         let mut place = |elements: usize, offset: usize| {
-            buffers.push(Buffer { name: format!("b{}", buffers.len()), shape: vec![elements], quant });
+            buffers.push(Buffer {
+                name: format!("b{}", buffers.len()),
+                shape: vec![elements],
+                quant,
+                ..Buffer::default()
+            });
             offsets.push(offset);
             BufferId(buffers.len() as u32 - 1)
         };
@@ -364,14 +369,14 @@ fn assemble(precision: Precision, number: usize, cases: Vec<Case>) -> Micro {
         Precision::F32 => RawInput::F32(vec![std::array::from_fn(|byte| byte as f32 / 255.0); channels]),
     });
     let stored = if perm.is_some() { vec![side, side, channels] } else { vec![side * side * channels] };
-    buffers.push(Buffer { name: "sample".into(), shape: stored, quant });
+    buffers.push(Buffer { name: "sample".into(), shape: stored, quant, ..Buffer::default() });
     offsets.push(0);
     let arena_bytes = arena_bytes.max(bytes(side * side * channels));
     let input = port(shape, buffers.len() - 1, perm);
     let last = steps.last().map_or(0, |step: &Step| step.output.index());
     let output = port(vec![1, buffers.get(last).map_or(0, Buffer::len)], last, None);
     let name = format!("kernels {number}");
-    let program = Program { name, precision, buffers, steps, input, output, raw_input };
+    let program = Program { name, precision, buffers, steps, inputs: vec![input], output, raw_input };
     let plan = Plan { offsets, arena_bytes, lower_bound: arena_bytes, alignment: ALIGNMENT };
     Micro { program, plan }
 }

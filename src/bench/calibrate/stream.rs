@@ -10,7 +10,7 @@ pub const BYTES: usize = LAYERS * FEATURES * FEATURES * 4;
 
 /// Matrix products of one row, each with weights of its own.
 pub fn program() -> Micro {
-    let buffer = |i: usize| Buffer { name: format!("b{i}"), shape: vec![FEATURES], quant: None };
+    let buffer = |i: usize| Buffer { name: format!("b{i}"), shape: vec![FEATURES], ..Buffer::default() };
     let step = |i: usize| Step {
         name: format!("product {i}"),
         kernel: Kernel::FullyConnected {
@@ -39,7 +39,7 @@ pub fn program() -> Micro {
         precision: Precision::F32,
         buffers: (0..=LAYERS).map(buffer).collect(),
         steps: (0..LAYERS).map(step).collect(),
-        input: port("x", 0),
+        inputs: vec![port("x", 0)],
         output: port("y", LAYERS),
         raw_input: None,
     };

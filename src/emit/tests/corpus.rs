@@ -24,12 +24,12 @@ impl Maker {
                 precision,
                 buffers: vec![],
                 steps: vec![],
-                input: Port {
+                inputs: vec![Port {
                     name: "image".into(),
                     shape: vec![1, c, h, w],
                     buffer: BufferId(0),
                     perm: Some(vec![1, 2, 0]),
-                },
+                }],
                 output: Port { name: "out".into(), shape: vec![], buffer: BufferId(0), perm: None },
                 raw_input: None,
             },
@@ -53,6 +53,7 @@ impl Maker {
             name: format!("value {}", self.program.buffers.len()),
             shape: shape.into(),
             quant,
+            ..Buffer::default()
         });
         BufferId(self.program.buffers.len() as u32 - 1)
     }
@@ -196,6 +197,22 @@ impl Maker {
         self.step(kernel, &[from], &[window.output[0], window.output[1], channels])
     }
 
+    pub fn div(&mut self, a: BufferId, b: BufferId) -> BufferId {
+        let params = match self.int8 {
+            true => MulParams::Int8 {
+                a_zero: -11,
+                b_zero: -11,
+                output_zero: -11,
+                requant: Multiplier { mantissa: 1_234_567_890, shift: 26 },
+                min: -128,
+                max: 127,
+            },
+            false => MulParams::F32 { min: -100.0, max: 100.0 },
+        };
+        let shape = self.program.buffer(a).shape.clone();
+        self.step(Kernel::Div(params), &[a, b], &shape)
+    }
+
     pub fn fully_connected(&mut self, from: BufferId, out: usize) -> BufferId {
         let run = self.program.buffer(from).len();
         let linear = self.linear(out, run);
@@ -223,9 +240,33 @@ pub fn window(input: [usize; 2], kernel: usize, stride: usize, pad: usize, dilat
     Window { input, output, kernel: [kernel; 2], strides: [stride; 2], pads: [pad; 2], dilations: [dilation; 2] }
 }
 
-/// Every kind of kernel, in two networks of one precision.
+/// Every kind of kernel but those of sequences, in networks of one precision.
 pub fn every_kernel(precision: Precision) -> Vec<Program> {
-    vec![convolutions(precision), vectors(precision)]
+    vec![convolutions(precision), vectors(precision), functions(precision)]
+}
+
+/// A sum of functions of one vector.
+fn functions(precision: Precision) -> Program {
+    let mut m = Maker::new(&format!("functions_{precision:?}"), precision, [2, 3, 5], 3);
+    let x = m.step(Kernel::Reshape, &[BufferId(0)], &[30]);
+    let x = m.fully_connected(x, 24);
+    let mut sum = x;
+    for function in [
+        Function::Erf,
+        Function::Gelu,
+        Function::GeluTanh,
+        Function::Abs,
+        Function::Exp,
+        Function::Select { yes: 0.25, no: -1.0 },
+        Function::Reciprocal,
+    ] {
+        let term = m.function(x, function);
+        sum = m.add(sum, term);
+    }
+    let x = m.function(sum, Function::Abs);
+    let x = m.function(x, Function::Sqrt);
+    m.fully_connected(x, 9);
+    m.finish()
 }
 
 /// Images: convolutions of all shapes, pooling, padding, concatenation, gates.
@@ -287,6 +328,8 @@ fn vectors(precision: Precision) -> Program {
     let a = m.fully_connected(x, 24);
     let b = m.fully_connected(x, 24);
     let x = m.mul(a, b, false);
+    let c = m.fully_connected(x, 24);
+    let x = m.div(x, c);
     let linear = m.linear(7, 8);
     let kernel = Kernel::FullyConnected { rows: 3, in_features: 8, out_features: 7, linear };
     let x = m.step(kernel, &[x], &[3, 7]);

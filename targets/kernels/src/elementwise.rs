@@ -1,6 +1,6 @@
 //! Operators of one element of each operand: what they compute, and over which elements.
 
-use crate::math::{clamp, sigmoid, tanh};
+use crate::math::{self, clamp, sigmoid, tanh};
 use crate::{Multiplier, store};
 
 /// `output[i] = f(a[i])`
@@ -94,6 +94,34 @@ impl MulInt8 {
     }
 }
 
+/// A quotient of two `i8` elements.
+#[derive(Clone, Copy, Debug)]
+pub struct DivInt8 {
+    pub a_zero: i8,
+    pub b_zero: i8,
+    pub output_zero: i8,
+    pub requant: Multiplier,
+    pub min: i8,
+    pub max: i8,
+}
+
+impl DivInt8 {
+    /// `clamp(output_zero + requant(a − a_zero) / (b − b_zero))`, the quotient rounded half up; towards the sign's bound
+    /// where the divisor is zero.
+    #[inline(always)]
+    pub fn apply(self, a: i8, b: i8) -> i8 {
+        let a = (a as i64 - self.a_zero as i64) * self.requant.mantissa as i64;
+        let b = b as i64 - self.b_zero as i64;
+        let (a, b) = if b < 0 { (-a, -b) } else { (a, b) };
+        // b is 9 bits wide and the shift at most 53 (see where the multiplier is made): the divisor fits.
+        let quotient = match b {
+            0 => a.signum() * 512,
+            _ => (2 * a + (b << self.requant.shift)).div_euclid(b << (self.requant.shift + 1)),
+        };
+        store(quotient, self.output_zero, self.min, self.max)
+    }
+}
+
 /// `table[x + 128]`
 #[inline(always)]
 pub fn lookup(table: &[i8; 256], x: i8) -> i8 {
@@ -103,13 +131,36 @@ pub fn lookup(table: &[i8; 256], x: i8) -> i8 {
 /// A function of one `f32`.
 #[derive(Clone, Copy, Debug)]
 pub enum Function {
-    Clip { min: f32, max: f32 },
-    LeakyRelu { alpha: f32 },
+    Clip {
+        min: f32,
+        max: f32,
+    },
+    LeakyRelu {
+        alpha: f32,
+    },
     Sigmoid,
     Tanh,
     HardSwish,
-    HardSigmoid { alpha: f32, beta: f32 },
-    Affine { gain: f32, offset: f32 },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    Affine {
+        gain: f32,
+        offset: f32,
+    },
+    Abs,
+    Exp,
+    Sqrt,
+    Reciprocal,
+    Erf,
+    Gelu,
+    GeluTanh,
+    /// One choice where `x` is not zero, another where it is.
+    Select {
+        yes: f32,
+        no: f32,
+    },
 }
 
 impl Function {
@@ -130,6 +181,20 @@ impl Function {
             Function::HardSwish => x * clamp(x * (1.0 / 6.0) + 0.5, 0.0, 1.0),
             Function::HardSigmoid { alpha, beta } => clamp(x * alpha + beta, 0.0, 1.0),
             Function::Affine { gain, offset } => x * gain + offset,
+            Function::Abs => x.abs(),
+            Function::Exp => math::exp(x),
+            Function::Sqrt => math::sqrt(x),
+            Function::Reciprocal => 1.0 / x,
+            Function::Erf => math::erf(x),
+            Function::Gelu => math::gelu(x),
+            Function::GeluTanh => math::gelu_tanh(x),
+            Function::Select { yes, no } => {
+                if x != 0.0 {
+                    yes
+                } else {
+                    no
+                }
+            }
         }
     }
 }

@@ -54,3 +54,29 @@ pub fn permute<const R: usize>(shape: [usize; R], perm: [usize; R], mut move_ele
         }
     }
 }
+
+/// A regular selection: element `[i, j, …]` of the result, whose extents are `shape`, is element
+/// `offset + i · strides[0] + j · strides[1] + …` of the operand.
+#[inline(always)]
+pub fn view<T: Copy, const R: usize>(
+    offset: usize,
+    shape: [usize; R],
+    strides: [usize; R],
+    input: &[T],
+    output: &mut [T],
+) {
+    let mut index = [0; R];
+    let mut from = offset;
+    for output in output {
+        *output = input[from];
+        for axis in (0..R).rev() {
+            index[axis] += 1;
+            from += strides[axis];
+            if index[axis] < shape[axis] {
+                break;
+            }
+            from -= index[axis] * strides[axis];
+            index[axis] = 0;
+        }
+    }
+}

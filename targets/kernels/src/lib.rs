@@ -21,10 +21,12 @@ pub mod fully_connected;
 pub mod layout;
 pub mod linear;
 pub mod math;
+pub mod matmul;
 #[cfg(any(test, feature = "std"))]
 pub mod pack;
 pub mod pool;
 pub mod port;
+pub mod sequence;
 pub mod softmax;
 pub mod vector;
 mod window;

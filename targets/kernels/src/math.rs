@@ -71,3 +71,66 @@ pub const fn tanh(x: f32) -> f32 {
     let y = 1.0 - 2.0 / (exp(2.0 * a) + 1.0);
     if x < 0.0 { -y } else { y }
 }
+
+/// `1 / √x` for a positive number, to about two units in the last place: Newton's method from a guess by the exponent.
+#[inline]
+pub const fn rsqrt(x: f32) -> f32 {
+    let mut y = f32::from_bits(0x5f37_59df - (x.to_bits() >> 1));
+    let half = 0.5 * x;
+    let mut step = 0;
+    while step < 4 {
+        y *= 1.5 - half * y * y;
+        step += 1;
+    }
+    y
+}
+
+/// `√x`; not-a-number below zero.
+#[inline]
+pub const fn sqrt(x: f32) -> f32 {
+    if x == 0.0 || x == f32::INFINITY {
+        x
+    } else if x > 0.0 {
+        x * rsqrt(x)
+    } else {
+        f32::NAN
+    }
+}
+
+/// The error function, to 2e−7: Taylor's series near zero, elsewhere Abramowitz and Stegun's 7.1.26.
+#[inline]
+pub const fn erf(x: f32) -> f32 {
+    let a = x.abs();
+    if a < 0.5 {
+        let z = x * x;
+        let p = 1.0 / 9360.0;
+        let p = p * z - 1.0 / 1320.0;
+        let p = p * z + 1.0 / 216.0;
+        let p = p * z - 1.0 / 42.0;
+        let p = p * z + 1.0 / 10.0;
+        let p = p * z - 1.0 / 3.0;
+        return x * (p * z + 1.0) * core::f32::consts::FRAC_2_SQRT_PI;
+    }
+    let t = 1.0 / (1.0 + 0.327_591_1 * a);
+    let p = 1.061_405_4;
+    let p = p * t - 1.453_152;
+    let p = p * t + 1.421_413_7;
+    let p = p * t - 0.284_496_74;
+    let p = p * t + 0.254_829_6;
+    let y = 1.0 - p * t * exp(-(a * a));
+    if x < 0.0 { -y } else { y }
+}
+
+/// `x · Φ(x)`, where Φ is the normal distribution's (Hendrycks, Gimpel 2016).
+#[inline]
+pub const fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * core::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// The same by its authors' approximation with the hyperbolic tangent.
+#[inline]
+pub const fn gelu_tanh(x: f32) -> f32 {
+    // √(2 / π)
+    let inner = 0.797_884_6 * (x + 0.044_715 * x * x * x);
+    0.5 * x * (1.0 + tanh(inner))
+}

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use student_model::{Arena, INPUT, INPUT_LEN, OUTPUT_LEN, Stored, load_f32, load_stored, store_f32, store_stored};
+use student_model::{
+    Arena, INPUT_LEN, INPUTS, OUTPUT_LEN, STORED_LEN, Stored, load_f32, load_stored, store_f32, store_stored,
+};
 
 use crate::{Failure, RAW_INPUT};
 
@@ -20,7 +22,7 @@ pub fn run(arena: &mut Arena, load: Load, stored: bool, from: &str, to: &str) ->
     let sample = match load {
         Load::F32 => INPUT_LEN * size_of::<f32>(),
         Load::Raw(_) => INPUT_LEN,
-        Load::Stored => INPUT_LEN * size_of::<Stored>(),
+        Load::Stored => STORED_LEN * size_of::<Stored>(),
     };
     if bytes.is_empty() || bytes.len() % sample != 0 {
         return Err(format!("{from}: {} bytes are no whole number of samples of {sample} bytes", bytes.len()));
@@ -44,7 +46,7 @@ pub fn classify(arena: &mut Arena, file: &str) -> Result<(), Failure> {
     let load = RAW_INPUT.ok_or("this network does not know how raw bytes are preprocessed")?;
     let bytes = std::fs::read(file).map_err(|e| format!("{file}: {e}"))?;
     if bytes.len() != INPUT_LEN {
-        return Err(format!("{file}: {} bytes, and a sample has {INPUT_LEN} ({:?})", bytes.len(), INPUT.stored_shape));
+        return Err(format!("{file}: {} bytes, and a sample has {INPUT_LEN} ({:?})", bytes.len(), INPUTS[0].stored_shape));
     }
     infer(arena, Load::Raw(load), &bytes)?;
     let scores = probabilities(outputs(arena)?);

@@ -8,7 +8,7 @@ mod measure;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use student_model::{Arena, INPUT, OUTPUT, Port, RAW_INPUT, Stored};
+use student_model::{Arena, INPUTS, OUTPUT, Port, RAW_INPUT, Stored};
 
 const USAGE: &str = "\
 usage: student info                                         describe the network, one line of JSON
@@ -18,7 +18,7 @@ usage: student info                                         describe the network
        student steps [--runs N] [--warmup K] [--only STEP]  the same of each step by itself
        student arena                                        bytes of the arena that are used, one line of JSON
 
-  --input f32   the network's own input: its layout, preprocessed, little-endian
+  --input f32   the network's own inputs, one after the other: their layout, preprocessed, little-endian; tokens by number
   --input u8    raw bytes, height x width x channels
   --input i8    the int8 network's stored input, height x width x channels
   --stored      write the network's stored output instead of f32 in its own layout";
@@ -119,10 +119,10 @@ fn print(line: &str) -> Result<(), Failure> {
 
 fn info() -> String {
     format!(
-        r#"{{"name":{},"precision":"{}","input":{},"output":{},"arena_bytes":{},"weights_bytes":{},"raw_input":{}}}"#,
+        r#"{{"name":{},"precision":"{}","inputs":[{}],"output":{},"arena_bytes":{},"weights_bytes":{},"raw_input":{}}}"#,
         quoted(student_model::NAME),
         student_model::PRECISION,
-        port(&INPUT),
+        INPUTS.iter().map(port).collect::<Vec<_>>().join(","),
         port(&OUTPUT),
         student_model::ARENA_BYTES,
         student_model::WEIGHTS_BYTES,

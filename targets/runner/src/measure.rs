@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use student_model::{ARENA_BYTES, Arena, INPUT_LEN, OUTPUT_LEN, RAW_INPUT, STEPS, Stored, load_f32, store_f32};
+use student_model::{ARENA_BYTES, Arena, INPUT_LEN, INPUTS, OUTPUT_LEN, RAW_INPUT, STEPS, Stored, load_f32, store_f32};
 
 /// Pseudo-random samples, the same ones everywhere (xorshift64*, Vigna 2016).
 struct Samples(u64);
@@ -27,7 +27,13 @@ impl Sample {
     fn next(samples: &mut Samples) -> Sample {
         match RAW_INPUT {
             Some(load) => Sample::Raw(load, boxed(|| samples.byte())),
-            None => Sample::F32(boxed(|| f32::from(samples.byte()) / 127.5 - 1.0)),
+            None => {
+                let mut tokens = INPUTS.iter().flat_map(|port| std::iter::repeat_n(port.tokens, port.shape.iter().product()));
+                Sample::F32(boxed(|| match tokens.next() {
+                    Some(true) => f32::from(samples.byte()),
+                    _ => f32::from(samples.byte()) / 127.5 - 1.0,
+                }))
+            }
         }
     }
 
