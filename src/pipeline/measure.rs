@@ -66,6 +66,11 @@ pub fn measure(
         let mut measured = Measured::default();
         let truth = accuracy(job, asked, compiled, built, &mut measured, progress)?;
         measured.nnef = super::exports::nnef(job, compiled, exports)?;
+        measured.skipped.extend(exports.no_nnef.as_ref().map(|why| Skipped {
+            what: "student.nnef.tgz".into(),
+            why: why.clone(),
+            enable: None,
+        }));
         if let Some(int8) = measured.rows.iter().find(|r| r.network == Name::StudentInt8) {
             match super::exports::qdq(job, compiled, exports, &truth, int8.accuracy)? {
                 Ok(check) => {

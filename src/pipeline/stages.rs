@@ -100,21 +100,25 @@ pub(super) fn observe(
 pub struct Exports {
     pub onnx: Vec<u8>,
     pub qdq: Vec<u8>,
-    /// `None` where it was not asked for.
+    /// `None` where it was not asked for, or tract has no form for an operator.
     pub nnef: Option<Vec<u8>>,
+    /// Why there is none.
+    pub no_nnef: Option<String>,
 }
 
 /// Writes ONNX in `f32` and with quantize/dequantize pairs, and NNEF, which is read back and compared.
 pub fn export(job: &Job, compiled: &Compiled) -> Result<Exports, Error> {
     let (onnx, qdq) = (onnx::export(&compiled.float)?, onnx::export(&compiled.quantized.graph)?);
-    let nnef = match job.options.emits(Artefact::Nnef) {
-        true => {
-            let shape = |&id: &graph::ValueId| compiled.float.value(id).shape.clone();
-            Some(nnef::nnef(&onnx, &compiled.float.inputs.iter().map(shape).collect::<Vec<_>>())?)
-        }
-        false => None,
+    let shape = |&id: &graph::ValueId| compiled.float.value(id).shape.clone();
+    let inputs: Vec<_> = compiled.float.inputs.iter().map(shape).collect();
+    let written = job.options.emits(Artefact::Nnef).then(|| nnef::nnef(&onnx, &inputs)).transpose();
+    let (nnef, no_nnef) = match written {
+        Ok(nnef) => (nnef, None),
+        // Who asks for everything gets the rest, and is told.
+        Err(why) if job.options.emit == Artefact::ALL => (None, Some(why.to_string())),
+        Err(why) => return Err(why.into()),
     };
-    Ok(Exports { onnx, qdq, nnef })
+    Ok(Exports { onnx, qdq, nnef, no_nnef })
 }
 
 /// A generated crate, in the cache.
