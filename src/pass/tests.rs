@@ -264,3 +264,26 @@ fn local_response_normalisation_is_put_together_again() {
     normalize(&mut other).unwrap();
     assert_eq!(other.nodes.len(), graph.nodes.len());
 }
+
+#[test]
+fn measured_batch_norm_changes_nothing_and_normalises_what_was_measured() {
+    let mut b = Builder::new("net");
+    let x = b.input("x", &batch(&[2, 4, 4]));
+    let weights = Tensor::f32([3, 2, 3, 3], (0..54).map(|i| ((i * 7) % 11) as f32 * 0.1 - 0.5).collect());
+    let y = b.conv2d("conv", x, weights, vec![0.5, -1.0, 2.0], (1, 1, 1)).unwrap();
+    let graph = b.finish(&[y]);
+    let mut changed = graph.clone();
+    assert_eq!(to_be_normalised(&graph), [y]);
+    let moments = Moments { mean: vec![1.0, -2.0, 0.25], variance: vec![4.0, 0.0, 0.5] };
+    insert_batch_norm(&mut changed, &[(y, moments)].into());
+    let (gamma, beta) = (constant(&changed, "conv.bn.weight"), constant(&changed, "conv.bn.bias"));
+    assert!((gamma[0] - 2.0).abs() < 1e-4 && beta == [1.0, -2.0, 0.25], "{gamma:?} {beta:?}");
+    assert_eq!(constant(&changed, "conv.bn.running_mean"), [0.5, -1.0, -1.75]);
+    let x = Tensor::f32([2, 2, 4, 4], (0..64).map(|i| (i % 9) as f32 - 4.0).collect());
+    let run = |graph: &Graph| {
+        let network = crate::exec::Network::new(graph, &burn::tensor::Device::flex()).unwrap();
+        let outputs = network.forward(vec![x.clone()], &[], crate::exec::Mode::Infer).unwrap();
+        outputs.outputs[0].to_host().unwrap().to_f32().into_owned()
+    };
+    assert!(run(&graph).iter().zip(&run(&changed)).all(|(a, b)| (a - b).abs() < 1e-4));
+}

@@ -55,6 +55,9 @@ pub enum Error {
     /// A pinned student does not go with the teacher.
     #[error("the width of group '{group}': {why}; `kdc inspect --groups` lists the groups of a teacher")]
     Spec { group: String, why: String },
+    /// A pinned student leaves out what is no block.
+    #[error("'{node}' is no residual block that can be left out; the nodes that end one are: {blocks}")]
+    Block { node: String, blocks: String },
     /// A template does not go with the teacher.
     #[error("the template '{template}' does not go with the teacher: {why}")]
     Template { template: &'static str, why: String },

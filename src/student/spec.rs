@@ -1,6 +1,6 @@
 //! What a student is made of, as data: what a search chooses and a file can pin.
 
-use super::{Allocation, Error, Factoring, Groups, Template, factored, without_blocks};
+use super::{Allocation, Error, Factoring, Groups, Template, droppable, factored, without_blocks};
 use crate::graph::Graph;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,11 +36,17 @@ impl Variant {
     /// The network of this kind at full width, from a teacher as [`prepare`](super::prepare()) leaves it.
     ///
     /// # Errors
-    /// When the teacher's inputs or outputs do not suit the template.
+    /// When the teacher's inputs or outputs do not suit the template, or a block that is to be left out is none.
     pub fn of(&self, teacher: &Graph) -> Result<Graph, Error> {
         let mut graph = match &self.template {
             Some(template) => template.network(teacher)?,
-            None => without_blocks(teacher, &self.without),
+            None => {
+                let blocks: Vec<String> = droppable(teacher).into_iter().map(|b| b.name).collect();
+                if let Some(node) = self.without.iter().find(|name| !blocks.contains(name)) {
+                    return Err(Error::Block { node: node.clone(), blocks: blocks.join(", ") });
+                }
+                without_blocks(teacher, &self.without)
+            }
         };
         if let Some(how) = self.factoring {
             graph = factored(&graph, how);

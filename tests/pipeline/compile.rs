@@ -164,12 +164,25 @@ fn a_student_is_found_pinned_and_brought() {
     assert_eq!(pinned.size.student, found.size.student);
     assert_eq!(pinned.candidates.len(), 1);
     let wrong = workshop.path("wrong.toml");
-    fs::write(&wrong, "[widths]\nnobody = 3\n").unwrap();
-    let refused = [&plain[..], &["--out", "wrong", "--student-spec", wrong.to_str().unwrap()]].concat();
-    let refused = workshop.compile("host", &refused).output().unwrap();
-    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(2), "{message}");
-    assert!(message.contains("'nobody'") && message.contains("kdc inspect --groups"), "{message}");
+    for (text, words) in [
+        ("[widths]\nnobody = 3\n", ["'nobody'", "kdc inspect --groups"]),
+        ("[widths]\nedges = 0\n", ["'edges'", "from 1 to"]),
+        ("[kind]\nwithout = [\"edges\"]\n", ["'edges'", "no residual block"]),
+        ("[kind]\nwidth = 3\n", ["wrong.toml", "width"]),
+        ("[kind]\ntemplate = \"signal\"\n", ["'signal'", "another kind of input"]),
+    ] {
+        fs::write(&wrong, text).unwrap();
+        let refused = [&plain[..], &["--out", "wrong", "--student-spec", wrong.to_str().unwrap()]].concat();
+        let refused = workshop.compile("host", &refused).output().unwrap();
+        let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{text}{message}");
+        assert!(words.iter().all(|word| message.contains(word)), "{text}{message}");
+    }
+
+    // A plan has the kind that is asked for.
+    let template = ["--json", "--dry-run", "--template", "image-residual", "--max-params", "20k", "--out", "planned"];
+    let planned = report(&succeed(workshop.compile("host", &template)));
+    assert!(planned.header.plan.student.starts_with("template image-residual"), "{}", planned.header.plan.student);
 
     // What one run made is where another one starts: it knows already what the teacher knows.
     let student = folder.join("student.onnx");

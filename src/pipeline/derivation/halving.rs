@@ -39,6 +39,21 @@ pub struct Contenders {
     rejected: Vec<CandidateRow>,
 }
 
+impl Contenders {
+    /// The most promising one, untrained.
+    pub fn first(self) -> Derived {
+        self.chosen(0)
+    }
+
+    fn chosen(mut self, index: usize) -> Derived {
+        self.those[index].outcome = Some(Outcome::Chosen);
+        let rows = self.those.iter().map(Contender::row).chain(self.rejected).collect();
+        let Candidate { graph, mut found } = self.those.swap_remove(index).candidate;
+        found.candidates = rows;
+        Derived { graph, found }
+    }
+}
+
 /// Makes a candidate of every kind of student that fits.
 ///
 /// # Errors
@@ -93,11 +108,7 @@ pub fn compete(
     progress: &dyn Progress,
 ) -> Result<Derived, Error> {
     let winner = rounds_of(job, asked, folder, &mut field.those, progress)?;
-    field.those[winner].outcome = Some(Outcome::Chosen);
-    let rows = field.those.iter().map(Contender::row).chain(field.rejected).collect();
-    let Candidate { graph, mut found } = field.those.swap_remove(winner).candidate;
-    found.candidates = rows;
-    Ok(Derived { graph, found })
+    Ok(field.chosen(winner))
 }
 
 impl Contender {

@@ -17,7 +17,7 @@ use crate::graph::{self, Cost, Graph};
 use crate::onnx;
 use crate::pass::TrailingSoftmax;
 use crate::report::CandidateRow;
-use crate::student::{self, Measured, Spec};
+use crate::student::{self, Measured, Spec, Variant};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -58,18 +58,27 @@ pub struct Found {
     pub candidates: Vec<CandidateRow>,
 }
 
-/// Derives the student by the cost model alone: what a plan shows, and what is done where nothing is searched.
+/// The student that a plan shows: where there is something to choose, the most promising candidate by the cost model.
 ///
 /// # Errors
-/// When no student can be made, or none fits the budgets.
+/// As [`derive`].
 pub fn plan(job: &Job, teacher: &Prepared) -> Result<Derived, Error> {
+    match derive(job, teacher)? {
+        Field::Settled(derived) => Ok(*derived),
+        Field::Open(contenders) => Ok(contenders.first()),
+        Field::Cached => Ok(halving::enter(job, teacher)?.first()),
+    }
+}
+
+/// The student where there is nothing to choose: brought, pinned, or the first kind.
+fn settled(job: &Job, teacher: &Prepared) -> Result<Derived, Error> {
     let asked = &job.options.derivation;
     if let Some(path) = &asked.student {
         return brought(job, teacher, path);
     }
     let spec = match &asked.spec {
         Some(path) => read_spec(path)?,
-        None => Spec::default(),
+        None => Spec { kind: Variant { template: asked.template, ..Variant::default() }, ..Spec::default() },
     };
     let mut studio = variants::Studio::new(job, teacher);
     let candidate = studio.candidate(&spec)?;
@@ -93,7 +102,7 @@ pub enum Field {
 pub fn derive(job: &Job, teacher: &Prepared) -> Result<Field, Error> {
     let options = &job.options.derivation;
     if options.student.is_some() || options.spec.is_some() || options.search == Search::Off {
-        return Ok(Field::Settled(Box::new(plan(job, teacher)?)));
+        return Ok(Field::Settled(Box::new(settled(job, teacher)?)));
     }
     if job.cache.has("search", super::CODE_VERSION, &borrowed(&decided_by(job, teacher))) {
         return Ok(Field::Cached);

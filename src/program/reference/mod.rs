@@ -4,6 +4,10 @@
 //! floats because sums run in a stated order (kernel rows, then columns, then channels) without fused multiply-add, and
 //! functions are those of `kdc_kernels::math`, which are the same bits everywhere.
 
+mod movement;
+
+pub use movement::transpose;
+
 use super::multiplier::round_shift;
 use super::{
     AddParams, AverageParams, Buffer, BufferId, Constant, Element, Function, Kernel, LayerNormParams, Linear,
@@ -11,6 +15,7 @@ use super::{
 };
 use crate::quant::{dequantize, quantize};
 use kdc_kernels::math;
+use movement::{concat, embedding, pad, view};
 
 /// What goes in.
 #[derive(Clone, Copy, Debug)]
@@ -115,13 +120,6 @@ impl Activation {
     }
 }
 
-fn embedding<T: Copy>(kernel: &Kernel, tokens: &[u32], table: &[T]) -> Vec<T> {
-    let Kernel::Embedding { width } = kernel else { return vec![] };
-    let last = table.len() / width - 1;
-    let row = |&token: &u32| table[(token as usize).min(last) * width..][..*width].iter().copied();
-    tokens.iter().flat_map(row).collect()
-}
-
 /// The contents of the input buffers.
 fn enter(program: &Program, input: &Input) -> Result<Vec<Activation>, Error> {
     let names = || program.inputs.iter().map(|port| port.name.as_str()).collect::<Vec<_>>().join("', '");
@@ -199,23 +197,6 @@ fn permuted(port: &Port, shape: &[usize], values: &[f32], back: bool) -> Vec<f32
     } else {
         transpose(&theirs, perm, values)
     }
-}
-
-/// Axis `i` of the result is axis `perm[i]` of the operand.
-pub fn transpose<T: Copy>(shape: &[usize], perm: &[usize], x: &[T]) -> Vec<T> {
-    let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
-    let out: Vec<usize> = perm.iter().map(|&p| shape[p]).collect();
-    let strides: Vec<usize> = perm.iter().map(|&p| stride(p)).collect();
-    (0..x.len())
-        .map(|mut i| {
-            let mut at = 0;
-            for d in (0..out.len()).rev() {
-                at += i % out[d] * strides[d];
-                i /= out[d];
-            }
-            x[at]
-        })
-        .collect()
 }
 
 /// The operand's element that output `o` meets at kernel position `k` along one axis; `None` in the padding.
@@ -568,38 +549,6 @@ fn each_product(
                 let (a, b) = ((matrix * rows + row) * inner, matrix * inner * columns % b_len + column);
                 f(&mut (0..inner).map(|k| (a + k, b + k * columns)));
             }
-        }
-    }
-}
-
-fn view<T: Copy>(offset: usize, shape: &[usize], strides: &[usize], x: &[T]) -> Vec<T> {
-    let element = |mut i: usize| {
-        let mut at = offset;
-        for (n, stride) in shape.iter().zip(strides).rev() {
-            at += i % n * stride;
-            i /= n;
-        }
-        x[at]
-    };
-    (0..shape.iter().product()).map(element).collect()
-}
-
-fn pad<T: Copy>([h, w, c]: [usize; 3], [top, left, bottom, right]: [usize; 4], value: T, x: &[T], out: &mut Vec<T>) {
-    for y in 0..h + top + bottom {
-        for column in 0..w + left + right {
-            let inside = y.checked_sub(top).filter(|&y| y < h).zip(column.checked_sub(left).filter(|&i| i < w));
-            match inside {
-                Some((y, i)) => out.extend_from_slice(&x[(y * w + i) * c..][..c]),
-                None => out.extend(std::iter::repeat_n(value, c)),
-            }
-        }
-    }
-}
-
-fn concat<T: Copy>(outer: usize, inner: &[usize], x: &[&[T]], out: &mut Vec<T>) {
-    for row in 0..outer {
-        for (part, &n) in x.iter().zip(inner) {
-            out.extend_from_slice(&part[row * n..][..n]);
         }
     }
 }
