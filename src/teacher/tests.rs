@@ -110,6 +110,20 @@ fn tract_answers_from_quantized_networks_as_they_are_meant() {
 }
 
 #[test]
+fn tract_sums_up_what_was_made_integers() {
+    use crate::graph::{Builder, DType, Dim, Op};
+    let mut b = Builder::new("net");
+    let x = b.input("x", &[Dim::Batch, Dim::Fixed(4)]);
+    let whole = b.node("whole", Op::Cast { to: DType::I64 }, &[x]).unwrap();
+    let sum = b.node("sum", Op::CumSum { axis: 1, exclusive: false, reverse: true }, &[whole]).unwrap();
+    let y = b.node("y", Op::Cast { to: DType::F32 }, &[sum]).unwrap();
+    let model = crate::onnx::export(&b.finish(&[y])).unwrap();
+    let x = Tensor::f32([2, 4], vec![1.0, -2.0, 3.0, 4.9, 0.0, 1.0, 1.0, 0.0]);
+    let answer = on_tract(&model, &x).unwrap();
+    assert_eq!((&answer.shape[..], &answer.to_f32()[..]), (&[2, 4][..], &[6.0, 5.0, 7.0, 4.0, 2.0, 2.0, 1.0, 0.0][..]));
+}
+
+#[test]
 fn tract_gets_the_branch_that_is_taken() {
     use prost::Message;
     use tract_onnx::pb::*;

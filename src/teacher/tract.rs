@@ -16,7 +16,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::{TractResult, format_err};
+use tract_onnx::tract_core::internal::{TractResult, TypedModelPatch, format_err};
+use tract_onnx::tract_core::ops::array::CumSum;
+use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::infer::Factoid;
 
 /// The release that is built in; a test compares it with the lock file.
@@ -94,10 +96,33 @@ impl Tract {
             let element = declared.or(elements.get(index).copied()).unwrap_or(DatumType::F32);
             model = model.with_input_fact(index, InferenceFact::dt_shape(element, shape))?;
         }
+        let mut model = model.into_typed()?;
+        sum_numbers(&mut model)?;
         let plan = model.into_optimized()?.into_runnable()?;
         plans.insert(shapes.to_vec(), plan.clone());
         Ok(plan)
     }
+}
+
+/// Makes numbers of what is summed up. tract takes whatever an ONNX Cast makes 64-bit integers for extents, which may be
+/// symbols, and has no cumulated sum of those; PyTorch exports the positions of a RoBERTa's tokens as such a sum.
+fn sum_numbers(model: &mut TypedModel) -> TractResult<()> {
+    let (extent, number) = (TDim::datum_type(), i64::datum_type());
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        let Some(sum) = node.op_as::<CumSum>() else { continue };
+        if model.outlet_fact(node.inputs[0])?.datum_type != extent {
+            continue;
+        }
+        let mut patch = TypedModelPatch::default();
+        let tap = patch.tap_model(model, node.inputs[0])?;
+        let x = patch.wire_node(format!("{}.numbers", node.name), cast(number), &[tap])?;
+        let y = patch.wire_node(&node.name, sum.clone(), &x)?;
+        let y = patch.wire_node(format!("{}.extents", node.name), cast(extent), &y)?;
+        patch.shunt_outside(model, id.into(), y[0])?;
+        patch.apply(model)?;
+    }
+    Ok(())
 }
 
 /// Whether a network quantizes what it computes.
