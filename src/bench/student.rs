@@ -126,6 +126,13 @@ pub struct Arena {
     pub used_bytes: u64,
 }
 
+/// The stack as used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Bytes between where an inference begins and the deepest byte that it writes.
+    pub used_bytes: u64,
+}
+
 impl Student {
     /// A program for this machine.
     pub fn direct(program: impl Into<PathBuf>) -> Student {
@@ -156,6 +163,14 @@ impl Student {
     /// As [`Student::info`].
     pub fn arena(&self) -> Result<Arena, Error> {
         self.ask(&["arena"])
+    }
+
+    /// How much of the stack an inference uses.
+    ///
+    /// # Errors
+    /// As [`Student::info`].
+    pub fn stack(&self) -> Result<Stack, Error> {
+        self.ask(&["stack"])
     }
 
     /// Times `runs` inferences after `warmup` untimed ones.

@@ -198,6 +198,38 @@ fn every_kernel_equals_the_reference_and_uses_the_planned_arena() {
 }
 
 #[test]
+fn the_stack_is_what_an_inference_takes() {
+    let root = tempfile::tempdir().unwrap();
+    let program = corpus::residual_network(Precision::Int8);
+    let plan = program::plan(&program);
+    let used = |student: &mut Command| {
+        let answer: serde_json::Value = serde_json::from_str(&output(student.arg("stack"))).unwrap();
+        answer["used_bytes"].as_u64().unwrap()
+    };
+    let student = build(&program, &plan, root.path(), &[]);
+    let (plain, again) = (used(&mut Command::new(&student)), used(&mut Command::new(&student)));
+    assert_eq!(plain, again);
+    assert!((64..8192).contains(&plain), "{plain}");
+    // The same network with 5,000 bytes more on the stack.
+    let dir = root.path().join(&program.name);
+    let source = std::fs::read_to_string(dir.join("src/lib.rs")).unwrap();
+    let (run, block) = ("pub fn run(arena: &mut Arena) {", "let block = core::hint::black_box([1u8; 5000]);");
+    let heavier = source.replace(run, &format!("{run} {block}")).replacen(
+        "}\n\n/// What `run` does",
+        "core::hint::black_box(&block); }\n\n/// What `run` does",
+        1,
+    );
+    assert_ne!(source, heavier);
+    std::fs::write(dir.join("src/lib.rs"), heavier).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(&dir).env("CARGO_TARGET_DIR", dir.join("target")).env_remove("RUSTFLAGS");
+    output(cargo.args(["build", "--release", "--offline", "--locked", "-p", "student"]));
+    let more = used(&mut Command::new(&student)) - plain;
+    // Once as a local, and once more where `black_box` takes it by value.
+    assert!((5000..10_500).contains(&more), "{more}");
+}
+
+#[test]
 fn a_transformer_equals_the_reference_and_uses_the_planned_arena() {
     let root = tempfile::tempdir().unwrap();
     for (program, samples) in program::tests::sequences::transformers() {

@@ -31,6 +31,8 @@ pub struct Measured {
     pub qdq: Option<QdqCheck>,
     /// Bytes of the arena that the program was seen to use.
     pub arena_used: Option<u64>,
+    /// Bytes of the stack that an inference of the target's program was seen to use.
+    pub stack_used: Option<u64>,
     pub measurements: Vec<Measurement>,
     pub elf: Option<elf::ElfInfo>,
     /// What the student itself takes of the target's program.
@@ -162,6 +164,7 @@ fn accuracy(
             measured.rows.push(row(Name::Program, &engine, &said_by(&student, samples)?));
             measured.equality = Some(equality(&student, program, test, few, &expected)?);
             measured.arena_used = Some(student.arena()?.used_bytes);
+            measured.stack_used = Some(student.stack()?.used_bytes);
         }
         (Some(Ok(_)), None) => {
             if let Err(unavailable) = Emulator::find(&job.profile) {

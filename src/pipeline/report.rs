@@ -75,8 +75,8 @@ pub fn plan(job: &Job, teacher: &Prepared, student: &Found, stages: Vec<Stage>) 
     let precision = job.options.precision.unwrap_or(Precision::Int8);
     let mut report = skeleton(job, teacher, student, precision, stages);
     report.header.dry_run = true;
-    let ram = (cost.ram_bytes, cost.flash_bytes, cost.latency_s);
-    report.verdicts = budget_verdicts(job, teacher, (cost.macs, cost.params), ram);
+    let bytes = (cost.ram_bytes, cost.flash_bytes, cost.latency_s);
+    report.verdicts = budget_verdicts(job, teacher, (cost.macs, cost.params), bytes, Some(Origin::Estimated));
     report
 }
 
@@ -189,7 +189,8 @@ pub fn finish(
         });
     }
     let sections = measured.elf.as_ref().map(|e| &e.sections);
-    let storage = Storage::new(&memory, job.profile.flash(), job.profile.ram(), sections, measured.own.as_ref());
+    let stack = measured.stack_used.map(RamBytes);
+    let storage = Storage::new(&memory, job.profile.flash(), job.profile.ram(), sections, measured.own.as_ref(), stack);
     report.storage = Some(storage);
     report.measurements.clone_from(&measured.measurements);
     report.skipped.clone_from(&measured.skipped);
@@ -318,7 +319,8 @@ fn verdicts(
     let ram = storage.own_ram.map_or(storage.activations.0, |r| r.0);
     let flash = storage.own_flash.map_or(storage.weights.0, |f| f.0);
     let bytes = (ram, flash, latency);
-    let mut verdicts = budget_verdicts(job, teacher, (total.macs, total.params), bytes);
+    let seen = storage.stack.and(Some(Origin::Measured));
+    let mut verdicts = budget_verdicts(job, teacher, (total.macs, total.params), bytes, seen);
     let accuracy = |name| measured.rows.iter().find(|r| r.network == name).map(|r| r.accuracy);
     use crate::report::Network::{StudentF32, StudentInt8, Teacher};
     // Rounded, so that a drop of exactly the limit is not a breach by what binary fractions cannot say.
@@ -371,6 +373,7 @@ fn budget_verdicts(
     teacher: &Prepared,
     (macs, params): (u64, u64),
     (ram, flash, latency): (u64, u64, f64),
+    ram_origin: Option<Origin>,
 ) -> Vec<Verdict> {
     let asked: &Budgets = &job.options.budgets;
     let budgets = job.budgets(&teacher.cost);
@@ -394,7 +397,7 @@ fn budget_verdicts(
             Quantity::Bytes,
             ram as f64,
             count(budgets.ram_bytes),
-            None,
+            ram_origin,
         ),
         (
             "--max-flash",

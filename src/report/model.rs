@@ -347,15 +347,20 @@ pub struct Storage {
     /// What the target has.
     pub flash: FlashBytes,
     pub activations: RamBytes,
-    /// Static variables beside the arena. Stack and heap of the system are not counted.
+    /// Static variables beside the arena. The system's own stack and heap are not counted.
     pub runtime: Option<RamBytes>,
+    /// The stack of an inference, from where it begins to the deepest byte that it writes: *measured*, on the target's
+    /// program.
+    #[serde(default)]
+    pub stack: Option<RamBytes>,
     /// What the target has.
     pub ram: RamBytes,
     /// What the student alone stores: weights, constants and code of the generated crate, whatever calls it. What
     /// `--max-flash` is about.
     #[serde(default)]
     pub own_flash: Option<FlashBytes>,
-    /// What the student alone works in: the arena, and static variables of the generated crate. What `--max-ram` is about.
+    /// What the student alone works in: the arena, static variables of the generated crate, and the stack of an
+    /// inference where it is known. What `--max-ram` is about.
     #[serde(default)]
     pub own_ram: Option<RamBytes>,
 }
@@ -363,13 +368,14 @@ pub struct Storage {
 impl Storage {
     /// Splits what a linked program takes (as [`Sections::flash`] and [`Sections::ram`] count it) into the student's
     /// share and the rest.
-    /// `own` is what the generated crate takes before it is linked.
+    /// `own` is what the generated crate takes before it is linked, `stack` what an inference was seen to use.
     pub fn new(
         memory: &Memory,
         flash: FlashBytes,
         ram: RamBytes,
         linked: Option<&Sections>,
         own: Option<&Sections>,
+        stack: Option<RamBytes>,
     ) -> Storage {
         let (weights, activations) = (memory.weights.bytes, memory.activations.bytes);
         Storage {
@@ -378,9 +384,10 @@ impl Storage {
             flash,
             activations,
             runtime: linked.map(|s| RamBytes(s.ram().0.saturating_sub(activations.0))),
+            stack,
             ram,
             own_flash: own.map(Sections::flash),
-            own_ram: own.map(|s| RamBytes(activations.0 + s.ram().0)),
+            own_ram: own.map(|s| RamBytes(activations.0 + s.ram().0 + stack.map_or(0, |s| s.0))),
         }
     }
 
@@ -391,7 +398,7 @@ impl Storage {
 
     /// All that is known to be worked in.
     pub fn ram_used(&self) -> RamBytes {
-        RamBytes(self.activations.0 + self.runtime.map_or(0, |r| r.0))
+        RamBytes([self.runtime, self.stack].into_iter().flatten().fold(self.activations.0, |sum, part| sum + part.0))
     }
 }
 

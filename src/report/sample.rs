@@ -99,6 +99,7 @@ pub fn sample() -> Report {
             RamBytes(1_073_741_824),
             Some(&sections),
             Some(&own),
+            Some(RamBytes(828)),
         )),
         measurements: vec![
             measurement(

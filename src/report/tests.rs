@@ -71,7 +71,7 @@ fn without_a_linked_program_only_the_students_share_is_known() {
     let report = sample();
     let memory = report.memory.unwrap();
     let storage = report.storage.unwrap();
-    let unlinked = Storage::new(&memory, storage.flash, storage.ram, None, None);
+    let unlinked = Storage::new(&memory, storage.flash, storage.ram, None, None, None);
     assert_eq!((unlinked.flash_used(), unlinked.ram_used()), (memory.weights.bytes, memory.activations.bytes));
     assert_eq!(storage.flash_used(), report.program.unwrap().sections.flash(), "the parts add up to the whole");
 }

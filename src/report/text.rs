@@ -223,12 +223,17 @@ fn linked(linked: &Linked) -> String {
 
 fn storage(s: &Storage) -> String {
     let head = [("", Left), ("bytes", Right), ("of the target", Right)];
-    let row = |name: &str, n: Option<u64>, whole: u64| match n {
+    let known_or = |name: &str, n: Option<u64>, whole: u64, unknown: &str| match n {
         Some(n) => vec![name.into(), bytes(n as f64), part(n as f64, whole as f64)],
-        None => vec![name.into(), "unknown: not linked".into(), "-".into()],
+        None => vec![name.into(), format!("unknown: {unknown}"), "-".into()],
     };
+    let row = |name: &str, n: Option<u64>, whole: u64| known_or(name, n, whole, "not linked");
     let (flash, ram) = (s.flash.0, s.ram.0);
     let known = |all: bool| if all { "" } else { ", what is known" };
+    let alone = match s.stack {
+        Some(_) => "RAM: the student alone, stack included",
+        None => "RAM: the student alone, without its stack",
+    };
     let rows = [
         row("flash: weights", Some(s.weights.0), flash),
         row("flash: code and constants", s.code.map(|c| c.0), flash),
@@ -237,8 +242,9 @@ fn storage(s: &Storage) -> String {
         row("flash: target", Some(flash), flash),
         row("RAM: activations", Some(s.activations.0), ram),
         row("RAM: static data of the runtime", s.runtime.map(|r| r.0), ram),
-        row("RAM: the student alone", s.own_ram.map(|c| c.0), ram),
-        row(&format!("RAM: used{}", known(s.runtime.is_some())), Some(s.ram_used().0), ram),
+        known_or("RAM: stack of an inference, measured", s.stack.map(|r| r.0), ram, "not run"),
+        row(alone, s.own_ram.map(|c| c.0), ram),
+        row(&format!("RAM: used{}", known(s.runtime.is_some() && s.stack.is_some())), Some(s.ram_used().0), ram),
         row("RAM: target", Some(ram), ram),
     ];
     table(&head, rows)

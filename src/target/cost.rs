@@ -161,6 +161,13 @@ pub fn code_bytes(program: &Program) -> u64 {
     1024 + program.steps.iter().map(of).sum::<u64>()
 }
 
+/// Bytes of RAM that a student takes beside its arena: static data of its crate and the stack of an inference. *Estimated*,
+/// rather too many than too few, from generated students for AArch64.
+pub fn beside_arena_bytes(program: &Program) -> u64 {
+    let steps = program.steps.iter().filter(|step| !matches!(step.kernel, Kernel::Reshape)).count();
+    1024 + 512 + 80 * steps as u64
+}
+
 #[cfg(test)]
 mod tests {
     use crate::program::{Buffer, BufferId, Port};

@@ -138,7 +138,7 @@ impl<'a> Studio<'a> {
     /// # Errors
     /// When it cannot run, or has no program.
     pub fn whole(&mut self, mut graph: Graph, name: String) -> Result<Candidate, Error> {
-        self.normalise(&mut graph, false, false)?;
+        self.normalise(&mut graph, false, true)?;
         let cost = candidate_cost(self.job, &graph)?;
         let row = row(&name, &cost, Outcome::Chosen);
         Ok(Candidate { graph, found: Found { name, spec: None, cost, candidates: vec![row] } })
@@ -179,7 +179,7 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
     let latency_s = cost::estimate_in(&program, &job.profile, precision).latency_s;
     // The plan depends on shapes and element size only.
     program.precision = precision;
-    let ram_bytes = program::plan(&program).arena_bytes as u64;
+    let ram_bytes = program::plan(&program).arena_bytes as u64 + cost::beside_arena_bytes(&program);
     // A bias of an integer layer is stored in four bytes, and a multiplier beside it in eight: about a tenth of the weights.
     let weights = total.params * precision.bytes() as u64;
     let flash_bytes = weights + weights / 10 + cost::code_bytes(&program);

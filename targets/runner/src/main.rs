@@ -4,6 +4,7 @@
 
 mod files;
 mod measure;
+mod stack;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -17,6 +18,7 @@ usage: student info                                         describe the network
        student bench [--runs N] [--warmup K]                nanoseconds of each inference, one line of JSON
        student steps [--runs N] [--warmup K] [--only STEP]  the same of each step by itself
        student arena                                        bytes of the arena that are used, one line of JSON
+       student stack                                        bytes of the stack that are used, one line of JSON
 
   --input f32   the network's own inputs, one after the other: their layout, preprocessed, little-endian; tokens by number
   --input u8    raw bytes, height x width x channels
@@ -48,6 +50,7 @@ fn dispatch(arguments: &[&str]) -> Result<(), Failure> {
         ["-h" | "--help" | "help"] => print(USAGE),
         ["info"] => print(&info()),
         ["arena"] => print(&measure::arena(arena)),
+        ["stack"] => print(&stack::stack(arena)?),
         ["run", rest @ ..] => run(arena, rest),
         ["classify", files @ ..] if !files.is_empty() => files.iter().try_for_each(|file| files::classify(arena, file)),
         ["bench", rest @ ..] => bench(arena, rest),

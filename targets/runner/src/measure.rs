@@ -6,7 +6,7 @@ use std::time::Instant;
 use student_model::{ARENA_BYTES, Arena, INPUT_LEN, INPUTS, OUTPUT_LEN, RAW_INPUT, STEPS, Stored, load_f32, store_f32};
 
 /// Pseudo-random samples, the same ones everywhere (xorshift64*, Vigna 2016).
-struct Samples(u64);
+pub struct Samples(pub u64);
 
 impl Samples {
     fn byte(&mut self) -> u8 {
@@ -18,13 +18,13 @@ impl Samples {
 }
 
 /// One sample as the network is fed in use: raw bytes where it takes them.
-enum Sample {
+pub enum Sample {
     Raw(fn(&mut Arena, &[u8; INPUT_LEN]), Box<[u8; INPUT_LEN]>),
     F32(Box<[f32; INPUT_LEN]>),
 }
 
 impl Sample {
-    fn next(samples: &mut Samples) -> Sample {
+    pub fn next(samples: &mut Samples) -> Sample {
         match RAW_INPUT {
             Some(load) => Sample::Raw(load, boxed(|| samples.byte())),
             None => {
@@ -44,14 +44,14 @@ impl Sample {
         }
     }
 
-    fn infer(&self, arena: &mut Arena, output: &mut [f32; OUTPUT_LEN]) {
+    pub fn infer(&self, arena: &mut Arena, output: &mut [f32; OUTPUT_LEN]) {
         self.load(arena);
         student_model::run(arena);
         store_f32(arena, output);
     }
 }
 
-fn boxed<T: Default + Clone, const N: usize>(mut next: impl FnMut() -> T) -> Box<[T; N]> {
+pub fn boxed<T: Default + Clone, const N: usize>(mut next: impl FnMut() -> T) -> Box<[T; N]> {
     let elements: Box<[T]> = (0..N).map(|_| next()).collect();
     elements.try_into().unwrap_or_else(|_| unreachable!("N elements were collected"))
 }
