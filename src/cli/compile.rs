@@ -6,7 +6,7 @@ use super::{NOT_MET, values};
 use crate::distill::ClassWeights;
 use crate::exec::Place;
 use crate::pipeline;
-use crate::pipeline::options::{Artefact, Derivation, Optimizer, Options, Search, Start, Training};
+use crate::pipeline::options::{Artefact, Derivation, Optimizer, Options, Replace, Search, Start, Training};
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::report::Report;
@@ -121,9 +121,10 @@ struct Limits {
     #[arg(long, value_name = "POINTS", value_parser = values::points)]
     max_accuracy_drop: Option<f64>,
 
-    /// Points of accuracy the int8 student may lose against the f32 student
-    #[arg(long, value_name = "POINTS", value_parser = values::points, default_value = "0.3")]
-    max_quant_drop: f64,
+    /// Points of accuracy the int8 student may lose against the f32 student [default: 0.3, or what chance explains on so
+    /// many samples]
+    #[arg(long, value_name = "POINTS", value_parser = values::points)]
+    max_quant_drop: Option<f64>,
 }
 
 /// How the student is made of the teacher.
@@ -145,6 +146,10 @@ struct StudentArguments {
     /// Take the teacher's network, narrower, without trying other kinds of student
     #[arg(long)]
     no_search: bool,
+
+    /// Replace operators that the target runs badly by ones it runs well
+    #[arg(long, value_enum, default_value = "auto")]
+    replace: ReplaceName,
 
     /// Only this network of its own instead of the teacher's
     #[arg(long, value_enum, conflicts_with_all = ["student", "student_spec"])]
@@ -171,6 +176,14 @@ enum TemplateName {
     Tokens,
     /// Vectors: a perceptron
     Vector,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ReplaceName {
+    /// Where short trainings say so, or nothing else has a program
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -204,6 +217,11 @@ impl StudentArguments {
     fn derivation(self) -> Derivation {
         Derivation {
             search: if self.no_search { Search::Off } else { Search::On },
+            replace: match self.replace {
+                ReplaceName::Auto => Replace::Auto,
+                ReplaceName::Always => Replace::Always,
+                ReplaceName::Never => Replace::Never,
+            },
             template: self.template.map(|t| match t {
                 TemplateName::ImageSeparable => Template::ImageSeparable,
                 TemplateName::ImageResidual => Template::ImageResidual,

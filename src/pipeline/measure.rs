@@ -11,7 +11,7 @@ use crate::distill;
 use crate::exec::Network;
 use crate::files;
 use crate::program::{Precision, Program};
-use crate::report::{AccuracyRow, Equality, Measurement, Network as Name, Skipped};
+use crate::report::{AccuracyRow, Changes, Equality, Measurement, Network as Name, Skipped};
 use crate::target::{self, Profile, cost, elf};
 use crate::teacher;
 use burn::tensor::Device;
@@ -27,6 +27,8 @@ pub struct Measured {
     pub rows: Vec<AccuracyRow>,
     /// The target's program against the reference interpreter; this machine's, where the target's cannot run here.
     pub equality: Option<Equality>,
+    /// The int8 student beside the f32 student.
+    pub quantization: Option<Changes>,
     pub nnef: Option<NnefCheck>,
     pub qdq: Option<QdqCheck>,
     /// Bytes of the arena that the program was seen to use.
@@ -128,7 +130,9 @@ fn accuracy(
     let network = Network::new(&compiled.float, &Device::flex())?;
     let all: Vec<usize> = (0..test.len()).collect();
     let (_, logits) = distill::evaluate(&network, test, &all)?;
-    measured.rows.push(row(Name::StudentF32, "burn", &classes(&logits, count)));
+    let by_float = classes(&logits, count);
+    measured.rows.push(row(Name::StudentF32, "burn", &by_float));
+    let mut by_integers = None;
 
     // The interpreter is slow; the program on this machine is the same bits, which the first samples prove.
     let few = &all[..COMPARED.min(all.len())];
@@ -147,7 +151,9 @@ fn accuracy(
         let equal = equality(host, program, test, few, &expected)?;
         if equal.differing == 0 {
             let engine = format!("this host's program, equal to the reference on {}", equal.samples);
-            measured.rows.push(row(Name::StudentInt8, &engine, &said_by(host, &all)?));
+            let said = said_by(host, &all)?;
+            measured.rows.push(row(Name::StudentInt8, &engine, &said));
+            by_integers = Some(said);
         }
         measured.equality = Some(equal);
     }
@@ -155,8 +161,11 @@ fn accuracy(
     if integers && !measured.rows.iter().any(|r| r.network == Name::StudentInt8) {
         progress.note("running the reference interpreter, which is slow");
         let outputs = interpret(&compiled.int8_program, test, &all)?.concat_f32();
-        measured.rows.push(row(Name::StudentInt8, "reference interpreter", &classes(&outputs, count)));
+        let said = classes(&outputs, count);
+        measured.rows.push(row(Name::StudentInt8, "reference interpreter", &said));
+        by_integers = Some(said);
     }
+    measured.quantization = by_integers.map(|said| Changes::of(&by_float, &said, &truth));
     match (&built.target, target_student(job, built)) {
         (Some(Ok(_)), Some(student)) => {
             let samples = if job.profile.is_host() { all.as_slice() } else { few };

@@ -30,7 +30,7 @@ pub use evaluation::{ClassResult, Evaluation, evaluate};
 pub use inspection::{Arena, Coupling, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
 pub use labelling::label;
-pub use options::{Artefact, Derivation, LabelOptions, Optimizer, Options, Search, Start, Training};
+pub use options::{Artefact, Derivation, LabelOptions, Optimizer, Options, Replace, Search, Start, Training};
 pub use output::Manifest;
 pub use progress::{Outcome, Progress, Silent};
 

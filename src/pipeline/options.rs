@@ -36,8 +36,8 @@ pub struct Options {
     pub budgets: Budgets,
     /// Allowed loss of accuracy from the teacher to the final program, in percentage points; `None`: not judged.
     pub max_accuracy_drop: Option<f64>,
-    /// Allowed loss of accuracy from the `f32` student to the `int8` student, in percentage points.
-    pub max_quant_drop: f64,
+    /// The same from the `f32` student to the `int8` student; `None`: 0.3, or what chance explains.
+    pub max_quant_drop: Option<f64>,
     /// `None`: whichever the target's cost model says is faster.
     pub precision: Option<Precision>,
     /// What to write, without repetition, in the order of [`Artefact::ALL`].
@@ -66,6 +66,7 @@ pub struct Derivation {
     pub criterion: Criterion,
     pub allocation: Allocation,
     pub search: Search,
+    pub replace: Replace,
     /// Only this network of its own, instead of the teacher's.
     pub template: Option<Template>,
     /// A student that is brought: an ONNX file.
@@ -82,6 +83,17 @@ pub enum Search {
     On,
     /// The first kind is taken: the teacher's network, narrower.
     Off,
+}
+
+/// Whether operators that the target runs badly are replaced: those without which the teacher's network takes a tenth less
+/// time by the cost model, or has a program at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replace {
+    /// Short trainings decide, as among other kinds of student; always where there is no program otherwise.
+    #[default]
+    Auto,
+    Always,
+    Never,
 }
 
 /// Which weights a student starts from.
@@ -205,7 +217,7 @@ impl Options {
             verbose: false,
             budgets: Budgets::default(),
             max_accuracy_drop: None,
-            max_quant_drop: 0.3,
+            max_quant_drop: None,
             precision: None,
             emit: Artefact::ALL.to_vec(),
             build: true,

@@ -33,6 +33,8 @@ pub struct Made {
 
 /// The NNEF file's outputs may differ by this share of their scale: both are `f32`, in other orders of summation.
 const NNEF_TOLERANCE: f64 = 1e-4;
+/// Percentage points of accuracy that quantization may take where nothing is said.
+const QUANT_DROP: f64 = 0.3;
 /// Percentage points of accuracy by which ONNX Runtime on the QDQ file may differ from the int8 student.
 const QDQ_POINTS: f64 = 0.2;
 
@@ -137,6 +139,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Found, precision: Precision
         measurements: vec![],
         verdicts: vec![],
         candidates: student.candidates.clone(),
+        replaced: student.replaced.clone(),
         files: vec![],
         skipped: vec![],
         stages,
@@ -174,6 +177,7 @@ pub fn finish(
         origin: Origin::Measured,
         rows: measured.rows.clone(),
         equality: measured.equality,
+        quantization: measured.quantization,
     });
     let linked = built.target.as_ref().and_then(|t| t.as_ref().ok());
     if let (Some((_, toolchain)), Some(info)) = (linked, &measured.elf) {
@@ -329,10 +333,15 @@ fn verdicts(
         verdicts.extend(value.map(|v| Verdict::new(name, source, quantity, (v, limit), origin)));
     };
     let exact = Some(Origin::Measured);
-    let quant_source = if job.options.max_quant_drop == 0.3 { Source::Default } else { Source::Asked };
     if compiled.precision == Precision::Int8 {
         let drop = points(accuracy(StudentF32), accuracy(StudentInt8));
-        judge("--max-quant-drop", quant_source, Quantity::Points, drop, job.options.max_quant_drop, exact);
+        let chance = measured.quantization.map_or(0.0, |changes| (1e9 * changes.by_chance()).round() / 1e9);
+        let (source, limit) = match job.options.max_quant_drop {
+            Some(asked) => (Source::Asked, asked),
+            // What chance explains says nothing of the quantization.
+            None => (Source::Default, QUANT_DROP.max(chance)),
+        };
+        judge("--max-quant-drop", source, Quantity::Points, drop, limit, exact);
     }
     if let Some(limit) = job.options.max_accuracy_drop {
         let last = if compiled.precision == Precision::Int8 { StudentInt8 } else { StudentF32 };

@@ -10,6 +10,7 @@
 //!
 #![doc = include_str!("REPORT.md")]
 
+mod changes;
 mod curves;
 mod format;
 mod layers;
@@ -22,9 +23,10 @@ mod verdict;
 pub use curves::curves;
 pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
+pub use changes::Changes;
 pub use model::{
     Accuracy, AccuracyRow, Arena, CandidateRow, Change, Equality, Extent, FileEntry, Header, Layer, Linked,
-    Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Report, SCHEMA, Size, Skipped, Stage, Storage,
+    Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Replaced, Report, SCHEMA, Size, Skipped, Stage, Storage,
 };
 pub use pareto::pareto;
 pub use table::{Align, list, table};

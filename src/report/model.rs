@@ -1,6 +1,6 @@
 //! The data model of a report, and so the form of `report.json`.
 
-use super::Verdict;
+use super::{Changes, Verdict};
 use crate::bench::{Figure, Origin};
 use crate::graph::{self, Cost, Dim};
 use crate::program::Precision;
@@ -38,6 +38,9 @@ pub struct Report {
     /// What the student was chosen from.
     #[serde(default)]
     pub candidates: Vec<CandidateRow>,
+    /// Operators of the teacher that others stand for in the student.
+    #[serde(default)]
+    pub replaced: Vec<Replaced>,
     pub files: Vec<FileEntry>,
     pub skipped: Vec<Skipped>,
     pub stages: Vec<Stage>,
@@ -82,6 +85,19 @@ pub struct CandidateRow {
     /// Measured after each round of short trainings that it was in.
     pub accuracies: Vec<f64>,
     pub outcome: Outcome,
+}
+
+/// An operator of the teacher that another one stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replaced {
+    pub operator: String,
+    pub by: String,
+    /// How many of its nodes.
+    pub nodes: usize,
+    /// Estimated time of the teacher's network on the target with it; `None` where that has no program.
+    pub before_s: Option<f64>,
+    /// The same with what stands for it.
+    pub after_s: Option<f64>,
 }
 
 /// What became of a candidate.
@@ -216,6 +232,9 @@ pub struct Accuracy {
     pub rows: Vec<AccuracyRow>,
     /// Whether the built program says exactly what the reference interpreter says.
     pub equality: Option<Equality>,
+    /// What quantization changed: the int8 student beside the f32 student.
+    #[serde(default)]
+    pub quantization: Option<Changes>,
 }
 
 impl Accuracy {

@@ -70,6 +70,7 @@ pub fn sample() -> Report {
                 row(Network::StudentInt8, "reference interpreter", 0.919, Some(0.95)),
                 AccuracyRow { samples: 256, ..row(Network::Program, "qemu-aarch64", 0.918, Some(0.949)) },
             ],
+            quantization: Some(Changes { samples: 2000, lost: 11, gained: 4 }),
             equality: Some(Equality { samples: 256, values: 2560, differing: 0 }),
         }),
         memory: Some(memory),
@@ -128,6 +129,13 @@ pub fn sample() -> Report {
             Verdict::new("--max-ram", Source::Asked, Quantity::Bytes, (14_848.0, 12_288.0), None),
             Verdict::new("--max-quant-drop", Source::Default, Quantity::Points, (0.1, 0.3), Some(Origin::Measured)),
         ],
+        replaced: vec![Replaced {
+            operator: "HardSwish".into(),
+            by: "Relu".into(),
+            nodes: 3,
+            before_s: Some(0.0030),
+            after_s: Some(0.0021),
+        }],
         candidates: vec![
             candidate("narrower", 700_000, vec![0.81, 0.845], Outcome::Chosen),
             candidate("narrower, separable", 690_000, vec![0.78], Outcome::Behind { round: 1 }),

@@ -35,6 +35,7 @@ pub fn render(report: &Report) -> String {
     section("The cost model beside what was observed", comparisons(report));
     section("Budgets and tolerances", verdicts(report));
     section("Candidates: costs estimated, accuracies after short trainings measured", candidates(report));
+    section("Operators replaced, times of the teacher's network estimated", replaced(report));
     section("Files", files(report));
     section("Left out", skipped(report));
     section("Stages, measured", stages(report));
@@ -99,6 +100,15 @@ fn size(report: &Report) -> String {
     table(&head, rows)
 }
 
+fn replaced(report: &Report) -> String {
+    let head = [("operator", Left), ("nodes", Right), ("by", Left), ("with it", Right), ("replaced", Right)];
+    let time = |t: Option<f64>| t.map_or("no program".into(), seconds);
+    let rows = report.replaced.iter().map(|r| {
+        vec![r.operator.clone(), count(r.nodes as f64), r.by.clone(), time(r.before_s), time(r.after_s)]
+    });
+    if report.replaced.is_empty() { String::new() } else { table(&head, rows) }
+}
+
 /// Nothing where there was no choice.
 fn candidates(report: &Report) -> String {
     if report.candidates.len() < 2 {
@@ -145,6 +155,11 @@ fn accuracy(accuracy: &Accuracy) -> String {
         };
         let (values, samples) = (count(e.values as f64), count(e.samples as f64));
         text += &format!("  program and reference interpreter: {values} values of {samples} samples, {verdict}\n");
+    }
+    if let Some(c) = &accuracy.quantization {
+        let [lost, gained] = [c.lost, c.gained].map(|n| count(n as f64));
+        let chance = c.by_chance();
+        text += &format!("  int8 beside f32: {lost} samples lost, {gained} gained; chance explains {chance:.2} points\n");
     }
     text
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`prepare()`] takes off the teacher what a student is not made with.
 //! - [`Groups`] finds what must be cut together: channels, heads, hidden units, columns of embeddings.
+//! - [`replaced`] puts operators that a board runs well in the place of others.
 //! - [`importance()`] ranks the indices of each group, [`Allocation`] says how many stay.
 //! - [`shrink`] cuts the graph, weights and all; [`redraw`] forgets the weights.
 //! - [`widest`] finds the widths: the widest share of the teacher that holds every budget, then group by group what still
@@ -19,6 +20,7 @@ mod groups;
 mod importance;
 mod init;
 mod prepare;
+mod replace;
 mod search;
 mod shrink;
 mod spec;
@@ -33,6 +35,7 @@ pub use groups::{Across, Fixed, Group, Groups, Kept, Trigger};
 pub use importance::{Criterion, Evidence, Importance, importance};
 pub use init::redraw;
 pub use prepare::prepare;
+pub use replace::{Affine, Normalisation, Replacement, normalisations, replaceable, replaced};
 pub use search::{Budgets, Candidate, Limit, Measured, Teacher, widest};
 pub use shrink::shrink;
 pub use spec::{Spec, Variant};
@@ -58,6 +61,9 @@ pub enum Error {
     /// A pinned student leaves out what is no block.
     #[error("'{node}' is no residual block that can be left out; the nodes that end one are: {blocks}")]
     Block { node: String, blocks: String },
+    /// A pinned student replaces what cannot be replaced.
+    #[error("the operator '{operator}' cannot be replaced in this network; those that can be: {known}")]
+    Replace { operator: String, known: String },
     /// A template does not go with the teacher.
     #[error("the template '{template}' does not go with the teacher: {why}")]
     Template { template: &'static str, why: String },

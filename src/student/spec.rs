@@ -18,6 +18,9 @@ pub struct Variant {
     /// How dense convolutions are taken apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factoring: Option<Factoring>,
+    /// Operators that others stand for, as [`replaceable`](super::replaceable) names them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replace: Vec<String>,
     /// How a share is distributed over the groups.
     pub allocation: Allocation,
 }
@@ -33,7 +36,8 @@ pub struct Spec {
 }
 
 impl Variant {
-    /// The network of this kind at full width, from a teacher as [`prepare`](super::prepare()) leaves it.
+    /// The network of this kind at full width, from a teacher as [`prepare`](super::prepare()) leaves it. Nothing is
+    /// replaced yet: that takes what the network is seen to do.
     ///
     /// # Errors
     /// When the teacher's inputs or outputs do not suit the template, or a block that is to be left out is none.
@@ -71,6 +75,9 @@ impl std::fmt::Display for Variant {
             Some(Factoring::Separable) => write!(f, ", separable")?,
             Some(Factoring::LowRank) => write!(f, ", low rank")?,
             None => {}
+        }
+        if !self.replace.is_empty() {
+            write!(f, ", simpler operators")?;
         }
         if self.allocation == Allocation::Ranked { write!(f, ", widths by rank") } else { Ok(()) }
     }

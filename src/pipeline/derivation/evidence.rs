@@ -7,7 +7,7 @@ use crate::distill::{self, HardLabel, StepValues, Term};
 use crate::exec::{Mode, Network};
 use crate::graph::{Graph, ValueId};
 use crate::pass::{self, Moments};
-use crate::student::{Criterion, Evidence, Groups};
+use crate::student::{self, Affine, Criterion, Evidence, Groups};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::collections::HashMap;
 
@@ -90,6 +90,45 @@ fn magnitudes(job: &Job, graph: &Graph, groups: &Groups) -> Result<HashMap<(Valu
     })?;
     let mean = |(sum, count): (Vec<f64>, usize)| sum.iter().map(|s| (s / count.max(1) as f64) as f32).collect();
     Ok(sites.into_iter().zip(sums.into_iter().zip(counts).map(mean)).collect())
+}
+
+/// What fits the network's layer normalisations best: of each feature a straight line through what goes in and what comes
+/// out (least squares over samples and places).
+///
+/// # Errors
+/// When the network cannot be run.
+pub fn straight_lines(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Affine>, Error> {
+    let norms = student::normalisations(graph);
+    let taps: Vec<ValueId> = norms.iter().flat_map(|n| [n.x, n.y]).collect();
+    let features = |id: ValueId| graph.value(id).shape.last().map_or(1, |d| d.at(1));
+    // Of each feature: sums of x, y, x² and xy; and how many.
+    let mut sums: Vec<(Vec<[f64; 4]>, usize)> = norms.iter().map(|n| (vec![[0.0; 4]; features(n.x)], 0)).collect();
+    let mut given: Vec<f32> = vec![];
+    observe(job, graph, &taps, EVIDENCE_SAMPLES, &mut |index, values| {
+        if index % 2 == 0 {
+            given = values.to_vec();
+            return;
+        }
+        let (sums, count) = &mut sums[index / 2];
+        let features = sums.len().max(1);
+        for (i, (&x, &y)) in given.iter().zip(values).enumerate() {
+            let (x, y) = (f64::from(x), f64::from(y));
+            let more = [x, y, x * x, x * y];
+            sums[i % features].iter_mut().zip(more).for_each(|(sum, term)| *sum += term);
+        }
+        *count += values.len() / features;
+    })?;
+    let line = |count: usize, sums: &[f64; 4]| {
+        let [x, y, xx, xy] = sums.map(|s| s / count.max(1) as f64);
+        let variance = xx - x * x;
+        let scale = if variance > 1e-12 * xx { (xy - x * y) / variance } else { 0.0 };
+        (scale as f32, (y - scale * x) as f32)
+    };
+    let lines = |(sums, count): &(Vec<[f64; 4]>, usize)| {
+        let (scale, shift) = sums.iter().map(|s| line(*count, s)).unzip();
+        Affine { scale, shift }
+    };
+    Ok(norms.iter().map(|n| n.y).zip(sums.iter().map(lines)).collect())
 }
 
 /// What the results of the teacher's convolutions are seen to be.

@@ -16,7 +16,7 @@ use crate::files;
 use crate::graph::{self, Cost, Graph};
 use crate::onnx;
 use crate::pass::TrailingSoftmax;
-use crate::report::CandidateRow;
+use crate::report::{CandidateRow, Replaced};
 use crate::student::{self, Measured, Spec, Variant};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -56,6 +56,9 @@ pub struct Found {
     pub cost: Measured,
     /// Every candidate, in the order they were tried.
     pub candidates: Vec<CandidateRow>,
+    /// Operators of the teacher that others stand for.
+    #[serde(default)]
+    pub replaced: Vec<Replaced>,
 }
 
 /// The student that a plan shows: where there is something to choose, the most promising candidate by the cost model.
@@ -76,11 +79,12 @@ fn settled(job: &Job, teacher: &Prepared) -> Result<Derived, Error> {
     if let Some(path) = &asked.student {
         return brought(job, teacher, path);
     }
-    let spec = match &asked.spec {
-        Some(path) => read_spec(path)?,
-        None => Spec { kind: Variant { template: asked.template, ..Variant::default() }, ..Spec::default() },
-    };
     let mut studio = variants::Studio::new(job, teacher);
+    let spec = match (&asked.spec, asked.template) {
+        (Some(path), _) => read_spec(path)?,
+        (None, None) => Spec { kind: studio.plain(), ..Spec::default() },
+        (None, template) => Spec { kind: Variant { template, ..Variant::default() }, ..Spec::default() },
+    };
     let candidate = studio.candidate(&spec)?;
     Ok(Derived { graph: candidate.graph, found: candidate.found })
 }

@@ -1,13 +1,13 @@
 //! Candidates by the cost model: which kinds of student there are, and the widest of each kind that fits.
 
-use super::super::options::Start;
+use super::super::options::{Replace, Start};
 use super::super::stages::{CALIBRATION_SAMPLES, choose_precision, observe};
 use super::super::{Error, Job};
 use super::{Found, Prepared, evidence};
 use crate::graph::{self, Graph};
 use crate::pass;
 use crate::program::{self, LowerError};
-use crate::report::{CandidateRow, Outcome};
+use crate::report::{CandidateRow, Outcome, Replaced};
 use crate::student::{self, Allocation, Factoring, Groups, Measured, Spec, Template, Variant};
 use crate::target::cost;
 use std::collections::HashMap;
@@ -46,22 +46,66 @@ impl<'a> Studio<'a> {
         if student::check_suitable(graph).is_err() {
             return Ok(templates.collect());
         }
-        let mut all = vec![Variant::default(), Variant { allocation: Allocation::Ranked, ..Variant::default() }];
+        let plain = self.plain();
+        let mut all = vec![plain.clone(), Variant { allocation: Allocation::Ranked, ..plain.clone() }];
         let blocks = self.blocks_by_agreement()?;
         // A quarter of them, and half.
         for share in [4, 2] {
             let count = blocks.len() / share;
             if count > 0 && all.iter().all(|v| v.without.len() != count) {
-                all.push(Variant { without: blocks[..count].to_vec(), ..Variant::default() });
+                all.push(Variant { without: blocks[..count].to_vec(), ..plain.clone() });
             }
         }
         if !student::factorable(graph).is_empty() {
             for how in [Factoring::Separable, Factoring::LowRank] {
-                all.push(Variant { factoring: Some(how), ..Variant::default() });
+                all.push(Variant { factoring: Some(how), ..plain.clone() });
             }
+        }
+        if self.job.options.derivation.replace == Replace::Auto && plain.replace.is_empty() {
+            let worth = worth(&self.replacements());
+            let simpler = (!worth.is_empty()).then(|| Variant { replace: worth, ..plain });
+            all.extend(simpler);
         }
         all.extend(templates);
         Ok(all)
+    }
+
+    /// The teacher's network, narrower. Operators are replaced where that was asked for, or is the only way to a program.
+    pub fn plain(&self) -> Variant {
+        let replace = match self.job.options.derivation.replace {
+            Replace::Never => vec![],
+            Replace::Always => worth(&self.replacements()),
+            Replace::Auto if candidate_cost(self.job, &self.teacher.graph).is_ok() => vec![],
+            Replace::Auto => worth(&self.replacements()),
+        };
+        Variant { replace, ..Variant::default() }
+    }
+
+    /// The operators that others can stand for, and what the teacher's network would take with these.
+    fn replacements(&self) -> Vec<Replaced> {
+        let graph = &self.teacher.graph;
+        let seconds = |graph: &Graph| candidate_cost(self.job, graph).ok().map(|cost| cost.latency_s);
+        let before_s = seconds(graph);
+        let kinds = student::replaceable(graph);
+        let simpler = |operators: &[String]| {
+            let graph = student::replaced(graph, operators, &HashMap::new()).ok()?;
+            seconds(&graph)
+        };
+        let alone = |kind: &student::Replacement| simpler(std::slice::from_ref(&kind.operator));
+        let mut after: Vec<Option<f64>> = kinds.iter().map(alone).collect();
+        if before_s.is_none() && after.iter().all(Option::is_none) {
+            // It may take all of them to a network that has a program.
+            let all: Vec<String> = kinds.iter().map(|kind| kind.operator.clone()).collect();
+            after.fill(simpler(&all));
+        }
+        let row = |(kind, after_s): (student::Replacement, Option<f64>)| Replaced {
+            operator: kind.operator,
+            by: kind.by,
+            nodes: kind.nodes.len(),
+            before_s,
+            after_s,
+        };
+        kinds.into_iter().zip(after).map(row).collect()
     }
 
     /// The blocks that may be left out, those first whose result is most like what they are given: by the mean cosine of
@@ -101,6 +145,10 @@ impl<'a> Studio<'a> {
         }
         let mut graph = variant.of(&self.teacher.graph)?;
         let own_weights = variant.template.is_some() || asked.start == Start::Random;
+        if !variant.replace.is_empty() {
+            let lines = if own_weights { HashMap::new() } else { evidence::straight_lines(self.job, &graph)? };
+            graph = student::replaced(&graph, &variant.replace, &lines)?;
+        }
         self.normalise(&mut graph, own_weights, variant == &Variant::default())?;
         let groups = Groups::find(&graph);
         if own_weights {
@@ -129,8 +177,10 @@ impl<'a> Studio<'a> {
         let widths = groups.groups.iter().map(|g| g.name.clone()).zip(found.widths()).collect();
         let spec = Spec { kind: variant.clone(), widths };
         let name = variant.to_string();
-        let row = row(&name, &found.cost, Outcome::Chosen);
-        Ok(Candidate { graph, found: Found { name, spec: Some(spec), cost: found.cost, candidates: vec![row] } })
+        let candidates = vec![row(&name, &found.cost, Outcome::Chosen)];
+        let mut replaced = if variant.replace.is_empty() { vec![] } else { self.replacements() };
+        replaced.retain(|row| variant.replace.contains(&row.operator));
+        Ok(Candidate { graph, found: Found { name, spec: Some(spec), cost: found.cost, candidates, replaced } })
     }
 
     /// A network as it is.
@@ -140,8 +190,8 @@ impl<'a> Studio<'a> {
     pub fn whole(&mut self, mut graph: Graph, name: String) -> Result<Candidate, Error> {
         self.normalise(&mut graph, false, true)?;
         let cost = candidate_cost(self.job, &graph)?;
-        let row = row(&name, &cost, Outcome::Chosen);
-        Ok(Candidate { graph, found: Found { name, spec: None, cost, candidates: vec![row] } })
+        let candidates = vec![row(&name, &cost, Outcome::Chosen)];
+        Ok(Candidate { graph, found: Found { name, spec: None, cost, candidates, replaced: vec![] } })
     }
 
     /// Puts batch norm after every convolution, such that the network computes what it did.
@@ -153,6 +203,19 @@ impl<'a> Studio<'a> {
         pass::insert_batch_norm(graph, &moments);
         Ok(())
     }
+}
+
+/// The share of the network's time that a replacement has to save.
+const WORTHWHILE: f64 = 0.1;
+
+/// The operators that the target runs badly: what stands for them saves a good part of the network's time, or gives it a
+/// program.
+fn worth(replacements: &[Replaced]) -> Vec<String> {
+    let saves = |row: &&Replaced| match (row.before_s, row.after_s) {
+        (Some(before), Some(after)) => after <= (1.0 - WORTHWHILE) * before,
+        (before, after) => before.is_none() && after.is_some(),
+    };
+    replacements.iter().filter(saves).map(|row| row.operator.clone()).collect()
 }
 
 /// A line of the table of candidates.

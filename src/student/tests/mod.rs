@@ -2,6 +2,7 @@ mod families;
 mod masked;
 mod parts;
 mod random;
+mod replace;
 mod widths;
 
 use super::*;
