@@ -121,6 +121,10 @@ struct Limits {
     #[arg(long, value_name = "POINTS", value_parser = values::points)]
     max_accuracy_drop: Option<f64>,
 
+    /// Accuracy the final program has to reach, e.g. 91%; the smallest student that is expected to is made
+    #[arg(long, value_name = "PERCENT", value_parser = values::percent)]
+    min_accuracy: Option<f64>,
+
     /// Points of accuracy the int8 student may lose against the f32 student [default: 0.3, or what chance explains on so
     /// many samples]
     #[arg(long, value_name = "POINTS", value_parser = values::points)]
@@ -174,6 +178,8 @@ enum TemplateName {
     Signal,
     /// Token ids: embeddings and separable convolutions
     Tokens,
+    /// Token ids: a small transformer
+    Transformer,
     /// Vectors: a perceptron
     Vector,
 }
@@ -227,6 +233,7 @@ impl StudentArguments {
                 TemplateName::ImageResidual => Template::ImageResidual,
                 TemplateName::Signal => Template::Signal,
                 TemplateName::Tokens => Template::Tokens,
+                TemplateName::Transformer => Template::Transformer,
                 TemplateName::Vector => Template::Vector,
             }),
             student: self.student,
@@ -405,6 +412,7 @@ impl Arguments {
             },
             max_accuracy_drop: limits.max_accuracy_drop,
             max_quant_drop: limits.max_quant_drop,
+            min_accuracy: limits.min_accuracy,
             precision: match quantization.precision {
                 PrecisionName::Auto => None,
                 PrecisionName::Int8 => Some(Precision::Int8),

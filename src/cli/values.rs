@@ -47,6 +47,17 @@ pub fn points(text: &str) -> Result<f64, String> {
     if (0.0..=100.0).contains(&value) { Ok(value) } else { Err(format!("`{text}` is not in 0..100 points")) }
 }
 
+/// A share of 1, given in percent: `91` or `91%`.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let value = number(text.trim_end_matches('%').trim_end());
+    let value = value.ok_or_else(|| format!("`{text}` is not a percentage such as 91%"))?;
+    if value > 0.0 && value <= 100.0 {
+        Ok(value / 100.0)
+    } else {
+        Err(format!("`{text}` is not from above 0 to 100 percent"))
+    }
+}
+
 /// A number above 0.
 pub fn above_zero(text: &str) -> Result<f64, String> {
     positive(number(text).ok_or_else(|| format!("`{text}` is not a number"))?, text)
@@ -115,6 +126,7 @@ mod tests {
         assert_eq!(["5ms", "5000us", "0.005s", "5000 µs"].map(|t| seconds(t).unwrap()), [0.005; 4]);
         assert_eq!(["5.6M", "5600k", "5_600_000"].map(|t| count(t).unwrap()), [5_600_000; 3]);
         assert_eq!(points("0.3"), Ok(0.3));
+        assert_eq!(["91", "91%", "91 %"].map(|t| percent(t).unwrap()), [0.91; 3]);
     }
 
     #[test]
@@ -126,6 +138,7 @@ mod tests {
         assert!(bytes("9999999999GiB").unwrap_err().contains("too large"));
         assert!(seconds("5").unwrap_err().contains("5ms"), "a time without a unit");
         assert!(points("-0.1").is_err() && points("NaN").is_err());
+        assert!(["0", "101%", "%", "good"].iter().all(|text| percent(text).is_err()));
         assert!(share("1.5").is_err() && above_zero("inf").is_err() && at_least_one("0").is_err());
     }
 }

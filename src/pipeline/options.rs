@@ -38,6 +38,9 @@ pub struct Options {
     pub max_accuracy_drop: Option<f64>,
     /// The same from the `f32` student to the `int8` student; `None`: 0.3, or what chance explains.
     pub max_quant_drop: Option<f64>,
+    /// The accuracy that the final program has to reach, as a share; the search looks for the smallest student that is
+    /// expected to. `None`: the best student inside the budgets.
+    pub min_accuracy: Option<f64>,
     /// `None`: whichever the target's cost model says is faster.
     pub precision: Option<Precision>,
     /// What to write, without repetition, in the order of [`Artefact::ALL`].
@@ -218,6 +221,7 @@ impl Options {
             budgets: Budgets::default(),
             max_accuracy_drop: None,
             max_quant_drop: None,
+            min_accuracy: None,
             precision: None,
             emit: Artefact::ALL.to_vec(),
             build: true,
@@ -282,6 +286,7 @@ impl Options {
             budgets,
             max_accuracy_drop,
             max_quant_drop,
+            min_accuracy,
             precision,
             emit,
             build,
@@ -289,7 +294,8 @@ impl Options {
             engine,
             device,
         } = self;
-        let settings = (seed, budgets, max_accuracy_drop, max_quant_drop, precision, emit, build, calibration);
+        let settings =
+            (seed, budgets, max_accuracy_drop, max_quant_drop, min_accuracy, precision, emit, build, calibration);
         let top_k = self.training.top_k;
         format!("{settings:?} {derivation:?} {engine:?} {device:?} {:?} {top_k:?} {inputs:?}", self.training())
     }

@@ -343,10 +343,15 @@ fn verdicts(
         };
         judge("--max-quant-drop", source, Quantity::Points, drop, limit, exact);
     }
+    let last = if compiled.precision == Precision::Int8 { StudentInt8 } else { StudentF32 };
     if let Some(limit) = job.options.max_accuracy_drop {
-        let last = if compiled.precision == Precision::Int8 { StudentInt8 } else { StudentF32 };
         let drop = points(accuracy(Teacher), accuracy(last));
         judge("--max-accuracy-drop", Source::Asked, Quantity::Points, drop, limit, exact);
+    }
+    if let Some(goal) = job.options.min_accuracy {
+        let name = format!("--min-accuracy {}%: points short of it", (1e6 * goal).round() / 1e4);
+        let short = points(Some(goal), accuracy(last)).map(|p| p.max(0.0));
+        judge(&name, Source::Asked, Quantity::Points, short, 0.0, exact);
     }
     let differing = measured.equality.map(|e| e.differing as f64);
     judge("values that differ from the reference", Source::Default, Quantity::Count, differing, 0.0, exact);

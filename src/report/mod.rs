@@ -20,13 +20,14 @@ mod table;
 pub mod text;
 mod verdict;
 
+pub use changes::Changes;
 pub use curves::curves;
 pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
-pub use changes::Changes;
 pub use model::{
     Accuracy, AccuracyRow, Arena, CandidateRow, Change, Equality, Extent, FileEntry, Header, Layer, Linked,
-    Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Replaced, Report, SCHEMA, Size, Skipped, Stage, Storage,
+    Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Replaced, Report, SCHEMA, Size, Skipped, Stage,
+    Storage,
 };
 pub use pareto::pareto;
 pub use table::{Align, list, table};

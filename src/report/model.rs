@@ -84,6 +84,9 @@ pub struct CandidateRow {
     pub latency_s: f64,
     /// Measured after each round of short trainings that it was in.
     pub accuracies: Vec<f64>,
+    /// What it is expected to reach after all of the training: estimated, where `--min-accuracy` asks for it.
+    #[serde(default)]
+    pub expected: Option<f64>,
     pub outcome: Outcome,
 }
 
@@ -111,6 +114,10 @@ pub enum Outcome {
     },
     /// It was not trained.
     Untried,
+    /// A smaller one is expected to reach `--min-accuracy`.
+    Larger,
+    /// It is not expected to reach `--min-accuracy`.
+    Short,
     /// It cannot be made, or does not fit.
     Impossible {
         why: String,

@@ -74,6 +74,7 @@ mod tests {
             flash_bytes: 1,
             latency_s,
             accuracies,
+            expected: None,
             outcome: Outcome::Untried,
         };
         let rows = [row("a", 1e-3, vec![0.5, 0.6]), row("b", 2e-3, vec![0.4]), row("c", 2e-3, vec![])];

@@ -174,5 +174,15 @@ fn measurement(key: &str, on: &str, figure: Figure) -> Measurement {
 fn candidate(name: &str, macs: u64, accuracies: Vec<f64>, outcome: Outcome) -> CandidateRow {
     let latency_s = macs as f64 / 3.5e8;
     let (ram_bytes, flash_bytes, params) = (macs / 50, macs / 15, macs / 15);
-    CandidateRow { name: name.into(), macs, params, ram_bytes, flash_bytes, latency_s, accuracies, outcome }
+    CandidateRow {
+        name: name.into(),
+        macs,
+        params,
+        ram_bytes,
+        flash_bytes,
+        latency_s,
+        accuracies,
+        expected: None,
+        outcome,
+    }
 }

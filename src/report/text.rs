@@ -103,9 +103,10 @@ fn size(report: &Report) -> String {
 fn replaced(report: &Report) -> String {
     let head = [("operator", Left), ("nodes", Right), ("by", Left), ("with it", Right), ("replaced", Right)];
     let time = |t: Option<f64>| t.map_or("no program".into(), seconds);
-    let rows = report.replaced.iter().map(|r| {
-        vec![r.operator.clone(), count(r.nodes as f64), r.by.clone(), time(r.before_s), time(r.after_s)]
-    });
+    let rows = report
+        .replaced
+        .iter()
+        .map(|r| vec![r.operator.clone(), count(r.nodes as f64), r.by.clone(), time(r.before_s), time(r.after_s)]);
     if report.replaced.is_empty() { String::new() } else { table(&head, rows) }
 }
 
@@ -127,11 +128,17 @@ fn candidates(report: &Report) -> String {
         let made = c.macs > 0;
         let number = |v: u64| if made { count(v as f64) } else { "-".into() };
         let accuracies: Vec<String> = c.accuracies.iter().map(|&a| percent(a)).collect();
-        let outcome = match &c.outcome {
+        let outcome: String = match &c.outcome {
             Outcome::Chosen => "chosen".into(),
             Outcome::Behind { round } => format!("behind in round {round}"),
             Outcome::Untried => "not trained".into(),
+            Outcome::Larger => "a smaller one may do".into(),
+            Outcome::Short => "expected to fall short".into(),
             Outcome::Impossible { why } => why.clone(),
+        };
+        let outcome = match c.expected {
+            Some(share) => format!("{outcome}; {} expected (estimated)", percent(share)),
+            None => outcome,
         };
         let latency = if made { seconds(c.latency_s) } else { "-".into() };
         let ram = if made { bytes(c.ram_bytes as f64) } else { "-".into() };
@@ -159,7 +166,8 @@ fn accuracy(accuracy: &Accuracy) -> String {
     if let Some(c) = &accuracy.quantization {
         let [lost, gained] = [c.lost, c.gained].map(|n| count(n as f64));
         let chance = c.by_chance();
-        text += &format!("  int8 beside f32: {lost} samples lost, {gained} gained; chance explains {chance:.2} points\n");
+        text +=
+            &format!("  int8 beside f32: {lost} samples lost, {gained} gained; chance explains {chance:.2} points\n");
     }
     text
 }

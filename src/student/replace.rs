@@ -112,9 +112,7 @@ fn places(graph: &Graph) -> Vec<Place> {
         }
         let function = node.outputs.first().and_then(|y| functions.get(y)).filter(|f| f.costly);
         let place = match function.and_then(|f| Some((f, f.stand_in()?))) {
-            Some((function, op)) => {
-                Some(Place { index, operator: function.name(), stand_in: Some((op, function.of)) })
-            }
+            Some((function, op)) => Some(Place { index, operator: function.name(), stand_in: Some((op, function.of)) }),
             None => normalisation(graph, node).map(|_| Place { index, operator: LAYER_NORM.into(), stand_in: None }),
         };
         match &place {
@@ -151,11 +149,7 @@ impl Function {
 
     /// The simple operator that it is most like, unless it is like none.
     fn stand_in(&self) -> Option<Op> {
-        let simple = [
-            Op::Relu,
-            Op::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 },
-            Op::Clip { min: -1.0, max: 1.0 },
-        ];
+        let simple = [Op::Relu, Op::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 }, Op::Clip { min: -1.0, max: 1.0 }];
         let rated = simple.map(|op| (self.distance(&op), op));
         rated.into_iter().filter(|(far, _)| *far <= FAR).min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, op)| op)
     }

@@ -19,6 +19,10 @@ pub enum Template {
     Signal,
     /// Token ids `[batch, length]`: embeddings, separable convolutions, the mean over the sequence.
     Tokens,
+    /// Token ids `[batch, length]`: embeddings and positions, a small encoder (Vaswani et al. 2017,
+    /// <https://arxiv.org/abs/1706.03762>; normalised before each part, Xiong et al. 2020,
+    /// <https://arxiv.org/abs/2002.04745>), the mean over the sequence.
+    Transformer,
     /// Vectors `[batch, features]`: a perceptron with two hidden layers.
     Vector,
 }
@@ -31,6 +35,10 @@ const SIGNAL: usize = 192;
 const LAYERS: usize = 4;
 /// Features of a token.
 const EMBEDDED: usize = 64;
+/// Heads of an encoder's attention, of which each has as many of the features.
+const HEADS: usize = 4;
+/// Layers of an encoder.
+const ENCODER: usize = 2;
 /// Hidden units.
 const HIDDEN: usize = 512;
 /// Extents below this are not halved any more.
@@ -44,7 +52,7 @@ impl Template {
         match (value.shape.len(), value.dtype) {
             (4, DType::F32) => vec![Template::ImageSeparable, Template::ImageResidual],
             (3, DType::F32) => vec![Template::Signal],
-            (2, DType::I32 | DType::I64) => vec![Template::Tokens],
+            (2, DType::I32 | DType::I64) => vec![Template::Tokens, Template::Transformer],
             (2, DType::F32) => vec![Template::Vector],
             _ => vec![],
         }
@@ -57,6 +65,7 @@ impl Template {
             Template::ImageResidual => "image-residual",
             Template::Signal => "signal",
             Template::Tokens => "tokens",
+            Template::Transformer => "transformer",
             Template::Vector => "vector",
         }
     }
@@ -87,6 +96,7 @@ impl Template {
             Template::ImageSeparable | Template::ImageResidual => layers.image(self, x, &extents, classes),
             Template::Signal => layers.signal(x, &extents, classes),
             Template::Tokens => layers.tokens(x, extents[0], vocabulary(teacher), classes),
+            Template::Transformer => layers.transformer(x, extents[0], vocabulary(teacher), classes),
             Template::Vector => layers.vector(x, extents[0], classes),
         };
         let y = made.map_err(|e| unsuitable(e.to_string()))?;
@@ -102,6 +112,17 @@ fn vocabulary(teacher: &Graph) -> usize {
     let table =
         |n: &crate::graph::Node| teacher.constant(n.input(0)?).filter(|t| t.shape.len() == 2).map(|t| t.shape[0]);
     looked_up.filter_map(table).max().unwrap_or(1)
+}
+
+/// Positions as sines and cosines (Vaswani et al. 2017, section 3.5), as large as the embeddings that are drawn.
+fn waves(length: usize, features: usize) -> Tensor {
+    let wave = |i: usize| {
+        let (place, feature) = (i / features, i % features);
+        let angle = place as f32 / 10_000f32.powf((feature / 2 * 2) as f32 / features as f32);
+        let wave = if feature % 2 == 0 { angle.sin() } else { angle.cos() };
+        wave / (features as f32).sqrt()
+    };
+    Tensor::f32([length, features], (0..length * features).map(wave).collect::<Vec<_>>())
 }
 
 type Made = Result<ValueId, crate::graph::InferError>;
@@ -238,6 +259,74 @@ impl Layers {
             y = self.b.node(&name, Op::MaxPool(pool), &[y])?;
         }
         self.head(y, EMBEDDED, classes)
+    }
+
+    fn transformer(&mut self, x: ValueId, length: usize, vocabulary: usize, classes: usize) -> Made {
+        let table = self.zeros("embedding.weight", &[vocabulary, EMBEDDED]);
+        let y = self.b.node("embedding", Op::Gather { axis: 0 }, &[table, x])?;
+        let positions = self.b.constant("positions", waves(length, EMBEDDED));
+        let mut y = self.b.node("positioned", Op::Add, &[y, positions])?;
+        for _ in 0..ENCODER {
+            let normalised = self.layer_norm(y)?;
+            let attended = self.attention(normalised, length)?;
+            let name = self.name("add");
+            y = self.b.node(&name, Op::Add, &[y, attended])?;
+            let normalised = self.layer_norm(y)?;
+            let wide = self.features(normalised, EMBEDDED, 2 * EMBEDDED)?;
+            let wide = self.relu(wide)?;
+            let narrow = self.features(wide, 2 * EMBEDDED, EMBEDDED)?;
+            let name = self.name("add");
+            y = self.b.node(&name, Op::Add, &[y, narrow])?;
+        }
+        let y = self.layer_norm(y)?;
+        let name = self.name("mean");
+        let y = self.b.node(&name, Op::ReduceMean { axes: vec![1], keepdims: false }, &[y])?;
+        self.linear(y, EMBEDDED, classes)
+    }
+
+    /// Multi-head attention of a sequence to itself.
+    fn attention(&mut self, x: ValueId, length: usize) -> Made {
+        let (heads, each) = (HEADS, EMBEDDED / HEADS);
+        let split = [Dim::Batch, Dim::Fixed(length), Dim::Fixed(heads), Dim::Fixed(each)];
+        let apart = |layers: &mut Layers, perm: [usize; 4]| -> Made {
+            let y = layers.features(x, EMBEDDED, EMBEDDED)?;
+            let (heads, first) = (layers.name("heads"), layers.name("heads_first"));
+            let y = layers.b.node(&heads, Op::Reshape { shape: split.to_vec() }, &[y])?;
+            layers.b.node(&first, Op::Transpose { perm: perm.to_vec() }, &[y])
+        };
+        let (q, k) = (apart(self, [0, 2, 1, 3])?, apart(self, [0, 2, 3, 1])?);
+        let v = apart(self, [0, 2, 1, 3])?;
+        let name = self.name("scores");
+        let scores = self.b.node(&name, Op::MatMul, &[q, k])?;
+        let name = self.name("scaled");
+        let root = self.b.constant(&format!("{name}.factor"), Tensor::f32([], vec![1.0 / (each as f32).sqrt()]));
+        let scores = self.b.node(&name, Op::Mul, &[scores, root])?;
+        let name = self.name("weights");
+        let weights = self.b.node(&name, Op::Softmax { axis: 3 }, &[scores])?;
+        let name = self.name("attended");
+        let y = self.b.node(&name, Op::MatMul, &[weights, v])?;
+        let name = self.name("places_first");
+        let y = self.b.node(&name, Op::Transpose { perm: vec![0, 2, 1, 3] }, &[y])?;
+        let name = self.name("together");
+        let whole = vec![Dim::Batch, Dim::Fixed(length), Dim::Fixed(EMBEDDED)];
+        let y = self.b.node(&name, Op::Reshape { shape: whole }, &[y])?;
+        self.features(y, EMBEDDED, EMBEDDED)
+    }
+
+    /// A linear layer for each place of a sequence.
+    fn features(&mut self, x: ValueId, from: usize, to: usize) -> Made {
+        let (product, sum) = (self.name("features"), self.name("bias"));
+        let w = self.zeros(&format!("{product}.weight"), &[from, to]);
+        let bias = self.zeros(&format!("{product}.bias"), &[to]);
+        let y = self.b.node(&product, Op::MatMul, &[x, w])?;
+        self.b.node(&sum, Op::Add, &[y, bias])
+    }
+
+    fn layer_norm(&mut self, x: ValueId) -> Made {
+        let name = self.name("norm");
+        let gamma = self.b.constant(&format!("{name}.weight"), Tensor::f32([EMBEDDED], vec![1.0; EMBEDDED]));
+        let beta = self.zeros(&format!("{name}.bias"), &[EMBEDDED]);
+        self.b.node(&name, Op::LayerNormalization { axis: 2, epsilon: 1e-5 }, &[x, gamma, beta])
     }
 
     fn vector(&mut self, x: ValueId, features: usize, classes: usize) -> Made {

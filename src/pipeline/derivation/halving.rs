@@ -33,6 +33,34 @@ struct Contender {
     outcome: Option<Outcome>,
 }
 
+/// What short trainings are made of.
+pub struct Proxies {
+    /// Training samples, shuffled.
+    pub order: Vec<usize>,
+    /// Those that judge, which are not among them.
+    pub judges: Vec<usize>,
+    /// Samples that all trainings of a search may see together.
+    pub affordable: usize,
+    /// Samples below which nothing is learned that tells candidates apart.
+    pub fewest: usize,
+}
+
+impl Proxies {
+    pub fn new(job: &Job) -> Proxies {
+        let config = &job.training;
+        let (mut order, mut judges) = data::split(job.data.train.as_ref(), config.validation, job.options.seed);
+        judges.truncate(JUDGES);
+        let affordable = ((order.len() * config.epochs) as f64 * SHARE) as usize;
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(job.options.seed));
+        Proxies { order, judges, affordable, fewest: FEWEST_STEPS * config.batch_size * config.accumulate }
+    }
+
+    /// What comes next of the samples, from the front again where they run out.
+    pub fn part(&self, start: usize, length: usize) -> Vec<usize> {
+        (start..start + length).map(|i| self.order[i % self.order.len()]).collect()
+    }
+}
+
 /// The candidates that fit, and the lines of those that do not.
 pub struct Contenders {
     those: Vec<Contender>,
@@ -140,31 +168,24 @@ fn rounds_of(
     contenders: &mut [Contender],
     progress: &dyn Progress,
 ) -> Result<usize, Error> {
-    let config = &job.training;
-    let (train, held_out) = data::split(job.data.train.as_ref(), config.validation, job.options.seed);
-    let mut judges = held_out;
-    judges.truncate(JUDGES);
-    let whole = (train.len() * config.epochs) as f64 * SHARE;
-    let fewest = FEWEST_STEPS * config.batch_size * config.accumulate;
-    let Some(entrants) = affordable(contenders.len(), whole as usize, fewest).filter(|_| !judges.is_empty()) else {
+    let proxies = Proxies::new(job);
+    let (whole, judges) = (proxies.affordable, &proxies.judges);
+    let Some(entrants) = affordable(contenders.len(), whole, proxies.fewest).filter(|_| !judges.is_empty()) else {
         return Ok(0);
     };
     let rounds = rounds(entrants);
     // Every round costs as much: half as many, twice as long.
-    let samples = whole as usize / (rounds * entrants);
-    let mut order = train;
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(job.options.seed));
+    let samples = whole / (rounds * entrants);
     let mut alive: Vec<usize> = (0..entrants).collect();
     let (mut start, mut length) = (0, samples);
     for round in 1..=rounds {
-        // What comes next of the samples, from the front again where they run out.
-        let part: Vec<usize> = (start..start + length).map(|i| order[i % order.len()]).collect();
+        let part = proxies.part(start, length);
         for (place, &index) in alive.iter().enumerate() {
             let done = (place + (round - 1) * entrants) as u64;
             let text = format!("round {round} of {rounds}: {}", contenders[index].candidate.found.name);
             progress.position(done, (rounds * entrants) as u64, &text);
             let contender = &mut contenders[index];
-            let (graph, accuracy) = taught(job, asked, &contender.graph, &part, &judges, &folder.join("proxy"))?;
+            let (graph, accuracy) = taught(job, asked, &contender.graph, &part, judges, &folder.join("proxy"))?;
             contender.graph = graph;
             contender.accuracies.push(accuracy);
         }
@@ -197,7 +218,7 @@ fn rounds(contenders: usize) -> usize {
 }
 
 /// Distils a candidate on some samples; what it became, and the share of the judges it classifies rightly.
-fn taught(
+pub fn taught(
     job: &Job,
     asked: &Asked,
     graph: &Graph,

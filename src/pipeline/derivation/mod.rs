@@ -3,9 +3,10 @@
 //! Every [`Variant`] of the teacher (narrower, without blocks, with convolutions taken apart, a template instead) is cut
 //! to the widest that the budgets allow by the cost model ([`variants`]). Those that fit are distilled for a short while,
 //! the better half of them for longer, and so on until one is left ([`halving`]). A search costs a sixth of the training
-//! that follows.
+//! that follows, and half as much again where a smaller student may do ([`goal`]).
 
 mod evidence;
+mod goal;
 mod halving;
 mod variants;
 
@@ -133,7 +134,11 @@ pub fn search(
     let stage = job.cache.stage("search", super::CODE_VERSION, &borrowed(&decided_by(job, teacher)), |folder| {
         // Another process may have swept the cache in between.
         let contenders = contenders.map_or_else(|| halving::enter(job, teacher), Ok)?;
-        let derived = halving::compete(job, asked, folder, contenders, progress)?;
+        let winner = halving::compete(job, asked, folder, contenders, progress)?;
+        let derived = match job.options.min_accuracy {
+            Some(goal) => goal::smallest(job, teacher, asked, folder, winner, goal, progress)?,
+            None => winner,
+        };
         let found = serde_json::to_vec(&derived.found).expect("plain data");
         for (name, bytes) in [("student.onnx", onnx::export(&derived.graph)?), ("found.json", found)] {
             let path = folder.join(name);
@@ -153,7 +158,13 @@ fn decided_by(job: &Job, teacher: &Prepared) -> [String; 5] {
     [
         job.teacher_hash.clone(),
         job.data_hash.clone(),
-        format!("{:?} {:?} {:?}", options.derivation, job.budgets(&teacher.cost), options.precision),
+        format!(
+            "{:?} {:?} {:?} {:?}",
+            options.derivation,
+            job.budgets(&teacher.cost),
+            options.precision,
+            options.min_accuracy
+        ),
         format!("{:?} {:?} {:?}", job.profile.cost, job.profile.cpu, options.inputs),
         format!(
             "{} {:?} {:?} {:?}",

@@ -8,7 +8,7 @@ use crate::graph::{self, Graph};
 use crate::pass;
 use crate::program::{self, LowerError};
 use crate::report::{CandidateRow, Outcome, Replaced};
-use crate::student::{self, Allocation, Factoring, Groups, Measured, Spec, Template, Variant};
+use crate::student::{self, Allocation, Budgets, Factoring, Groups, Measured, Spec, Template, Variant};
 use crate::target::cost;
 use std::collections::HashMap;
 
@@ -19,6 +19,8 @@ const FEW_SAMPLES: usize = 128;
 pub struct Studio<'a> {
     job: &'a Job,
     teacher: &'a Prepared,
+    /// What a candidate may cost.
+    pub budgets: Budgets,
 }
 
 /// A candidate that fits, untrained.
@@ -29,7 +31,7 @@ pub struct Candidate {
 
 impl<'a> Studio<'a> {
     pub fn new(job: &'a Job, teacher: &'a Prepared) -> Studio<'a> {
-        Studio { job, teacher }
+        Studio { job, teacher, budgets: job.budgets(&teacher.cost) }
     }
 
     /// The kinds of student that a teacher has.
@@ -158,12 +160,11 @@ impl<'a> Studio<'a> {
         let importance = student::importance(&graph, &groups, asked.criterion, &evidence, self.job.options.seed);
         let whole = student::Teacher { graph: &graph, groups: &groups, importance: &importance };
         let job = self.job;
-        let budgets = job.budgets(&self.teacher.cost);
         let mut measure =
             |graph: &Graph| candidate_cost(job, graph).map_err(|e| student::Error::Measure(e.to_string()));
         let found = if spec.widths.is_empty() {
             let allocation = if asked.allocation == Allocation::Ranked { asked.allocation } else { variant.allocation };
-            student::widest(&whole, allocation, &budgets, &mut measure)?
+            student::widest(&whole, allocation, &self.budgets, &mut measure)?
         } else {
             let (graph, kept) = whole.narrowed(&spec.widths_of(&groups)?)?;
             let cost = measure(&graph)?;
@@ -228,6 +229,7 @@ pub fn row(name: &str, cost: &Measured, outcome: Outcome) -> CandidateRow {
         flash_bytes: cost.flash_bytes,
         latency_s: cost.latency_s,
         accuracies: vec![],
+        expected: None,
         outcome,
     }
 }

@@ -3,6 +3,7 @@ mod masked;
 mod parts;
 mod random;
 mod replace;
+mod templates;
 mod widths;
 
 use super::*;

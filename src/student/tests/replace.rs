@@ -23,7 +23,8 @@ fn network() -> Graph {
     let y = b.node("norm", Op::LayerNormalization { axis: 2, epsilon: 1e-5 }, &[x, gamma, beta]).unwrap();
     let wide = b.constant("wide", varied(&[8, 16]));
     let y = b.node("up", Op::MatMul, &[y, wide]).unwrap();
-    let (root, one, half) = (number(&mut b, "root", 2f32.sqrt()), number(&mut b, "one", 1.0), number(&mut b, "half", 0.5));
+    let (root, one, half) =
+        (number(&mut b, "root", 2f32.sqrt()), number(&mut b, "one", 1.0), number(&mut b, "half", 0.5));
     let e = b.node("div", Op::Div, &[y, root]).unwrap();
     let e = b.node("erf", Op::Unary(Unary::Erf), &[e]).unwrap();
     let e = b.node("plus", Op::Add, &[e, one]).unwrap();

@@ -1,0 +1,145 @@
+//! The smallest student that is expected to reach an accuracy: what `--min-accuracy` asks for.
+//!
+//! The kind of student that won is cut to a half, a quarter and an eighth of its multiply-accumulates. Each is trained for
+//! a short while and for three times as long; errors fall with the length of training as a power law (Hestness et al. 2017,
+//! <https://arxiv.org/abs/1712.00409>), down to the teacher's own, and so the error after all of the training is estimated.
+
+use super::super::labelling::Asked;
+use super::super::{Error, Job, Progress};
+use super::halving::{Proxies, taught};
+use super::variants::{Candidate, Studio};
+use super::{Derived, Prepared};
+use crate::distill;
+use crate::report::{CandidateRow, Outcome};
+use crate::student::{self, Budgets, Spec};
+use std::path::Path;
+
+/// Parts of the winner's multiply-accumulates that are tried.
+const PARTS: [u64; 3] = [2, 4, 8];
+/// Each candidate learns from so many samples as a share of those that a whole search may cost: all of them together
+/// cost less than half a search.
+const SHARE: usize = 4;
+/// The second length of a short training over the first.
+const LONGER: usize = 3;
+/// Exponents that are believed: others are noise of short trainings.
+const EXPONENTS: [f64; 2] = [0.2, 0.7];
+
+/// The smallest of the winner and its narrower likes that is expected to reach `goal`; where none is, the one that is
+/// expected to come nearest.
+///
+/// # Errors
+/// When a candidate cannot be made or trained.
+pub fn smallest(
+    job: &Job,
+    teacher: &Prepared,
+    asked: &Asked,
+    folder: &Path,
+    winner: Derived,
+    goal: f64,
+    progress: &dyn Progress,
+) -> Result<Derived, Error> {
+    let proxies = Proxies::new(job);
+    let samples = proxies.affordable / SHARE / LONGER;
+    let Some(spec) = winner.found.spec.clone().filter(|_| samples >= proxies.fewest && !proxies.judges.is_empty())
+    else {
+        progress.note("too little training to tell which smaller student would reach --min-accuracy");
+        return Ok(winner);
+    };
+    let narrower = |part: &u64| narrower(job, teacher, &winner, &spec, *part);
+    let narrower: Vec<Derived> =
+        PARTS.iter().map(narrower).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let floor = 1.0 - of_teacher(job, asked, &proxies.judges);
+    let whole = job.training.epochs * proxies.order.len();
+    let mut ladder = vec![];
+    let steps = 1 + narrower.len();
+    for (index, mut derived) in std::iter::once(winner).chain(narrower).enumerate() {
+        let (mut graph, mut start, mut errors) = (derived.graph.clone(), 0, vec![]);
+        for length in [samples, (LONGER - 1) * samples] {
+            progress.position(index as u64, steps as u64, &derived.found.name);
+            let part = proxies.part(start, length);
+            let accuracy;
+            (graph, accuracy) = taught(job, asked, &graph, &part, &proxies.judges, &folder.join("goal"))?;
+            errors.push(1.0 - accuracy);
+            start += length;
+        }
+        let expected = 1.0 - expected_error([errors[0], errors[1]], floor, whole as f64 / start as f64);
+        let own = derived.found.candidates.iter_mut().find(|row| row.outcome == Outcome::Chosen);
+        own.into_iter().for_each(|row| row.expected = Some(expected));
+        ladder.push((derived, expected));
+    }
+    let reaches = |(_, (_, expected)): &(usize, &(Derived, f64))| *expected >= goal;
+    // They become smaller one after the other.
+    let last = ladder.iter().enumerate().filter(reaches).map(|(index, _)| index).next_back();
+    let best = (0..ladder.len()).max_by(|&a, &b| ladder[a].1.total_cmp(&ladder[b].1).then(b.cmp(&a)));
+    let chosen = last.or(best).unwrap_or(0);
+    let mut rows: Vec<CandidateRow> = vec![];
+    for (index, (derived, _)) in ladder.iter().enumerate() {
+        rows.extend(derived.found.candidates.iter().cloned().map(|row| match row.outcome {
+            Outcome::Chosen if index < chosen => CandidateRow { outcome: Outcome::Larger, ..row },
+            Outcome::Chosen if index > chosen => CandidateRow { outcome: Outcome::Short, ..row },
+            _ => row,
+        }));
+    }
+    let (mut derived, expected) = ladder.swap_remove(chosen);
+    derived.found.candidates = rows;
+    progress.note(&format!("{}: expected to reach {:.1}% (estimated)", derived.found.name, 100.0 * expected));
+    Ok(derived)
+}
+
+/// The winner's kind within a part of its multiply-accumulates; `None` where that is too little for it.
+fn narrower(job: &Job, teacher: &Prepared, winner: &Derived, spec: &Spec, part: u64) -> Result<Option<Derived>, Error> {
+    let budgets = Budgets { macs: Some(winner.found.cost.macs / part), ..job.budgets(&teacher.cost) };
+    let mut studio = Studio::new(job, teacher);
+    studio.budgets = budgets;
+    match studio.candidate(&Spec { kind: spec.kind.clone(), ..Spec::default() }) {
+        Ok(Candidate { graph, mut found }) => {
+            found.name = format!("{}, 1/{part} of the MACs", found.name);
+            found.candidates.iter_mut().for_each(|row| row.name.clone_from(&found.name));
+            Ok(Some(Derived { graph, found }))
+        }
+        Err(Error::Student(student::Error::DoesNotFit { .. })) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// The error after a training `longer` times as long as the one that ended with the second of `errors`, which was
+/// [`LONGER`] times as long as the one that ended with the first; `floor` is an error that no training goes below.
+fn expected_error(errors: [f64; 2], floor: f64, longer: f64) -> f64 {
+    let [first, second] = errors.map(|error| (error - floor).max(1e-3));
+    let [low, high] = EXPONENTS;
+    let exponent = ((first / second).ln() / (LONGER as f64).ln()).clamp(low, high);
+    floor + second * longer.max(1.0).powf(-exponent)
+}
+
+/// The teacher's accuracy on some training samples; 1 where it was not asked, or none has a label.
+fn of_teacher(job: &Job, asked: &Asked, samples: &[usize]) -> f64 {
+    let Some(logits) = &asked.logits else { return 1.0 };
+    let data = job.data.train.as_ref();
+    let mut row = vec![0.0; job.data.class_names.len()];
+    let (mut right, mut labelled) = (0, 0);
+    for &sample in samples {
+        let Some(label) = data.label(sample) else { continue };
+        logits.read(sample, 0, &mut row);
+        labelled += 1;
+        right += usize::from(distill::argmax(&row) == usize::from(label));
+    }
+    if labelled == 0 { 1.0 } else { right as f64 / f64::from(labelled) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_fall_as_a_power_law_down_to_the_teachers() {
+        // Above 0.05: 0.2 · n^-½, seen at n = 1 and 3, asked for at 12.
+        let at = |n: f64| 0.05 + 0.2 * n.powf(-0.5);
+        let expected = expected_error([at(1.0), at(3.0)], 0.05, 4.0);
+        assert!((expected - at(12.0)).abs() < 1e-12, "{expected}");
+        // What falls faster than is believed, or rises, is taken for the nearest exponent that is.
+        assert!((expected_error([0.9, 0.01], 0.0, 4.0) - 0.01 * 4f64.powf(-0.7)).abs() < 1e-12);
+        assert!((expected_error([0.1, 0.2], 0.0, 4.0) - 0.2 * 4f64.powf(-0.2)).abs() < 1e-12);
+        // A student that is already better than the teacher.
+        assert!(expected_error([0.04, 0.03], 0.05, 4.0) < 0.052);
+    }
+}
