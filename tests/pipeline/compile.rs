@@ -1,7 +1,8 @@
 //! What a compilation makes.
 
 use crate::workshop::{SIDE, Workshop, report, said, succeed};
-use kdc::report::{Network, SCHEMA};
+use kdc::graph::{Graph, Node, Op, Tensor, Unary, Value, ValueId};
+use kdc::report::{Network, Outcome, SCHEMA};
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -139,6 +140,8 @@ fn a_breached_tolerance_exits_1_and_says_by_how_much() {
         "--labels-only",
         "--max-accuracy-drop",
         "0.1",
+        "--min-accuracy",
+        "99%",
         "--no-build",
     ];
     let mut command = workshop.kdc(&["compile", "teacher.onnx", "--target", "host", "--engine", "tract"]);
@@ -146,7 +149,81 @@ fn a_breached_tolerance_exits_1_and_says_by_how_much() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("--max-accuracy-drop") && error.contains("over by"), "{error}");
+    assert!(error.contains("--min-accuracy 99%: points short of it"), "{error}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("NOT MET"), "{}", said(&output));
+}
+
+#[test]
+fn the_smallest_student_that_is_expected_to_reach_an_accuracy_is_made() {
+    let workshop = Workshop::new();
+    let more = ["--no-build", "--emit", "onnx", "--json", "--batch-size", "8", "--epochs", "24", "--precision", "f32"];
+    let with = |accuracy: &str, out: &str| {
+        let mut command = workshop.kdc(&["compile", "teacher.onnx", "--target", "host", "--engine", "tract"]);
+        command.args(more).args(["--min-accuracy", accuracy, "--out", out]);
+        report(&command.output().unwrap())
+    };
+    let easy = with("35%", "easy");
+    let rated: Vec<_> = easy.candidates.iter().filter(|c| c.expected.is_some()).collect();
+    assert!(rated.len() > 1, "{:?}", easy.candidates);
+    let chosen = rated.iter().find(|c| c.outcome == Outcome::Chosen).unwrap();
+    assert_eq!(chosen.macs, rated.iter().map(|c| c.macs).min().unwrap(), "chance is 25%: the smallest will do");
+    assert!(rated.iter().any(|c| c.outcome == Outcome::Larger && c.macs > chosen.macs), "{rated:?}");
+    assert!(easy.verdicts.iter().any(|v| v.name.starts_with("--min-accuracy 35%") && v.met), "{:?}", easy.verdicts);
+    let hard = with("100%", "hard");
+    assert!(hard.size.student.macs > easy.size.student.macs, "{:?} {:?}", hard.size, easy.size);
+}
+
+#[test]
+fn operators_that_the_target_runs_badly_are_replaced_before_training() {
+    let workshop = Workshop::new();
+    let mut teacher = kdc::onnx::load(&workshop.path("teacher.onnx")).unwrap();
+    // A Gelu of numbers so large that it is nearly the Relu that the teacher was made with.
+    for index in (0..teacher.nodes.len()).rev().filter(|&i| teacher.nodes[i].op == Op::Relu).collect::<Vec<_>>() {
+        let relu = teacher.nodes[index].clone();
+        let mut step = |op: Op, name: &str, from: ValueId, by: f32| {
+            let name = format!("{}.{name}", relu.name);
+            let value = teacher.value(relu.output()).clone();
+            let to = teacher.add_value(Value { name: teacher.fresh_name(&name), ..value });
+            let factor = (op == Op::Mul).then(|| {
+                let factor = teacher.fresh_name(&format!("{name}.factor"));
+                Some(teacher.add_constant(factor, Tensor::f32([1], vec![by])))
+            });
+            let inputs = [Some(from)].into_iter().chain(factor).collect();
+            Node { name, op, inputs, outputs: vec![to] }
+        };
+        let large = step(Op::Mul, "large", relu.inputs[0].unwrap(), 16.0);
+        let gelu = step(Op::Unary(Unary::Gelu { tanh: false }), "gelu", large.output(), 0.0);
+        let mut small = step(Op::Mul, "small", gelu.output(), 1.0 / 16.0);
+        small.outputs = relu.outputs.clone();
+        teacher.nodes.splice(index..=index, [large, gelu, small]);
+    }
+    kdc::pass::normalize(&mut teacher).unwrap();
+    fs::write(workshop.path("teacher.onnx"), kdc::onnx::export(&teacher).unwrap()).unwrap();
+    let gelus = |graph: &Graph| graph.nodes.iter().filter(|n| n.op.name() == "Gelu").count();
+    assert!(gelus(&teacher) > 0);
+    let plain = ["--json", "--precision", "f32", "--no-search", "--no-build", "--emit", "onnx"];
+    let with = |replace: &str, more: &[&str]| {
+        let arguments = [&plain[..], &["--replace", replace, "--out", replace], more].concat();
+        report(&succeed(workshop.compile("host", &arguments)))
+    };
+    let never = with("never", &["--dry-run"]);
+    assert_eq!(never.replaced, []);
+    let planned = with("always", &["--dry-run"]);
+    let [row] = &planned.replaced[..] else { panic!("{:?}", planned.replaced) };
+    assert_eq!((row.operator.as_str(), row.by.as_str(), row.nodes), ("Mul·Gelu·Mul", "Relu", gelus(&teacher)));
+    assert!(row.after_s < row.before_s, "{row:?}");
+    assert!(fs::read_to_string(workshop.path("always/plan.toml")).unwrap().contains("replace = [\"Mul·Gelu·Mul\"]"));
+    let made = with("always", &[]);
+    assert_eq!(made.replaced, planned.replaced);
+    assert_eq!(gelus(&kdc::onnx::load(&workshop.path("always/student.onnx")).unwrap()), 0);
+    let accuracy = made.accuracy.unwrap();
+    let [teachers, students] = [Network::Teacher, Network::StudentF32].map(|n| accuracy.row(n).unwrap().accuracy);
+    assert!(students > 0.5, "chance is 0.25; {students}, the teacher {teachers}");
+    // Eight-bit numbers look functions up in a table: there is less to gain there.
+    let integers = ["--json", "--no-search", "--dry-run", "--precision", "int8", "--replace", "always"];
+    let looked_up = report(&succeed(workshop.compile("host", &[&integers[..], &["--out", "int8"]].concat())));
+    let left = |r: &kdc::report::Replaced| r.after_s.unwrap() / r.before_s.unwrap();
+    assert!(looked_up.replaced.first().map_or(1.0, left) > 1.2 * left(row), "{:?} {row:?}", looked_up.replaced);
 }
 
 #[test]

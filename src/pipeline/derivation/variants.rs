@@ -6,7 +6,8 @@ use super::super::{Error, Job};
 use super::{Found, Prepared, evidence};
 use crate::graph::{self, Graph};
 use crate::pass;
-use crate::program::{self, LowerError};
+use crate::program::{self, Precision, Program};
+use crate::quant::{CalibratedModel, Calibration, Observer, watched};
 use crate::report::{CandidateRow, Outcome, Replaced};
 use crate::student::{self, Allocation, Budgets, Factoring, Groups, Measured, Spec, Template, Variant};
 use crate::target::cost;
@@ -65,8 +66,9 @@ impl<'a> Studio<'a> {
         }
         if self.job.options.derivation.replace == Replace::Auto && plain.replace.is_empty() {
             let worth = worth(&self.replacements());
-            let simpler = (!worth.is_empty()).then(|| Variant { replace: worth, ..plain });
-            all.extend(simpler);
+            if !worth.is_empty() {
+                all.push(Variant { replace: worth, ..plain });
+            }
         }
         all.extend(templates);
         Ok(all)
@@ -234,19 +236,31 @@ pub fn row(name: &str, cost: &Measured, outcome: Outcome) -> CandidateRow {
     }
 }
 
-/// What a student would cost on the target. Its weights are not trained yet, and what they are does not matter here.
-fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, LowerError> {
+/// What a student would cost on the target: of the program that it becomes. Its weights are not trained yet, and what they
+/// are does not matter here.
+fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, Error> {
     let mut folded = graph.clone();
     pass::fold_batch_norm(&mut folded);
     let (total, _) = graph::cost(&folded);
-    let mut program = program::lower_f32(&folded, None)?;
-    let precision = choose_precision(job, &program);
-    let latency_s = cost::estimate_in(&program, &job.profile, precision).latency_s;
-    // The plan depends on shapes and element size only.
-    program.precision = precision;
+    let float = program::lower_f32(&folded, None)?;
+    let program = match choose_precision(job, &float) {
+        Precision::F32 => float,
+        Precision::Int8 => integer_program(folded)?,
+    };
+    let latency_s = cost::estimate(&program, &job.profile).latency_s;
     let ram_bytes = program::plan(&program).arena_bytes as u64 + cost::beside_arena_bytes(&program);
-    // A bias of an integer layer is stored in four bytes, and a multiplier beside it in eight: about a tenth of the weights.
-    let weights = total.params * precision.bytes() as u64;
-    let flash_bytes = weights + weights / 10 + cost::code_bytes(&program);
+    let flash_bytes = crate::report::constant_bytes(&program) + cost::code_bytes(&program);
     Ok(Measured { macs: total.macs, params: total.params, ram_bytes, flash_bytes, latency_s })
+}
+
+/// A network in integers, as if all its values were seen to be from −1 to 1: what it takes does not depend on that.
+fn integer_program(graph: Graph) -> Result<Program, Error> {
+    let seen = |_| {
+        let mut observer = Observer::default();
+        observer.see(&[-1.0, 1.0]).expect("these are numbers");
+        observer
+    };
+    let observers: Vec<Observer> = watched(&graph).into_iter().map(seen).collect();
+    let quantized = CalibratedModel::new(graph, &observers, Calibration::MinMax)?.quantize()?;
+    Ok(program::lower_int8(&quantized, None)?)
 }
