@@ -25,6 +25,8 @@ pub enum Mode {
     /// Gradients are tracked, batch norm uses the batch's statistics and moves the running ones:
     /// `running = momentum · running + (1 − momentum) · batch`.
     Train { momentum: f64 },
+    /// Gradients flow through to the inputs, batch norm uses the running statistics: the network does not change.
+    Frozen,
     /// No gradients; batch norm uses the running statistics.
     Infer,
 }
@@ -112,13 +114,37 @@ impl Network {
     /// # Errors
     /// When the inputs do not fit, or a node cannot be run.
     pub fn forward(&self, inputs: Vec<impl Into<Datum>>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
+        let wanted: Vec<ValueId> = self.graph.outputs.iter().chain(taps).copied().collect();
+        let mut outputs = self.run(inputs, &[], &wanted, mode)?;
+        let taps = outputs.split_off(self.graph.outputs.len());
+        Ok(Outputs { outputs, taps })
+    }
+
+    /// Computes the values that are wanted, and only what they need. Some may be given: the network goes on from there, as
+    /// if it had computed them. Shapes of given values are those of the graph, on the side of the device where the pass
+    /// computes.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn run(
+        &self,
+        inputs: Vec<impl Into<Datum>>,
+        given: &[(ValueId, Value)],
+        wanted: &[ValueId],
+        mode: Mode,
+    ) -> Result<Vec<Datum>, Error> {
         let placed = |input: Datum| match input {
             Datum::Host(tensor) if tensor.dtype().is_float() => self.upload(&tensor, mode).map(Datum::Float),
             other => Ok(other),
         };
         let inputs: Vec<Datum> = inputs.into_iter().map(Into::into).map(placed).collect::<Result<_, _>>()?;
         self.check(&inputs)?;
-        forward::run(self, inputs, taps, mode)
+        forward::run(self, inputs, given, wanted, mode)
+    }
+
+    /// The graph, with the numbers it was made with.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// The trainable constants.
@@ -207,8 +233,12 @@ impl Network {
         if let Some(&index) = self.param_of.get(&id) {
             let param = &self.params[index];
             let tensor = param.tensor.clone();
-            let tensor = if mode == Mode::Infer { tensor.inner() } else { tensor };
-            return Some(Value::from_tensor(tensor).reshape(&param.shape).into());
+            let value = |tensor: Tensor<1>| Value::from_tensor(tensor).reshape(&param.shape);
+            return Some(match mode {
+                Mode::Train { .. } => value(tensor).into(),
+                Mode::Infer => value(tensor.inner()).into(),
+                Mode::Frozen => value(tensor.inner()).autodiff().into(),
+            });
         }
         Some(match self.constants.get(&id)?.clone() {
             Datum::Float(value) if self.tracks(mode) => value.autodiff().into(),

@@ -90,7 +90,7 @@ impl Value {
     }
 
     /// The same tensor, on the autodiff side of its device, as a constant.
-    pub(super) fn autodiff(self) -> Value {
+    pub fn autodiff(self) -> Value {
         Value::from_tensor(Tensor::<1>::from_dispatch(self.0).autodiff())
     }
 

@@ -13,10 +13,10 @@ mod recurrent;
 mod reduction;
 mod resize;
 
-use super::network::{Mode, Network, Outputs};
+use super::network::{Mode, Network};
 use super::ops::Function;
 use super::{Datum, Error, Value};
-use crate::graph::{DType, Node, Op, Tensor as HostTensor, Unary, Value as GraphValue, ValueId, shape_at};
+use crate::graph::{DType, Graph, Node, Op, Tensor as HostTensor, Unary, Value as GraphValue, ValueId, shape_at};
 use crate::host;
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
@@ -28,11 +28,20 @@ use plan::{Fusion, Kind};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
+/// Computes the wanted values, in order. `given` values are taken as they are: what only leads to them is not computed.
+pub(super) fn run(
+    network: &Network,
+    inputs: Vec<Datum>,
+    given: &[(ValueId, Value)],
+    wanted: &[ValueId],
+    mode: Mode,
+) -> Result<Vec<Datum>, Error> {
     let graph = &network.graph;
     let batch = inputs.first().and_then(|v| v.shape().first().copied()).unwrap_or(1);
-    let wanted: Vec<ValueId> = graph.outputs.iter().chain(taps).copied().collect();
-    let fused = network.plan.by_node(graph, &wanted, mode);
+    // A given value that a fusion would hide inside is asked for, so that the fusion is none.
+    let seen: Vec<ValueId> = wanted.iter().copied().chain(given.iter().map(|(id, _)| *id)).collect();
+    let fused = network.plan.by_node(graph, &seen, mode);
+    let needed = (!given.is_empty()).then(|| needed(graph, given, wanted));
     // Where a node is computed: with the last one of its fusion.
     let place = |index: usize| fused[index].map_or(index, Fusion::last);
     // A value is dropped after its last reader, so that memory is what the network needs at once.
@@ -46,8 +55,9 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
     wanted.iter().for_each(|&id| _ = last_use.insert(id, usize::MAX));
     let inputs = graph.inputs.iter().zip(inputs).map(|(&id, input)| (id, as_stored(input, graph.value(id))));
     let mut values: HashMap<ValueId, Datum> = inputs.collect();
+    values.extend(given.iter().map(|(id, value)| (*id, Datum::Float(value.clone()))));
     for (at, node) in graph.nodes.iter().enumerate() {
-        if place(at) != at {
+        if place(at) != at || needed.as_ref().is_some_and(|needed| !needed[at]) {
             continue;
         }
         let nodes = fused[at].map_or(std::slice::from_ref(&at), |fusion| &fusion.nodes);
@@ -57,7 +67,10 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
             None => pass.compute()?,
         };
         for (id, result) in node.outputs.iter().copied().zip(results).filter(|(id, _)| last_use.contains_key(id)) {
-            values.insert(id, as_stored(result, graph.value(id)));
+            // Of a node with several results some may be given.
+            if !given.iter().any(|(other, _)| *other == id) {
+                values.insert(id, as_stored(result, graph.value(id)));
+            }
         }
         for id in nodes.iter().flat_map(|&i| graph.nodes[i].inputs.iter().flatten()) {
             if last_use[id] == at {
@@ -70,9 +83,24 @@ pub(super) fn run(network: &Network, inputs: Vec<Datum>, taps: &[ValueId], mode:
         let name = || graph.value(*id).name.clone();
         known.ok_or_else(|| Error::Input { wanted: format!("'{}'", name()), given: "nothing that makes it".into() })
     };
-    let mut all = wanted.iter().map(get).collect::<Result<Vec<_>, _>>()?;
-    let taps = all.split_off(graph.outputs.len());
-    Ok(Outputs { outputs: all, taps })
+    wanted.iter().map(get).collect()
+}
+
+/// By node, whether the wanted values need it where some are given.
+fn needed(graph: &Graph, given: &[(ValueId, Value)], wanted: &[ValueId]) -> Vec<bool> {
+    let mut open: Vec<ValueId> = wanted.to_vec();
+    let mut needed = vec![false; graph.nodes.len()];
+    let makers = graph.producers();
+    while let Some(id) = open.pop() {
+        if given.iter().any(|(other, _)| *other == id) {
+            continue;
+        }
+        if let Some(&index) = makers.get(&id).filter(|&&index| !needed[index]) {
+            needed[index] = true;
+            open.extend(graph.nodes[index].inputs.iter().flatten());
+        }
+    }
+    needed
 }
 
 /// A value that the network stores as integers takes the nearest of those they stand for. Gradients pass unchanged

@@ -10,7 +10,7 @@ impl Pass<'_> {
     pub(super) fn batch_norm(&mut self, x: Value, epsilon: f32, relu: bool) -> Result<Value, Error> {
         let (scale, bias) = (self.operand(1)?, self.operand(2)?);
         let shape = x.shape();
-        if self.mode == Mode::Infer {
+        if !matches!(self.mode, Mode::Train { .. }) {
             let statistics = self.network.lock();
             let missing = || self.unsupported("its statistics are not constants");
             let running = statistics.get(&self.index).ok_or_else(missing)?;

@@ -54,7 +54,7 @@ impl Plan {
     /// By node the fusion that it is part of, in a pass that wants these values.
     pub fn by_node(&self, graph: &Graph, wanted: &[ValueId], mode: Mode) -> Vec<Option<&Fusion>> {
         let mut by_node = vec![None; graph.nodes.len()];
-        for fusion in if mode == Mode::Infer { &self.inference } else { &self.training } {
+        for fusion in if matches!(mode, Mode::Train { .. }) { &self.training } else { &self.inference } {
             let inner = &fusion.nodes[..fusion.nodes.len() - 1];
             if inner.iter().all(|&i| !wanted.contains(&graph.nodes[i].output())) {
                 fusion.nodes.iter().for_each(|&i| by_node[i] = Some(fusion));
