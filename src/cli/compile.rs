@@ -1,12 +1,11 @@
 //! `kdc compile`: from a teacher to a measured program.
 
-use super::label::EngineName;
 use super::progress::Terminal;
+use super::training::TrainingArguments;
 use super::{NOT_MET, values};
-use crate::distill::ClassWeights;
-use crate::exec::Place;
+use crate::distill;
 use crate::pipeline;
-use crate::pipeline::options::{Artefact, Derivation, Optimizer, Options, Replace, Search, Start, Training};
+use crate::pipeline::options::{Artefact, Derivation, Options, Replace, Search, Start};
 use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::report::Report;
@@ -134,7 +133,7 @@ struct Limits {
 /// How the student is made of the teacher.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Student")]
-struct StudentArguments {
+pub(super) struct StudentArguments {
     /// Weights to start from: the teacher's, or drawn by the seed
     #[arg(long, value_enum, default_value = "teacher")]
     start: StartName,
@@ -220,7 +219,7 @@ enum AllocationName {
 }
 
 impl StudentArguments {
-    fn derivation(self) -> Derivation {
+    pub(super) fn derivation(self) -> Derivation {
         Derivation {
             search: if self.no_search { Search::Off } else { Search::On },
             replace: match self.replace {
@@ -259,78 +258,6 @@ impl StudentArguments {
     }
 }
 
-/// How the student is trained.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Training")]
-struct TrainingArguments {
-    /// Passes over the training samples
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
-    epochs: Option<usize>,
-
-    /// Samples a step
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
-    batch_size: Option<usize>,
-
-    #[arg(long, value_enum, default_value = "sgd", help = "Optimizer: SGD with momentum, or AdamW")]
-    optimizer: OptimizerName,
-
-    /// Peak learning rate [default: the optimizer's]
-    #[arg(long, value_name = "RATE", value_parser = values::above_zero)]
-    lr: Option<f64>,
-
-    /// Temperature that softens the teacher's answers
-    #[arg(long, value_name = "T", value_parser = values::above_zero, conflicts_with = "labels_only")]
-    temperature: Option<f64>,
-
-    /// The teacher's share of the loss, 0 to 1; the labels have the rest
-    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "labels_only")]
-    alpha: Option<f64>,
-
-    /// Train on labels alone: the baseline to compare distillation with
-    #[arg(long)]
-    labels_only: bool,
-
-    /// Augmented views of each sample that the teacher labels
-    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
-    views: Option<usize>,
-
-    /// Keep only the K largest logits of each of the teacher's answers, and one for the others [default: all]
-    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
-    top_k: Option<usize>,
-
-    /// Folder with the teacher's answers, as `kdc label` makes it; what is missing is made [default: in the cache]
-    #[arg(long, value_name = "DIR")]
-    labels: Option<PathBuf>,
-
-    /// Batches whose gradients are averaged into one step
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
-    accumulate: Option<usize>,
-
-    /// The global norm that gradients are clipped to
-    #[arg(long, value_name = "NORM", value_parser = values::above_zero)]
-    clip_norm: Option<f64>,
-
-    /// Keep an exponential moving average of the weights with this decay, e.g. 0.999 [default: none]
-    #[arg(long, value_name = "DECAY", value_parser = values::share)]
-    ema: Option<f64>,
-
-    /// How much the labels of a class count
-    #[arg(long, value_enum, default_value = "even")]
-    class_weights: ClassWeightsName,
-
-    /// Stop after so many epochs without a better validation accuracy [default: never]
-    #[arg(long, value_name = "EPOCHS", value_parser = values::at_least_one)]
-    patience: Option<usize>,
-
-    /// What runs the teacher; auto takes ONNX Runtime when its library is found
-    #[arg(long, value_enum, default_value = "auto")]
-    engine: EngineName,
-
-    /// What trains the student: cpu, cuda:N or wgpu:N, the latter two where kdc was built with that feature
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    device: Place,
-}
-
 /// Numbers on the device.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Quantization")]
@@ -354,20 +281,6 @@ enum ArtefactName {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum OptimizerName {
-    Sgd,
-    Adamw,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ClassWeightsName {
-    /// All samples count alike
-    Even,
-    /// All classes count alike, however many samples they have
-    Balanced,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum PrecisionName {
     Auto,
     Int8,
@@ -387,14 +300,14 @@ const PERCENTILE: f64 = 99.99;
 
 impl Arguments {
     /// The same, as the library has it.
-    fn options(self) -> Options {
+    fn options(self) -> Result<Options, distill::Error> {
         let (limits, training, quantization) = (self.limits, self.training, self.quantization);
         let derivation = self.student.derivation();
         let defaults = Options::new(self.model, self.target);
         let mut emit: Vec<Artefact> = self.emit.into_iter().map(Artefact::from).collect();
         emit.sort_unstable();
         emit.dedup();
-        Options {
+        Ok(Options {
             inputs: self.inputs.into_iter().collect(),
             target_folders: self.targets,
             data: self.data,
@@ -425,33 +338,12 @@ impl Arguments {
                 CalibrationName::Percentile => Calibration::Percentile(PERCENTILE),
             },
             engine: training.engine.into(),
-            labels: training.labels,
+            labels: training.labels.clone(),
             device: training.device,
             derivation,
-            training: Training {
-                epochs: training.epochs,
-                batch_size: training.batch_size,
-                optimizer: match training.optimizer {
-                    OptimizerName::Sgd => Optimizer::Sgd,
-                    OptimizerName::Adamw => Optimizer::AdamW,
-                },
-                lr: training.lr,
-                temperature: training.temperature,
-                alpha: training.alpha,
-                labels_only: training.labels_only,
-                views: training.views,
-                top_k: training.top_k,
-                accumulate: training.accumulate,
-                clip_norm: training.clip_norm,
-                ema: training.ema,
-                class_weights: match training.class_weights {
-                    ClassWeightsName::Even => ClassWeights::Even,
-                    ClassWeightsName::Balanced => ClassWeights::Balanced,
-                },
-                patience: training.patience,
-            },
+            training: training.training()?,
             ..defaults
-        }
+        })
     }
 }
 
@@ -471,7 +363,7 @@ impl From<ArtefactName> for Artefact {
 pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let json = arguments.json;
     let progress = Terminal::new();
-    let report = match pipeline::compile(arguments.options(), &progress) {
+    let report = match pipeline::compile(arguments.options()?, &progress) {
         // A budget that nothing meets is a budget that is not met.
         Err(pipeline::Error::Student(fault @ student::Error::DoesNotFit { .. })) => {
             drop(progress);

@@ -7,12 +7,15 @@
 
 mod calibrate;
 mod compile;
+mod distill;
 mod eval;
 mod export;
 mod inspect;
 mod label;
+mod methods;
 mod progress;
 mod targets;
+mod training;
 mod values;
 
 use clap::{Parser, Subcommand};
@@ -38,7 +41,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Compile(Box<compile::Arguments>),
+    Distill(Box<distill::Arguments>),
     Label(label::Arguments),
+    Methods(methods::Arguments),
     Inspect(inspect::Arguments),
     Eval(eval::Arguments),
     Export(export::Arguments),
@@ -58,6 +63,8 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.verb {
         Verb::Compile(arguments) => compile::run(*arguments),
+        Verb::Distill(arguments) => distill::run(*arguments),
+        Verb::Methods(arguments) => methods::run(&arguments),
         Verb::Label(arguments) => label::run(arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Eval(arguments) => eval::run(&arguments),

@@ -28,6 +28,8 @@ pub struct Checkpoint {
     pub tally: Tally,
     /// The moving average of the parameters, where one is kept.
     pub average: Vec<(String, Vec<f32>)>,
+    /// Peers, and what the terms train and keep.
+    pub others: Vec<(String, Vec<f32>)>,
     /// How often the numbers were lost, and the learning rate halved.
     pub rollbacks: u32,
 }
@@ -53,7 +55,9 @@ impl Checkpoint {
         let failed = |what: String| Error::Checkpoint { path: path.into(), what };
         let mut tensors = Vec::new();
         let (network, best, moments, average) = (&self.network, &self.best, &self.moments, &self.average);
-        let lists = [("network", network), ("best", best), ("moment", moments), ("average", average)];
+        let others = &self.others;
+        let lists =
+            [("network", network), ("best", best), ("moment", moments), ("average", average), ("other", others)];
         for (kind, list) in lists {
             for (name, values) in list {
                 let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -112,6 +116,7 @@ impl Checkpoint {
                 Some(("best", _)) => &mut checkpoint.best,
                 Some(("moment", _)) => &mut checkpoint.moments,
                 Some(("average", _)) => &mut checkpoint.average,
+                Some(("other", _)) => &mut checkpoint.others,
                 _ => return Err(failed(format!("unknown tensor '{name}'"))),
             };
             let short = name.split_once('/').map_or(name, |(_, rest)| rest);

@@ -1,17 +1,7 @@
 //! The settings of a training run: what decides the student, and nothing else.
 
-use super::{Error, HardLabel, Objective, Schedule, SoftLabel};
+use super::{DataSpec, Error, Objective, Schedule, TermSpec};
 use serde::{Deserialize, Serialize};
-
-/// What the student learns from.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "kebab-case")]
-pub enum Method {
-    /// The teacher's distribution beside the labels.
-    SoftLabel { alpha: f64, temperature: f64, strip_labels: f64 },
-    /// The labels alone: the baseline.
-    HardLabel,
-}
 
 /// The optimizer and its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,10 +35,22 @@ pub enum ClassWeights {
     Balanced,
 }
 
-/// Everything that decides what comes out of training, besides the student, the data and the teacher.
+/// Everything that decides what comes out of training, besides the student, the data and the teacher. What a recipe says
+/// of a stage is not written with the rest: it stands in the recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
-    pub method: Method,
+    /// What is minimised: their sum.
+    #[serde(skip)]
+    pub terms: Vec<TermSpec>,
+    /// Which labels and samples a batch has, and what becomes of them.
+    #[serde(skip)]
+    pub data: DataSpec,
+    /// Parameters that stay as they are: those whose names begin so; `student`: all of the student's.
+    #[serde(skip)]
+    pub freeze: Vec<String>,
+    /// Training ends before its epochs are over when this validation accuracy is reached.
+    #[serde(skip)]
+    pub until: Option<f64>,
     pub optimizer: OptimizerConfig,
     /// Peak learning rate.
     pub lr: f64,
@@ -80,7 +82,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            method: Method::SoftLabel { alpha: 0.9, temperature: 4.0, strip_labels: 0.0 },
+            terms: vec![TermSpec::new("soft-label")],
+            data: DataSpec::default(),
+            freeze: vec![],
+            until: None,
             optimizer: OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 5e-4 },
             lr: 0.1,
             warmup: 0.05,
@@ -121,30 +126,25 @@ impl Config {
         if self.patience == Some(0) {
             return Err(Error::Config("--patience 0 leaves no epoch to train".into()));
         }
-        if let Method::SoftLabel { alpha, temperature, .. } = self.method {
-            positive("--temperature", temperature)?;
-            if !(0.0..=1.0).contains(&alpha) {
-                return Err(Error::Config(format!("--alpha {alpha} is not in 0..1")));
-            }
-        }
         if !(0.0..0.9).contains(&self.validation) {
             return Err(Error::Config(format!(
                 "a validation share of {} leaves too little to train on",
                 self.validation
             )));
         }
-        Ok(())
+        self.objective().map(drop)
     }
 
     /// The objective that these settings ask for.
-    pub fn objective(&self) -> Objective {
-        let term: Box<dyn super::Term> = match self.method {
-            Method::SoftLabel { alpha, temperature, strip_labels } => {
-                Box::new(SoftLabel { alpha, temperature, strip_labels })
-            }
-            Method::HardLabel => Box::new(HardLabel),
-        };
-        Objective::new(vec![(Schedule::Constant(1.0), term)])
+    ///
+    /// # Errors
+    /// When there is no such method or setting.
+    pub fn objective(&self) -> Result<Objective, Error> {
+        if self.terms.is_empty() {
+            return Err(Error::Config("the objective has no term; name one, as 'soft-label'".into()));
+        }
+        let term = |spec: &TermSpec| Ok((spec.weight.clone(), spec.term()?));
+        Ok(Objective::new(self.terms.iter().map(term).collect::<Result<_, Error>>()?))
     }
 
     /// The learning rate over training.

@@ -1,6 +1,9 @@
 //! Batches, made ahead of the steps that use them: decoding and augmentation hide behind training.
 
-use super::trainer::{TrainingSet, argmax};
+use super::DataSpec;
+use super::mixing::{Mixed, mix};
+use super::teachers::Source;
+use super::trainer::TrainingSet;
 use crate::data::{Look, View};
 use crate::graph::Tensor as HostTensor;
 use std::sync::mpsc;
@@ -13,34 +16,49 @@ pub struct Batch {
     /// The samples, as indices into the training set.
     pub samples: Vec<usize>,
     pub inputs: Vec<HostTensor>,
-    /// The true class of each, or what the teacher takes it for where nobody said it.
+    /// The true class of each; 0 where nobody said it.
     pub classes: Vec<u16>,
     /// Whether somebody said it.
     pub labelled: Vec<bool>,
-    /// The teacher's logits, `[B, K]`; empty where nobody reads them.
-    pub teacher: Vec<f32>,
+    /// How samples were mixed, if they were.
+    pub mixed: Option<Mixed>,
+    /// Kept logits by source, `[N, K]`; empty where nobody reads them, or they are not kept.
+    pub kept: Vec<Vec<f32>>,
 }
 
 impl Batch {
-    /// Samples as view `view`, with the teacher's logits if `classes` says how many there are.
-    pub fn new(set: &TrainingSet, samples: &[usize], view: View, classes: Option<usize>) -> Batch {
-        let inputs = set.samples.batch(&Look::at(samples, view));
-        let mut teacher = Vec::new();
-        if let (Some(source), Some(classes)) = (set.teacher, classes) {
-            teacher.resize(samples.len() * classes, 0.0);
-            for (row, &sample) in teacher.chunks_mut(classes).zip(samples) {
-                source.read(sample, view.number, row);
+    /// Samples as view `view`, with the kept answers of the sources that are marked.
+    pub fn new(set: &TrainingSet, samples: &[usize], view: View, asked: &[bool], spec: &DataSpec) -> Batch {
+        let mut inputs = set.samples.batch(&Look::at(samples, view));
+        let mixed = spec.mixes().then(|| mix(spec, &mut inputs, &key(samples, view))).flatten();
+        let answers = |(source, asked): (&Source, &bool)| {
+            let Some(logits) = source.logits.filter(|_| *asked && !spec.mixes()) else { return vec![] };
+            let width = logits.width();
+            let mut all = vec![0.0; samples.len() * width];
+            for (row, &sample) in all.chunks_mut(width.max(1)).zip(samples) {
+                logits.read(sample, view.number, row);
             }
-        }
-        let labels: Vec<Option<u16>> = samples.iter().map(|&sample| set.samples.label(sample)).collect();
-        let pseudo = |row: usize| {
-            let classes = teacher.len() / samples.len();
-            argmax(&teacher[row * classes..][..classes]) as u16
+            all
         };
-        let classes = labels.iter().enumerate().map(|(row, label)| label.unwrap_or_else(|| pseudo(row))).collect();
+        let kept: Vec<Vec<f32>> = set.teachers.iter().zip(asked).map(answers).collect();
+        let labels: Vec<Option<u16>> = samples.iter().map(|&sample| set.label(sample)).collect();
+        let classes = labels.iter().map(|label| label.unwrap_or(0)).collect();
         let labelled = labels.iter().map(Option::is_some).collect();
-        Batch { samples: samples.to_vec(), inputs, classes, labelled, teacher }
+        Batch { samples: samples.to_vec(), inputs, classes, labelled, mixed, kept }
     }
+
+    /// How many rows of logits so many numbers are: one for each sample where rows have any length.
+    pub fn rows(&self, numbers: usize, classes: usize) -> usize {
+        let samples = self.samples.len();
+        let per_sample = numbers / samples.max(1);
+        if classes > 0 && per_sample.is_multiple_of(classes) { numbers / classes } else { samples }
+    }
+}
+
+/// Names a batch: seed, view and samples.
+fn key(samples: &[usize], view: View) -> Vec<u8> {
+    let numbers = [view.seed, view.number as u64].into_iter().chain(samples.iter().map(|&s| s as u64));
+    numbers.flat_map(u64::to_le_bytes).collect()
 }
 
 /// Whether to go on.

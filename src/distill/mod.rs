@@ -14,26 +14,45 @@
 
 mod checkpoint;
 mod config;
+mod extras;
 mod feed;
 mod history;
+mod layers;
+mod learners;
+mod mixing;
 mod objective;
 mod optimizer;
+pub mod presets;
+mod recipe;
+mod routes;
 mod run;
 mod schedule;
+mod stages;
+mod step;
+mod synthesis;
+mod teachers;
 mod terms;
 #[cfg(test)]
 mod tests;
 mod trainer;
+mod weighing;
 
 pub use checkpoint::Checkpoint;
-pub use config::{ClassWeights, Config, Method, OptimizerConfig};
+pub use config::{ClassWeights, Config, OptimizerConfig};
+pub use extras::{BufferSlot, Extras, Init, Slot};
 pub use history::{Epoch, Event, Step};
-pub use objective::{Objective, Part, Reads, StepValues, Term};
+pub use learners::Learners;
+pub use objective::{Objective, Part, TermSpec, Weighing};
 pub use optimizer::Optimizer;
+pub use recipe::{DataSpec, Recipe, Stage, TeacherKind, TeacherSpec, Until};
 pub use run::Run;
 pub use schedule::Schedule;
-pub use terms::{HardLabel, SoftLabel};
-pub use trainer::{TeacherLogits, Trained, TrainingSet, argmax, evaluate, train};
+pub use stages::follow;
+pub use step::{Feature, Layout, MixedIn, Pair, Plan, StepValues, cross_entropy};
+pub use synthesis::{Synthesis, Synthesized, synthesize};
+pub use teachers::Source;
+pub use terms::{Entry, Family, METHODS, Pairs, Reads, Term, method};
+pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, argmax, evaluate, train};
 
 use std::path::PathBuf;
 
@@ -50,6 +69,9 @@ pub enum Error {
         Run::MOST_ROLLBACKS, checkpoint.display()
     )]
     NonFinite { loss: f32, step: usize, steps: usize, epoch: usize, lr: f64, checkpoint: PathBuf },
+    /// A recipe that cannot be understood.
+    #[error("{}:{line}: {what}", path.display())]
+    Recipe { path: PathBuf, line: usize, what: String },
     /// A setting that cannot work.
     #[error("{0}")]
     Config(String),

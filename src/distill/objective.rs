@@ -1,56 +1,120 @@
 //! What training minimises.
 
-use super::Schedule;
 use super::history::as_text;
-use burn::tensor::{Int, Tensor};
+use super::step::{Plan, StepValues};
+use super::terms::{self, Reads, Term};
+use super::{Error, Extras, Schedule};
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// Which values a term reads, so that the trainer fetches just those.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reads {
-    /// The true classes.
-    pub labels: bool,
-    /// The teacher's logits.
-    pub teacher_logits: bool,
+/// A summand of an objective as a recipe has it: a method, its settings, and how much it counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TermSpec {
+    /// The method's name.
+    pub method: String,
+    /// How much it counts over training.
+    pub weight: Schedule,
+    /// Which teachers it reads; empty: the first. Of several it reads the activations of the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub teachers: Vec<String>,
+    /// How much each of several teachers counts.
+    pub weighing: Weighing,
+    /// What it compares, by names of values, student and teacher; empty: what corresponds by position, shape and
+    /// likeness.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<(String, String)>,
+    /// The method's own settings, where they are not the source's.
+    pub settings: toml::Table,
 }
 
-impl Reads {
-    fn or(self, other: Reads) -> Reads {
-        Reads { labels: self.labels || other.labels, teacher_logits: self.teacher_logits || other.teacher_logits }
+/// How the answers of several teachers become one: a weighted mean of their logits, row by row.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenWeighing", into = "WrittenWeighing")]
+pub enum Weighing {
+    /// All alike.
+    #[default]
+    Even,
+    /// These weights, brought to the sum 1.
+    Fixed(Vec<f64>),
+    /// Whoever is surer of a sample counts more: `softmax(−entropy)`.
+    Confidence,
+    /// Weights that are learned along, on the labels.
+    Learned,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenWeighing {
+    Weights(Vec<f64>),
+    Word(WeighingWord),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum WeighingWord {
+    Even,
+    Confidence,
+    Learned,
+}
+
+impl From<WrittenWeighing> for Weighing {
+    fn from(written: WrittenWeighing) -> Weighing {
+        match written {
+            WrittenWeighing::Weights(weights) => Weighing::Fixed(weights),
+            WrittenWeighing::Word(WeighingWord::Even) => Weighing::Even,
+            WrittenWeighing::Word(WeighingWord::Confidence) => Weighing::Confidence,
+            WrittenWeighing::Word(WeighingWord::Learned) => Weighing::Learned,
+        }
     }
 }
 
-/// The values of one step. `B` samples, `K` classes.
-pub struct StepValues {
-    /// The student's logits, `[B, K]`, tracked for gradients.
-    pub student_logits: Tensor<2>,
-    /// The teacher's logits, `[B, K]`; there when a term asked for them.
-    pub teacher_logits: Option<Tensor<2>>,
-    /// The true classes, `[B]`.
-    pub labels: Tensor<1, Int>,
-    /// How much each sample's label counts, `[B]`; `None`: all the same.
-    pub weights: Option<Tensor<1>>,
-    /// Per sample a number in 0..1 that stays the same for all of training; a term may hide the labels of those below
-    /// its share.
-    pub lottery: Vec<f32>,
+impl From<Weighing> for WrittenWeighing {
+    fn from(weighing: Weighing) -> WrittenWeighing {
+        match weighing {
+            Weighing::Fixed(weights) => WrittenWeighing::Weights(weights),
+            Weighing::Even => WrittenWeighing::Word(WeighingWord::Even),
+            Weighing::Confidence => WrittenWeighing::Word(WeighingWord::Confidence),
+            Weighing::Learned => WrittenWeighing::Word(WeighingWord::Learned),
+        }
+    }
 }
 
-/// One summand of the objective.
-pub trait Term: Send + Sync {
-    /// The method's name as in `kdc methods`.
-    fn name(&self) -> &'static str;
+impl TermSpec {
+    /// A method as its source has it.
+    ///
+    /// # Panics
+    /// If there is no such method.
+    pub fn new(method: &str) -> TermSpec {
+        let entry = terms::method(method).expect("a method of the list");
+        TermSpec {
+            method: method.into(),
+            weight: Schedule::Constant(entry.weight),
+            teachers: vec![],
+            weighing: Weighing::Even,
+            layers: vec![],
+            settings: toml::Table::new(),
+        }
+    }
 
-    /// What it reads.
-    fn reads(&self) -> Reads;
+    /// With a setting of its own.
+    #[must_use]
+    pub fn with(mut self, setting: &str, value: impl Into<toml::Value>) -> TermSpec {
+        self.settings.insert(setting.into(), value.into());
+        self
+    }
 
-    /// The loss in summands, each by a name for people and a tensor of one element: a mean over the samples. At least
-    /// one.
-    fn parts(&self, values: &StepValues) -> Vec<(&'static str, Tensor<1>)>;
-
-    /// The sum of the parts.
-    fn loss(&self, values: &StepValues) -> Tensor<1> {
-        let parts = self.parts(values).into_iter().map(|(_, part)| part);
-        parts.reduce(|a, b| a + b).expect("a term has a part")
+    /// The term.
+    ///
+    /// # Errors
+    /// When there is no such method or setting.
+    pub fn term(&self) -> Result<Box<dyn Term>, Error> {
+        let known = || terms::METHODS.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
+        let entry = terms::method(&self.method)
+            .ok_or_else(|| Error::Config(format!("there is no method '{}'; there are {}", self.method, known())))?;
+        entry
+            .term(self.settings.clone())
+            .map_err(|e| Error::Config(format!("'{}': {}", self.method, e.message().trim_end())))
     }
 }
 
@@ -74,25 +138,52 @@ impl Objective {
         Objective { terms }
     }
 
-    /// What all terms together read.
-    pub fn reads(&self) -> Reads {
-        self.terms.iter().fold(Reads::default(), |reads, (_, term)| reads.or(term.reads()))
+    /// What the terms read, in order.
+    pub fn reads(&self) -> Vec<Reads> {
+        self.terms.iter().map(|(_, term)| term.reads()).collect()
     }
 
-    /// The value at `progress` in 0..=1.
-    pub fn loss(&self, values: &StepValues, progress: f64) -> Tensor<1> {
-        self.parts(values, progress).into_iter().map(|(_, part)| part).reduce(|a, b| a + b).expect("there is a term")
+    /// The terms, in order.
+    pub fn terms(&self) -> impl Iterator<Item = &dyn Term> {
+        self.terms.iter().map(|(_, term)| term.as_ref())
     }
 
-    /// The value's summands at `progress`, by name.
-    pub fn parts(&self, values: &StepValues, progress: f64) -> Vec<(String, Tensor<1>)> {
-        let weighted = |(schedule, term): &(Schedule, Box<dyn Term>)| {
-            let weight = schedule.at(progress);
-            let scaled = move |part: Tensor<1>| if weight == 1.0 { part } else { part.mul_scalar(weight) };
-            let named = move |(name, part): (&str, Tensor<1>)| (name.to_string(), scaled(part));
-            term.parts(values).into_iter().map(named)
-        };
-        self.terms.iter().flat_map(weighted).collect()
+    /// Whether any term learns from labels, and whether any learns from a teacher.
+    pub fn learns_from(&self) -> (bool, bool) {
+        let reads = self.reads();
+        let labels = reads.iter().any(|r| r.labels);
+        (labels, reads.iter().any(|r| r.asks_teacher()))
+    }
+
+    /// Lets the terms add what they train to the extras; a plan for each.
+    ///
+    /// # Errors
+    /// When a setting cannot work.
+    pub fn prepare(&mut self, plans: &[Plan], extras: &mut Extras) -> Result<(), Error> {
+        self.terms.iter_mut().zip(plans).try_for_each(|((_, term), plan)| term.prepare(plan, extras))
+    }
+
+    /// The value's summands at `progress` in 0..=1, by name; the values of each term, in order.
+    pub fn parts(&self, values: &[StepValues], extras: &mut Extras) -> Vec<(String, Tensor<1>)> {
+        let mut parts: Vec<(String, Tensor<1>)> = vec![];
+        for ((schedule, term), values) in self.terms.iter().zip(values) {
+            let weight = schedule.at(values.progress);
+            for (name, part) in term.parts(values, extras) {
+                let part = if weight == 1.0 { part } else { part.mul_scalar(weight) };
+                parts.push((self.label(term.as_ref(), name), part));
+            }
+        }
+        parts
+    }
+
+    /// The value: the sum of its summands.
+    pub fn loss(&self, values: &[StepValues], extras: &mut Extras) -> Tensor<1> {
+        self.parts(values, extras).into_iter().map(|(_, part)| part).reduce(|a, b| a + b).expect("there is a term")
+    }
+
+    /// A summand's name: with its term's, where there are several terms.
+    fn label(&self, term: &dyn Term, part: &str) -> String {
+        if self.terms.len() == 1 { part.into() } else { format!("{}: {part}", term.name()) }
     }
 
     /// The names of the terms, for reports.

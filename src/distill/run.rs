@@ -2,13 +2,18 @@
 
 use super::feed::Batch;
 use super::history::{Event, Hits, Step, Tally};
+use super::learners::{Learners, Snapshot};
 use super::objective::Part;
 use super::optimizer::Optimizer;
-use super::trainer::{Trained, TrainingSet, argmax, evaluate};
-use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Objective, StepValues};
-use crate::exec::{Mode, Network};
-use crate::graph::{Graph, elements};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use super::routes::Way;
+use super::step::MixedIn;
+use super::teachers::{self, Labels, Said, Wiring};
+use super::terms::Route;
+use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
+use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective, StepValues};
+use crate::exec::{Mode, Network, Value};
+use crate::graph::ValueId;
+use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
 
 /// What became of a batch.
@@ -21,11 +26,14 @@ pub enum Learned {
     Lost(f32),
 }
 
-/// Parameters and running statistics by name.
-type Snapshot = Vec<(String, Vec<f32>)>;
-
 pub struct Run {
-    network: Network,
+    learners: Learners,
+    objective: Objective,
+    wiring: Wiring,
+    /// Networks that are asked and do not learn, by source.
+    asked: Vec<Option<Network>>,
+    /// By source, networks that gradients go through and that do not change.
+    relays: Vec<Option<Network>>,
     optimizer: Optimizer,
     device: Device,
     file: PathBuf,
@@ -60,17 +68,52 @@ impl Run {
     /// A fresh run, or the one that the file keeps. A fresh one is saved, so that there is always something to go back
     /// to.
     pub fn start(
-        student: &Graph,
+        beginning: &Beginning,
         set: &TrainingSet,
         config: &Config,
         device: &Device,
         file: &Path,
     ) -> Result<Run, Error> {
-        let network = Network::new(student, &device.clone().autodiff())?;
-        let optimizer = Optimizer::new(config.optimizer, config.clip_norm, network.params().len());
-        let classes = student.outputs.first().map_or(0, |&id| elements(&student.value(id).shape));
+        let (student, tracked) = (beginning.student, device.clone().autodiff());
+        let mut objective = config.objective()?;
+        let reads = objective.reads();
+        let mut extras = Extras::new(device, config.seed);
+        let (wiring, plans) =
+            Wiring::new(student, &set.teachers, &config.terms, &reads, set.samples.len(), &mut extras)?;
+        let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
+        objective.prepare(&plans, &mut learners.extras)?;
+        learners.extras.adopt(beginning.others);
+        let mut asked = vec![];
+        for (index, source) in set.teachers.iter().enumerate() {
+            let (logits, taps) = wiring.reads_of(index);
+            let kept = source.logits.is_some() && !config.data.mixes();
+            let runs = !taps.is_empty() || logits && (source.is_peer || !kept);
+            let network = match source.graph.filter(|_| runs) {
+                Some(graph) if source.is_peer => Some(Network::new(graph, &tracked)?),
+                Some(graph) => Some(Network::new(graph, device)?),
+                None if runs => {
+                    let what = "kept no answers, and has operators that kdc cannot run";
+                    return Err(Error::Config(format!("the teacher '{}' {what}", source.name)));
+                }
+                None => None,
+            };
+            let (peer, other) = if source.is_peer { (network, None) } else { (None, network) };
+            learners.peers.push(peer);
+            asked.push(other);
+        }
+        let mut relays: Vec<Option<Network>> = set.teachers.iter().map(|_| None).collect();
+        for (index, term) in objective.terms().enumerate() {
+            let (_, source) = wiring.places(index);
+            if let (Route::Relay { .. }, Some(graph)) =
+                (term.route(0.0), set.teachers.get(source).and_then(|s| s.graph))
+            {
+                relays[source] = Some(Network::new(graph, &tracked)?);
+            }
+        }
+        let optimizer = Optimizer::new(config.optimizer, config.clip_norm, learners.count());
+        let classes = teachers::classes(student);
         let average = match config.ema > 0.0 {
-            true => network.params().iter().map(|p| p.tensor.clone().inner()).collect(),
+            true => learners.student.params().iter().map(|p| p.tensor.clone().inner()).collect(),
             false => vec![],
         };
         let class_weights = match config.class_weights {
@@ -78,7 +121,11 @@ impl Run {
             ClassWeights::Balanced => balanced(set, classes),
         };
         let mut run = Run {
-            network,
+            learners,
+            objective,
+            wiring,
+            asked,
+            relays,
             optimizer,
             device: device.clone(),
             file: file.into(),
@@ -99,26 +146,27 @@ impl Run {
         Ok(run)
     }
 
-    /// What the student tells apart.
-    pub fn classes(&self) -> usize {
-        self.classes
+    /// By source, whether its kept answers are read.
+    pub fn asked(&self) -> Vec<bool> {
+        (0..self.asked.len()).map(|index| self.wiring.reads_of(index).0).collect()
     }
 
     /// A forward and a backward pass; with the last batch of a step the parameters move.
-    pub fn learn(
-        &mut self,
-        batch: &Batch,
-        config: &Config,
-        objective: &Objective,
-        steps: usize,
-    ) -> Result<Learned, Error> {
+    pub fn learn(&mut self, batch: &Batch, config: &Config, steps: usize) -> Result<Learned, Error> {
         let progress = self.done as f64 / steps as f64;
-        let mode = Mode::Train { momentum: config.norm_momentum };
-        let outputs = self.network.forward(batch.inputs.clone(), &[], mode)?.outputs;
-        let logits = outputs.into_iter().next().ok_or_else(|| Error::Config("the student has no output".into()))?;
-        let logits = logits.into_float()?.into_tensor::<2>()?;
-        let hits = hits(&logits, batch);
-        let parts = objective.parts(&self.values(logits, batch, config.seed), progress);
+        // Running statistics of a student that is frozen stay as they are.
+        let frozen = config.freeze.iter().any(|f| f == "student");
+        let mode = Mode::Train { momentum: if frozen { 1.0 } else { config.norm_momentum } };
+        let said = self.said(batch, mode)?;
+        let given = self.mixed(batch, &said, mode, progress)?;
+        let taps = self.wiring.student_taps();
+        let student = teachers::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
+        let logits = student.logits.ok_or_else(|| Error::Config("the student has no output".into()))?;
+        let hits = hits(&logits, batch, said.first().and_then(|s| s.logits.clone()));
+        let (mut values, teaches) = self.values(logits, &student.taps, &said, batch, config.seed, progress);
+        self.reroute(batch, mode, &mut values)?;
+        let mut parts = self.objective.parts(&values, &mut self.learners.extras);
+        parts.extend(teaches.into_iter().map(|loss| ("teacher weights".to_string(), loss)));
         let values = parts.iter().map(|(name, part)| Part { name: name.clone(), loss: number(part) });
         let values: Vec<Part> = values.collect();
         let loss = parts.into_iter().map(|(_, part)| part).reduce(|a, b| a + b);
@@ -129,7 +177,7 @@ impl Run {
             return Ok(Learned::Lost(value));
         }
         let mut gradients = loss.backward();
-        let gradients = self.network.take_gradients(&mut gradients);
+        let gradients = self.learners.take_gradients(&mut gradients, &config.freeze);
         self.pending.add(gradients, value, values, hits);
         if self.pending.batches < config.accumulate {
             return Ok(Learned::Batch);
@@ -138,7 +186,8 @@ impl Run {
         let share = 1.0 / batches as f64;
         let mean = |g: Tensor<1>| if batches == 1 { g } else { g.mul_scalar(share) };
         let lr = config.learning_rate().at(progress) * self.factor();
-        let norm = self.optimizer.step(&mut self.network, gradients.into_iter().map(|g| g.map(mean)).collect(), lr);
+        let gradients = gradients.into_iter().map(|g| g.map(mean)).collect();
+        let norm = self.optimizer.step(&mut self.learners, gradients, lr);
         if !norm.is_finite() {
             return Ok(Learned::Lost(f32::NAN));
         }
@@ -151,25 +200,119 @@ impl Run {
         Ok(Learned::Step(Step { done: self.done, total: steps, loss, parts, train_accuracy, lr }))
     }
 
+    /// What the teachers say of a batch.
+    fn said(&self, batch: &Batch, mode: Mode) -> Result<Vec<Said>, Error> {
+        let tracked = self.device.clone().autodiff();
+        let one = |(index, kept): (usize, &Vec<f32>)| {
+            let (_, taps) = self.wiring.reads_of(index);
+            let mut said = match (&self.learners.peers[index], &self.asked[index]) {
+                (Some(peer), _) => teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?,
+                (_, Some(fixed)) => teachers::ask(fixed, batch.inputs.clone(), &[], taps, Mode::Infer)?,
+                _ => Said { logits: None, taps: vec![] },
+            };
+            if !kept.is_empty() {
+                let rows = batch.rows(kept.len(), self.classes);
+                let data = TensorData::new(kept.clone(), [rows, kept.len() / rows.max(1)]);
+                said.logits = Some(Tensor::from_data(data, &tracked));
+            }
+            Ok(said)
+        };
+        batch.kept.iter().enumerate().map(one).collect()
+    }
+
+    fn way<'a>(&'a self, batch: &'a Batch, mode: Mode) -> Way<'a> {
+        Way { student: &self.learners.student, inputs: &batch.inputs, mode, extras: &self.learners.extras }
+    }
+
+    /// What takes the place of the student's activations, where a term mixes them.
+    fn mixed(&self, batch: &Batch, said: &[Said], mode: Mode, progress: f64) -> Result<Vec<(ValueId, Value)>, Error> {
+        for (index, term) in self.objective.terms().enumerate() {
+            if term.route(progress) == Route::Mixed {
+                return self.way(batch, mode).mixed(term, &self.wiring.taught(index, said), progress);
+            }
+        }
+        Ok(vec![])
+    }
+
+    /// Computes what terms read that take other ways than through the student.
+    fn reroute(&self, batch: &Batch, mode: Mode, values: &mut [StepValues]) -> Result<(), Error> {
+        for (index, (term, values)) in self.objective.terms().zip(values).enumerate() {
+            let (places, source) = self.wiring.places(index);
+            match term.route(values.progress) {
+                Route::Plain | Route::Mixed => {}
+                Route::Blocks => {
+                    let taught = places.into_iter().zip(&values.pairs).map(|((s, _), p)| (s, p.teacher.clone()));
+                    values.pairs = self.way(batch, mode).blocks(term, &taught.collect::<Vec<_>>())?;
+                }
+                Route::Relay { student } => {
+                    let teacher = self.relays[source].as_ref();
+                    let teacher = teacher.ok_or_else(|| Error::Config("a relay needs a network to teach".into()))?;
+                    let key = [(self.done as u64).to_le_bytes(), self.learners.extras.seed().to_le_bytes()].concat();
+                    values.student_logits = self.way(batch, mode).relay(term, teacher, &places, student, &key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What rollbacks have left of the learning rate.
     fn factor(&self) -> f64 {
         0.5f64.powi(self.rollbacks as i32)
     }
 
-    fn values(&self, student_logits: Tensor<2>, batch: &Batch, seed: u64) -> StepValues {
+    /// The values of a step, for each term its own, and what the weights of several teachers learn from.
+    fn values(
+        &self,
+        logits: Tensor<2>,
+        taps: &[Value],
+        said: &[Said],
+        batch: &Batch,
+        seed: u64,
+        progress: f64,
+    ) -> (Vec<StepValues>, Vec<Tensor<1>>) {
+        let [rows, _] = logits.dims();
+        let positions = rows / batch.samples.len().max(1);
+        let sample = |row: usize| row / positions.max(1);
+        let own = self.labels(batch, (0..rows).map(sample));
+        let mixed = batch.mixed.as_ref().map(|mixed| {
+            let other = self.labels(batch, (0..rows).map(|row| mixed.with[sample(row)]));
+            MixedIn { labels: other.classes, weights: other.weights, share: 1.0 - mixed.own }
+        });
+        let lottery: Vec<f32> = (0..rows).map(|row| lottery(seed, batch.samples[sample(row)])).collect();
+        let seen = self.wiring.seen(taps, said, &own, &self.learners.extras);
+        let mut teaches = vec![];
+        let values = seen.into_iter().map(|seen| {
+            teaches.extend(seen.teaches_weights);
+            StepValues {
+                student_logits: logits.clone(),
+                teacher_logits: seen.logits,
+                pairs: seen.pairs,
+                labels: own.classes.clone(),
+                weights: own.weights.clone(),
+                mixed: mixed.clone(),
+                mask: None,
+                lottery: lottery.clone(),
+                samples: batch.samples.clone(),
+                progress,
+            }
+        });
+        (values.collect(), teaches)
+    }
+
+    /// The labels of some samples of a batch, and how much each counts.
+    fn labels(&self, batch: &Batch, samples: impl Iterator<Item = usize> + Clone) -> Labels {
         let tracked = self.device.clone().autodiff();
-        let shape = student_logits.dims();
-        let row = |values: Vec<f32>| Tensor::<1>::from_data(TensorData::new(values, [shape[0]]), &tracked);
-        let teacher = (!batch.teacher.is_empty()).then(|| TensorData::new(batch.teacher.clone(), shape));
-        let weights = (!self.class_weights.is_empty())
-            .then(|| row(batch.classes.iter().map(|&c| self.class_weights[usize::from(c)]).collect()));
-        let labels: Vec<i64> = batch.classes.iter().map(|&c| i64::from(c)).collect();
-        StepValues {
-            student_logits,
-            teacher_logits: teacher.map(|data| Tensor::from_data(data, &tracked)),
-            labels: Tensor::<1, Int>::from_data(TensorData::new(labels, [shape[0]]), &tracked),
-            weights,
-            lottery: batch.samples.iter().map(|&s| lottery(seed, s)).collect(),
+        let classes: Vec<i64> = samples.clone().map(|i| i64::from(batch.classes[i])).collect();
+        let rows = classes.len();
+        let counts = |i: usize| match (batch.labelled[i], self.class_weights.get(usize::from(batch.classes[i]))) {
+            (false, _) => 0.0,
+            (true, weight) => weight.copied().unwrap_or(1.0),
+        };
+        let even = self.class_weights.is_empty() && batch.labelled.iter().all(|&l| l);
+        let weights = (!even).then(|| samples.map(counts).collect::<Vec<f32>>());
+        Labels {
+            classes: Tensor::from_data(TensorData::new(classes, [rows]), &tracked),
+            weights: weights.map(|w| Tensor::from_data(TensorData::new(w, [rows]), &tracked)),
         }
     }
 
@@ -177,7 +320,7 @@ impl Run {
     /// random start.
     fn move_average(&mut self, decay: f64) {
         let decay = decay.min((1.0 + self.done as f64) / (10.0 + self.done as f64));
-        for (average, param) in self.average.iter_mut().zip(self.network.params()) {
+        for (average, param) in self.average.iter_mut().zip(self.learners.student.params()) {
             let param = param.tensor.clone().inner();
             *average = average.clone().mul_scalar(decay) + param.mul_scalar(1.0 - decay);
         }
@@ -202,12 +345,12 @@ impl Run {
     pub fn end_epoch(&mut self, set: &TrainingSet, epoch: usize) -> Result<Epoch, Error> {
         let kept = self.kept();
         let accuracy = if self.average.is_empty() {
-            evaluate(&self.network, set.samples, set.validation)?.0
+            evaluate(&self.learners.student, set.samples, set.validation)?.0
         } else {
-            let running = self.network.snapshot();
-            self.network.restore(&kept)?;
-            let (accuracy, _) = evaluate(&self.network, set.samples, set.validation)?;
-            self.network.restore(&running)?;
+            let running = self.learners.student.snapshot();
+            self.learners.student.restore(&kept)?;
+            let (accuracy, _) = evaluate(&self.learners.student, set.samples, set.validation)?;
+            self.learners.student.restore(&running)?;
             accuracy
         };
         let best = self.history.iter().map(|e| e.accuracy).fold(f64::NEG_INFINITY, f64::max);
@@ -222,7 +365,7 @@ impl Run {
 
     /// The network as it would be kept: with averages in place of parameters, where there are some.
     fn kept(&self) -> Snapshot {
-        let mut kept = self.network.snapshot();
+        let mut kept = self.learners.student.snapshot();
         for ((_, values), average) in kept.iter_mut().zip(&self.average) {
             *values = numbers(average);
         }
@@ -246,16 +389,17 @@ impl Run {
     /// Writes the checkpoint.
     pub fn save(&self) -> Result<(), Error> {
         let state = self.optimizer.state();
-        let names = self.network.params().iter().map(|p| p.name.clone());
+        let names = self.learners.student.params().iter().map(|p| p.name.clone());
         let checkpoint = Checkpoint {
             step: self.done,
-            network: self.network.snapshot(),
+            network: self.learners.student.snapshot(),
             best: self.best.clone(),
             moments: state.tensors,
             counters: state.counters,
             history: self.history.clone(),
             tally: self.tally.clone(),
             average: names.zip(self.average.iter().map(numbers)).collect(),
+            others: self.learners.others(),
             rollbacks: self.rollbacks,
         };
         checkpoint.save(&self.file)
@@ -263,8 +407,9 @@ impl Run {
 
     fn take(&mut self, saved: Checkpoint) -> Result<(), Error> {
         let damaged = |what: String| Error::Checkpoint { path: self.file.clone(), what };
-        self.network.restore(&saved.network).map_err(|e| damaged(e.to_string()))?;
-        for (average, param) in self.average.iter_mut().zip(self.network.params()) {
+        self.learners.student.restore(&saved.network).map_err(|e| damaged(e.to_string()))?;
+        self.learners.restore_others(&saved.others).map_err(|e| damaged(e.to_string()))?;
+        for (average, param) in self.average.iter_mut().zip(self.learners.student.params()) {
             let values = saved.average.iter().find(|(name, _)| *name == param.name);
             let (_, values) = values.ok_or_else(|| damaged(format!("the average of '{}' is missing", param.name)))?;
             *average = Tensor::from_data(TensorData::new(values.clone(), [values.len()]), &self.device);
@@ -278,7 +423,7 @@ impl Run {
 
     /// The result: the parameters of the best epoch.
     pub fn finish(mut self) -> Result<Trained, Error> {
-        self.network.restore(&self.best)?;
+        self.learners.student.restore(&self.best)?;
         let mut best: Option<&Epoch> = None;
         for epoch in &self.history {
             if best.is_none_or(|b| epoch.accuracy.is_nan() || epoch.accuracy >= b.accuracy) {
@@ -286,7 +431,8 @@ impl Run {
             }
         }
         let best = best.map_or(0, |e| e.epoch);
-        Ok(Trained { graph: self.network.to_graph(), history: self.history, best, steps: self.done })
+        let others = self.learners.others();
+        Ok(Trained { graph: self.learners.student.to_graph(), history: self.history, best, steps: self.done, others })
     }
 }
 
@@ -312,26 +458,29 @@ impl Pending {
 /// `samples / (classes · samples of the class)`; a class without samples never asks.
 pub(super) fn balanced(set: &TrainingSet, classes: usize) -> Vec<f32> {
     let mut counts = vec![0usize; classes];
-    let labels = set.train.iter().filter_map(|&sample| set.samples.label(sample));
+    let labels = set.train.iter().filter_map(|&sample| set.label(sample));
     labels.for_each(|label| counts[usize::from(label)] += 1);
     let (all, there) = (counts.iter().sum::<usize>() as f32, counts.iter().filter(|&&n| n > 0).count() as f32);
     counts.into_iter().map(|n| all / (there * n.max(1) as f32)).collect()
 }
 
 /// What the student made of a batch.
-fn hits(logits: &Tensor<2>, batch: &Batch) -> Hits {
-    let [_, classes] = logits.dims();
-    let values: Vec<f32> = logits.clone().inner().into_data().iter::<f32>().collect();
+fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>) -> Hits {
+    let [rows, _] = logits.dims();
+    let positions = rows / batch.samples.len().max(1);
+    let said = |logits: Tensor<2>| -> Vec<i64> { logits.inner().argmax(1).into_data().iter::<i64>().collect() };
     let mut hits = Hits::default();
-    for (row, logits) in values.chunks(classes.max(1)).enumerate() {
-        let class = argmax(logits);
+    let student = said(logits.clone());
+    for (row, &class) in student.iter().enumerate() {
+        let sample = row / positions.max(1);
         hits.samples += 1;
-        hits.labelled += u64::from(batch.labelled[row]);
-        hits.right += u64::from(batch.labelled[row] && usize::from(batch.classes[row]) == class);
-        if let Some(teacher) = batch.teacher.chunks(classes.max(1)).nth(row) {
-            hits.asked += 1;
-            hits.agreed += u64::from(argmax(teacher) == class);
-        }
+        hits.labelled += u64::from(batch.labelled[sample]);
+        hits.right += u64::from(batch.labelled[sample] && i64::from(batch.classes[sample]) == class);
+    }
+    // Answers that stand for something else do not agree or disagree.
+    if let Some(teacher) = teacher.filter(|t| t.dims() == logits.dims()) {
+        hits.asked = rows as u64;
+        hits.agreed = student.iter().zip(said(teacher)).filter(|(a, b)| *a == b).count() as u64;
     }
     hits
 }

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 /// A number as a function of progress, from 0 (the first step) to 1 (the last).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+///
+/// In a recipe: `4.0`, or a shape by name, as `{ linear = { from = 0.0, to = 1.0 } }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub enum Schedule {
     /// Always the same.
     Constant(f64),
@@ -14,6 +16,72 @@ pub enum Schedule {
     /// Half a cosine wave (Loshchilov, Hutter 2017, <https://arxiv.org/abs/1608.03983>), after a linear rise from zero over
     /// the first `warmup` share of training.
     Cosine { from: f64, to: f64, warmup: f64 },
+    /// `values[i]` from the `i`-th of the places `at` on, and `from` before the first; places in 0..1, rising.
+    Step { from: f64, at: Vec<f64>, values: Vec<f64> },
+    /// A straight line from zero to `to` over the first share `over` of training, then constant.
+    Warmup { to: f64, over: f64 },
+}
+
+/// As it stands in a file.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(f64),
+    Shape(Shape),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Shape {
+    Linear {
+        from: f64,
+        to: f64,
+    },
+    Cosine {
+        from: f64,
+        to: f64,
+        #[serde(default)]
+        warmup: f64,
+    },
+    Step {
+        from: f64,
+        at: Vec<f64>,
+        values: Vec<f64>,
+    },
+    Warmup {
+        to: f64,
+        over: f64,
+    },
+}
+
+impl From<Written> for Schedule {
+    fn from(written: Written) -> Schedule {
+        match written {
+            Written::Number(value) => Schedule::Constant(value),
+            Written::Shape(Shape::Linear { from, to }) => Schedule::Linear { from, to },
+            Written::Shape(Shape::Cosine { from, to, warmup }) => Schedule::Cosine { from, to, warmup },
+            Written::Shape(Shape::Step { from, at, values }) => Schedule::Step { from, at, values },
+            Written::Shape(Shape::Warmup { to, over }) => Schedule::Warmup { to, over },
+        }
+    }
+}
+
+impl From<Schedule> for Written {
+    fn from(schedule: Schedule) -> Written {
+        match schedule {
+            Schedule::Constant(value) => Written::Number(value),
+            Schedule::Linear { from, to } => Written::Shape(Shape::Linear { from, to }),
+            Schedule::Cosine { from, to, warmup } => Written::Shape(Shape::Cosine { from, to, warmup }),
+            Schedule::Step { from, at, values } => Written::Shape(Shape::Step { from, at, values }),
+            Schedule::Warmup { to, over } => Written::Shape(Shape::Warmup { to, over }),
+        }
+    }
+}
+
+impl From<f64> for Schedule {
+    fn from(value: f64) -> Schedule {
+        Schedule::Constant(value)
+    }
 }
 
 impl Schedule {
@@ -28,6 +96,22 @@ impl Schedule {
                 let t = if warmup < 1.0 { (t - warmup) / (1.0 - warmup) } else { 1.0 };
                 to + (from - to) * 0.5 * (1.0 + (PI * t).cos())
             }
+            Schedule::Step { from, ref at, ref values } => {
+                let passed = at.iter().zip(values).take_while(|(place, _)| **place <= t);
+                passed.last().map_or(from, |(_, value)| *value)
+            }
+            Schedule::Warmup { to, over } if t < over => to * t / over,
+            Schedule::Warmup { to, .. } => to,
+        }
+    }
+
+    /// The numbers that it goes through: the value anywhere lies between two of them.
+    pub fn ends(&self) -> Vec<f64> {
+        match self {
+            Schedule::Constant(value) => vec![*value],
+            Schedule::Linear { from, to } | Schedule::Cosine { from, to, .. } => vec![*from, *to],
+            Schedule::Step { from, values, .. } => std::iter::once(*from).chain(values.iter().copied()).collect(),
+            Schedule::Warmup { to, .. } => vec![0.0, *to],
         }
     }
 }

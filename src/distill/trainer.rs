@@ -3,7 +3,8 @@
 use super::feed::{Batch, Next, ahead};
 use super::history::Event;
 use super::run::{Learned, Run};
-use super::{Config, Epoch, Error, Objective};
+use super::teachers::Source;
+use super::{Config, Epoch, Error};
 use crate::data::{Dataset, Look, View};
 use crate::exec::{Mode, Network, in_pool};
 use crate::graph::Graph;
@@ -13,21 +14,52 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 
-/// The teacher's logits, by sample and view.
+/// Kept answers of a teacher, by sample and view.
 pub trait TeacherLogits: Sync {
+    /// Logits in a row.
+    fn classes(&self) -> usize;
+
+    /// Numbers of an answer: the logits of all positions.
+    fn width(&self) -> usize {
+        self.classes()
+    }
+
     /// Writes the logits of `sample` (an index into the training set's samples) seen as view `view` into `out`.
     fn read(&self, sample: usize, view: usize, out: &mut [f32]);
 }
 
+/// What a run begins with.
+pub struct Beginning<'a> {
+    pub student: &'a Graph,
+    /// What terms of an earlier run trained beside it, by name; what this run's terms have of that goes on from there.
+    pub others: &'a [(String, Vec<f32>)],
+}
+
+impl<'a> From<&'a Graph> for Beginning<'a> {
+    fn from(student: &'a Graph) -> Beginning<'a> {
+        Beginning { student, others: &[] }
+    }
+}
+
 /// What a student is trained on.
+#[derive(Clone)]
 pub struct TrainingSet<'a> {
     pub samples: &'a dyn Dataset,
     /// Indices of the samples to learn from.
     pub train: &'a [usize],
     /// Indices of the samples that choose the best epoch; where empty, the last epoch is taken.
     pub validation: &'a [usize],
-    /// Not needed when no term reads the teacher.
-    pub teacher: Option<&'a dyn TeacherLogits>,
+    /// Whom terms may learn from; the first is meant where a term names none.
+    pub teachers: Vec<Source<'a>>,
+    /// Samples whose labels may be looked at; `None`: all that have one.
+    pub shown: Option<&'a [bool]>,
+}
+
+impl TrainingSet<'_> {
+    /// The label of a sample, if there is one that may be looked at.
+    pub fn label(&self, sample: usize) -> Option<u16> {
+        self.samples.label(sample).filter(|_| self.shown.is_none_or(|shown| shown[sample]))
+    }
 }
 
 /// The result of training.
@@ -39,6 +71,8 @@ pub struct Trained {
     /// The epoch that was best, from 1.
     pub best: usize,
     pub steps: usize,
+    /// Peers, and what the terms trained and kept, by name: a stage that follows may go on from there.
+    pub others: Vec<(String, Vec<f32>)>,
 }
 
 /// A checkpoint is written at the end of every epoch and, within long ones, after this many steps.
@@ -46,7 +80,7 @@ const STEPS_PER_CHECKPOINT: usize = 200;
 /// Samples per forward pass when nothing is learned.
 const EVALUATION_BATCH: usize = 256;
 
-/// Trains `student`, going on from `checkpoint` where that file exists.
+/// Trains a student, going on from `checkpoint` where that file exists.
 ///
 /// When the loss or a gradient leaves the numbers, training goes on from the last checkpoint with half the learning
 /// rate, a few times ([`Run::MOST_ROLLBACKS`]).
@@ -54,7 +88,7 @@ const EVALUATION_BATCH: usize = 256;
 /// # Errors
 /// When a setting cannot work, the numbers are lost once too often or the checkpoint cannot be written.
 pub fn train(
-    student: &Graph,
+    beginning: &Beginning,
     set: &TrainingSet,
     config: &Config,
     device: &Device,
@@ -62,27 +96,26 @@ pub fn train(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Trained, Error> {
     config.check()?;
-    let objective = config.objective();
-    check(set, config, &objective)?;
+    check(set, config)?;
     let per_step = config.batch_size * config.accumulate;
     let per_epoch = set.train.len() / per_step;
     let steps = per_epoch * config.epochs;
-    let mut run = Run::start(student, set, config, device, checkpoint)?;
+    let mut run = Run::start(beginning, set, config, device, checkpoint)?;
     while run.done < steps {
         if let Some(without_gain) = run.epochs_without_gain().filter(|&n| Some(n) == config.patience) {
             on_event(Event::Stopped { after: run.history.len(), without_gain });
             break;
         }
         let epoch = run.done / per_epoch;
-        let order = epoch_order(set.train, config.seed, epoch);
+        let order = epoch_order(set, config, epoch);
         let view = View { seed: config.seed, number: epoch % config.views };
-        let classes = objective.reads().teacher_logits.then(|| run.classes());
+        let asked = run.asked();
         let left = order[..per_epoch * per_step].chunks(config.batch_size);
         let left = left.skip(run.done % per_epoch * config.accumulate);
-        let make = |samples: &[usize]| Batch::new(set, samples, view, classes);
+        let make = |samples: &[usize]| Batch::new(set, samples, view, &asked, &config.data);
         let mut lost = None;
         ahead(left, make, |batch| {
-            match in_pool(|| run.learn(&batch, config, &objective, steps))? {
+            match in_pool(|| run.learn(&batch, config, steps))? {
                 Learned::Batch => return Ok(Next::Go),
                 Learned::Lost(loss) => {
                     lost = Some(loss);
@@ -100,14 +133,19 @@ pub fn train(
             on_event(run.roll_back(loss, config, steps)?);
             continue;
         }
-        on_event(Event::Epoch(run.end_epoch(set, epoch + 1)?));
+        let ended = run.end_epoch(set, epoch + 1)?;
+        let reached = config.until.is_some_and(|wanted| ended.accuracy >= wanted);
+        on_event(Event::Epoch(ended));
         run.save()?;
+        if reached {
+            break;
+        }
     }
     run.finish()
 }
 
 /// Refuses what could only fail later.
-fn check(set: &TrainingSet, config: &Config, objective: &Objective) -> Result<(), Error> {
+fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     let (have, want) = (set.train.len(), config.batch_size * config.accumulate);
     if have < want {
         return Err(Error::Config(format!(
@@ -115,13 +153,11 @@ fn check(set: &TrainingSet, config: &Config, objective: &Objective) -> Result<()
             config.batch_size, config.accumulate
         )));
     }
-    let asks = objective.reads().teacher_logits;
-    if asks && set.teacher.is_none() {
-        return Err(Error::Config(format!("'{}' learns from the teacher, and there is none", objective.describe())));
-    }
-    match set.train.iter().find(|&&sample| set.samples.label(sample).is_none()) {
-        Some(sample) if !asks => Err(Error::Config(format!(
-            "sample {sample} has no label, and '{}' learns from labels alone; distill instead (--alpha above 0)",
+    let objective = config.objective()?;
+    let (labels, teacher) = objective.learns_from();
+    match set.train.iter().find(|&&sample| set.label(sample).is_none()) {
+        Some(sample) if labels && !teacher => Err(Error::Config(format!(
+            "sample {sample} has no label, and '{}' learns from labels alone; distill instead",
             objective.describe()
         ))),
         _ => Ok(()),
@@ -160,11 +196,28 @@ pub fn argmax(row: &[f32]) -> usize {
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &v)| if v > best.1 { (i, v) } else { best }).0
 }
 
-/// The order of the samples in an epoch: a function of seed and epoch alone.
-fn epoch_order(train: &[usize], seed: u64, epoch: usize) -> Vec<usize> {
-    let mut order = train.to_vec();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+/// The order of the samples in an epoch: a function of seed and epoch alone. Where every batch is to have a share of
+/// samples with labels, both kinds come round and round.
+fn epoch_order(set: &TrainingSet, config: &Config, epoch: usize) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     rng.set_stream(epoch as u64 + 1);
-    order.shuffle(&mut rng);
-    order
+    let mut shuffled = |mut order: Vec<usize>| {
+        order.shuffle(&mut rng);
+        order
+    };
+    let Some(share) = config.data.labelled_share else { return shuffled(set.train.to_vec()) };
+    let (with, without) = set.train.iter().partition(|&&sample| set.label(sample).is_some());
+    let (with, without): (Vec<usize>, Vec<usize>) = (shuffled(with), shuffled(without));
+    if with.is_empty() || without.is_empty() {
+        return with.into_iter().chain(without).collect();
+    }
+    let labelled = (share * config.batch_size as f64).round() as usize;
+    // A list that is short goes on where it stopped in the epoch before.
+    let per_epoch = set.train.len() / config.batch_size;
+    let after = |epoch: usize, each: usize, list: usize| epoch * per_epoch * each % list;
+    let mut with = with.iter().cycle().skip(after(epoch, labelled, with.len()));
+    let mut without = without.iter().cycle().skip(after(epoch, config.batch_size - labelled, without.len()));
+    let place = |i: usize| i % config.batch_size < labelled;
+    let next = |i: usize| if place(i) { with.next() } else { without.next() };
+    (0..set.train.len()).filter_map(next).copied().collect()
 }

@@ -2,7 +2,7 @@
 
 use super::{Cache, Error, Options};
 use crate::data::{self, Sidecar, Splits};
-use crate::distill;
+use crate::distill::{self, TeacherKind};
 use crate::files;
 use crate::graph::Graph;
 use crate::onnx;
@@ -30,6 +30,36 @@ pub struct Job {
     /// Hash of all samples, their labels, and how they become inputs.
     pub data_hash: String,
     pub training: distill::Config,
+    /// How the student is trained, stage by stage.
+    pub recipe: distill::Recipe,
+    /// The recipe's own teachers, beside the one that is compiled.
+    pub others: Vec<OtherTeacher>,
+}
+
+/// A network that a recipe brings to learn from.
+pub struct OtherTeacher {
+    pub name: String,
+    pub path: PathBuf,
+    /// Hash of its file.
+    pub hash: String,
+    /// With logits at its end.
+    pub network: Graph,
+    /// Whether it learns along.
+    pub is_peer: bool,
+}
+
+/// Reads the networks that a recipe names.
+fn others(recipe: &distill::Recipe) -> Result<Vec<OtherTeacher>, Error> {
+    let read = |spec: &distill::TeacherSpec| {
+        let path = spec.model.clone()?;
+        let one = || {
+            let (network, _) = crate::student::prepare(&onnx::load(&path)?)?;
+            let (name, hash) = (spec.name.clone(), teacher::content_hash(&path)?);
+            Ok(OtherTeacher { name, path: path.clone(), hash, network, is_peer: spec.kind == TeacherKind::Peer })
+        };
+        Some(one())
+    };
+    recipe.teachers.iter().filter_map(read).collect()
 }
 
 /// What names a compilation without reading all of its data: the hashes of its files, and its settings.
@@ -47,6 +77,9 @@ pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error
     }
     for path in [&options.derivation.student, &options.derivation.spec].into_iter().flatten() {
         parts.push(files::hash_file(path).map_err(|e| Error::read(path, e))?);
+    }
+    for path in options.recipe().teachers.iter().filter_map(|t| t.model.as_ref()) {
+        parts.push(teacher::content_hash(path)?);
     }
     parts.push(format!("{profile:?}"));
     parts.push(options.deciding());
@@ -85,6 +118,8 @@ impl Job {
     pub fn prepare(options: Options, profile: Profile, out: PathBuf) -> Result<Job, Error> {
         let training = options.training();
         training.check()?;
+        let recipe = options.recipe();
+        let others = others(&recipe)?;
         options.device.open()?;
         let given = onnx::Given { shapes: options.inputs.clone(), ..Default::default() };
         let teacher = onnx::load_with(&options.model, &given)?;
@@ -93,7 +128,20 @@ impl Job {
         let data = load_data(&options.model, &sidecar, &data_dir, &teacher)?;
         let data_hash = files::hash(format!("{}{}", data.train.hash(), data.test.hash()).as_bytes());
         let cache = Cache::open(options.force)?;
-        Ok(Job { options, profile, cache, out, teacher, teacher_hash, data, data_dir, data_hash, training })
+        Ok(Job {
+            options,
+            profile,
+            cache,
+            out,
+            teacher,
+            teacher_hash,
+            data,
+            data_dir,
+            data_hash,
+            training,
+            recipe,
+            others,
+        })
     }
 
     /// The budgets that were asked for; where none was, the default share of the teacher. The profile's limits always hold.

@@ -1,8 +1,9 @@
 //! The labelling stage, and `kdc label`, which does that alone: the teacher is asked about every sample and view.
 
+use super::derivation::Prepared;
 use super::options::LabelOptions;
 use super::{Cache, Error, Job, Progress, job};
-use crate::distill::{Method, TeacherLogits};
+use crate::distill::TeacherLogits;
 use crate::graph::{Graph, Op};
 use crate::onnx;
 use crate::teacher::{self, Labelled, Labelling, LogitCache, Teacher};
@@ -13,38 +14,68 @@ pub struct Asked {
     pub teacher: Box<dyn Teacher>,
     /// `None` when training does not ask.
     pub logits: Option<LogitCache>,
+    /// Of the recipe's own teachers, by name, what they say.
+    pub others: Vec<(String, LogitCache)>,
+    /// The teacher with logits at its end, where kdc can run it itself.
+    pub network: Option<Graph>,
 }
 
 impl TeacherLogits for LogitCache {
+    fn classes(&self) -> usize {
+        LogitCache::classes(self)
+    }
+
     fn read(&self, sample: usize, view: usize, out: &mut [f32]) {
         LogitCache::read(self, sample, view, out);
     }
 }
 
 /// Asks the teacher about every training sample and view, or finds what it said before.
-pub fn ask(job: &Job, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
+pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
     // A trailing softmax hides the logits: they are its operand.
     let value = logits_name(&job.teacher);
     let teacher = open(&job.options.model, value.as_deref(), job.options.engine, progress)?;
-    let logits = match job.training.method {
-        Method::HardLabel => None,
-        Method::SoftLabel { .. } => {
-            let labelling = Labelling {
-                teacher: teacher.as_ref(),
-                teacher_hash: &job.teacher_hash,
-                value: value.as_deref(),
-                samples: job.data.train.as_ref(),
-                seed: job.options.seed,
-                views: job.training.views,
-                top: job.options.training.top_k,
-                anew: job.options.force,
-            };
-            let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
-            Some(LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), &mut on)?)
-        }
+    let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
+    let kept = |teacher: &dyn Teacher, hash: &str, value: Option<&str>, on: &mut dyn FnMut(usize, usize)| {
+        let labelling = Labelling {
+            teacher,
+            teacher_hash: hash,
+            value,
+            samples: job.data.train.as_ref(),
+            seed: job.options.seed,
+            views: job.training.views,
+            top: job.options.training.top_k,
+            anew: job.options.force,
+        };
+        LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), on)
     };
-    let cached = logits.as_ref().is_none_or(|logits| logits.asked() == 0);
-    Ok((Asked { teacher, logits }, cached))
+    // Answers to inputs that change from step to step cannot be kept.
+    let keeps = !job.recipe.data.mixes();
+    let logits = match keeps && reads_answers(job, "teacher") {
+        true => Some(kept(teacher.as_ref(), &job.teacher_hash, value.as_deref(), &mut on)?),
+        false => None,
+    };
+    let mut others = vec![];
+    for other in job.others.iter().filter(|other| keeps && !other.is_peer && reads_answers(job, &other.name)) {
+        let network = onnx::load(&other.path)?;
+        let value = logits_name(&network);
+        let teacher = open(&other.path, value.as_deref(), job.options.engine, progress)?;
+        let logits = kept(teacher.as_ref(), &other.hash, value.as_deref(), &mut on)?;
+        others.push((other.name.clone(), logits));
+    }
+    let all = logits.iter().chain(others.iter().map(|(_, logits)| logits));
+    let cached = all.map(LogitCache::asked).sum::<usize>() == 0;
+    let runs = prepared.graph.nodes.iter().all(|node| !matches!(node.op, Op::Opaque(_)));
+    let network = runs.then(|| prepared.graph.clone());
+    Ok((Asked { teacher, logits, others, network }, cached))
+}
+
+/// Whether a term reads the answers of the teacher of this name; a term that names none means the first.
+fn reads_answers(job: &Job, name: &str) -> bool {
+    let terms = job.recipe.stages.iter().flat_map(|stage| &stage.terms);
+    let mut named =
+        terms.filter(|t| t.teachers.iter().any(|n| n == name) || t.teachers.is_empty() && name == "teacher");
+    named.any(|spec| spec.term().is_ok_and(|term| term.reads().teacher_logits))
 }
 
 /// Asks the teacher about a shard of the training samples, and keeps what it says for compilations to come.

@@ -11,6 +11,7 @@
 mod answers;
 mod cache;
 mod derivation;
+mod distillation;
 mod evaluation;
 mod exports;
 mod inspection;
@@ -23,9 +24,11 @@ mod output;
 pub mod progress;
 mod report;
 mod stages;
+mod synthesis;
 mod training;
 
 pub use cache::Cache;
+pub use distillation::{Distilled, Judged, distill};
 pub use evaluation::{ClassResult, Evaluation, evaluate};
 pub use inspection::{Arena, Coupling, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
@@ -120,7 +123,7 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
         return Ok(nothing_to_do(report, progress));
     }
     let mut clock = Clock { progress, stages: vec![] };
-    let job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
+    let mut job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
     let fingerprint = fingerprint?;
     let teacher = derivation::prepare_teacher(&job)?;
     let mut output = output::Output::open(&job.out)?;
@@ -129,10 +132,14 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
         output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
         return Ok(report::plan(&job, &teacher, &student.found, clock.stages));
     }
+    if job.recipe.data.synthetic.is_some() {
+        clock.stage("synthesize", || synthesis::replace_data(&mut job, progress).map(|cached| ((), cached)))?;
+    }
     let field = clock.stage("derive", || Ok((derivation::derive(&job, &teacher)?, false)))?;
-    let asked = clock.stage("label", || labelling::ask(&job, progress))?;
+    let asked = clock.stage("label", || labelling::ask(&job, &teacher, progress))?;
     let student = clock.stage("search", || derivation::search(&job, &teacher, field, &asked, progress))?;
     output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
+    output.put("recipe.toml", job.recipe.text().as_bytes())?;
     let trained = clock.stage("distill", || training::distill(&job, &student.graph, &asked, progress))?;
     let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained.graph)?, false)))?;
     let exports = clock.stage("export", || Ok((stages::export(&job, &compiled)?, false)))?;

@@ -1,6 +1,6 @@
 //! What a compilation is asked to do: one plain struct, filled by the command line or by another program.
 
-use crate::distill::{self, ClassWeights, Method, OptimizerConfig};
+use crate::distill::{self, ClassWeights, OptimizerConfig, Recipe, TermSpec};
 use crate::exec::Place;
 use crate::program::Precision;
 use crate::quant::Calibration;
@@ -144,6 +144,8 @@ pub struct Training {
     pub alpha: Option<f64>,
     /// Trains on labels alone, the baseline of distillation.
     pub labels_only: bool,
+    /// What is minimised, stage by stage; `None`: the teacher's softened answers beside the labels.
+    pub recipe: Option<Recipe>,
     /// How many augmented views of each sample the teacher labels.
     pub views: Option<usize>,
     /// How many of the teacher's logits are kept, the largest ones; `None`: all.
@@ -255,15 +257,30 @@ impl Options {
         config.clip_norm = asked.clip_norm.unwrap_or(config.clip_norm);
         config.ema = asked.ema.unwrap_or(config.ema);
         (config.class_weights, config.patience) = (asked.class_weights, asked.patience);
-        match &mut config.method {
-            method if asked.labels_only => *method = Method::HardLabel,
-            Method::SoftLabel { alpha, temperature, .. } => {
-                *alpha = asked.alpha.unwrap_or(*alpha);
-                *temperature = asked.temperature.unwrap_or(*temperature);
-            }
-            Method::HardLabel => {}
-        }
+        // What a search tries candidates with.
+        let recipe = self.recipe();
+        config.terms = recipe.for_search();
+        config.data = recipe.data;
         config
+    }
+
+    /// How the student is trained, stage by stage.
+    pub fn recipe(&self) -> Recipe {
+        let asked = &self.training;
+        if asked.labels_only {
+            return Recipe::of("labels only", vec![TermSpec::new("hard-label")]);
+        }
+        let softly = || Recipe::of("soft labels", vec![TermSpec::new("soft-label")]);
+        let mut recipe = asked.recipe.clone().unwrap_or_else(softly);
+        let terms = recipe.stages.iter_mut().flat_map(|stage| &mut stage.terms);
+        for term in terms.filter(|term| term.method == "soft-label") {
+            for (name, value) in [("alpha", asked.alpha), ("temperature", asked.temperature)] {
+                if let Some(value) = value {
+                    term.settings.insert(name.into(), value.into());
+                }
+            }
+        }
+        recipe
     }
 
     /// Every setting that decides what is made, as one text. Files and the target's profile are named by their
@@ -297,7 +314,8 @@ impl Options {
         let settings =
             (seed, budgets, max_accuracy_drop, max_quant_drop, min_accuracy, precision, emit, build, calibration);
         let top_k = self.training.top_k;
-        format!("{settings:?} {derivation:?} {engine:?} {device:?} {:?} {top_k:?} {inputs:?}", self.training())
+        let (training, recipe) = (self.training(), self.recipe());
+        format!("{settings:?} {derivation:?} {engine:?} {device:?} {training:?} {recipe:?} {top_k:?} {inputs:?}")
     }
 }
 
@@ -327,11 +345,11 @@ mod tests {
         options.training = Training { optimizer: Optimizer::AdamW, alpha: Some(0.25), ..Training::default() };
         let config = options.training();
         assert_eq!((config.seed, config.lr), (9, ADAMW_LR));
-        assert!(matches!(config.method, Method::SoftLabel { alpha: 0.25, .. }));
+        assert_eq!(config.terms, [TermSpec::new("soft-label").with("alpha", 0.25)]);
         options.training.labels_only = true;
         options.training.lr = Some(0.5);
         let config = options.training();
-        assert_eq!((config.lr, config.method), (0.5, Method::HardLabel));
+        assert_eq!((config.lr, config.terms), (0.5, vec![TermSpec::new("hard-label")]));
     }
 
     #[test]

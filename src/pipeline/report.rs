@@ -116,7 +116,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Found, precision: Precision
                 student: described(student),
                 training: format!(
                     "{}, {}, lr {}, {} epochs of {} steps of {}",
-                    training.objective().describe(),
+                    training.objective().map_or_else(|e| e.to_string(), |o| o.describe()),
                     training.optimizer,
                     training.lr,
                     training.epochs,

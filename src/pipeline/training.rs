@@ -1,8 +1,9 @@
 //! The training stage: the student learns, and whoever watches is told how it goes.
 
+use super::job::OtherTeacher;
 use super::labelling::Asked;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Epoch, Event, Part, Step, TeacherLogits, TrainingSet};
+use crate::distill::{self, Epoch, Event, Part, Source, Step, TeacherLogits, TrainingSet};
 use crate::graph::Graph;
 use crate::{data, files, onnx, report};
 use serde::{Deserialize, Serialize};
@@ -56,15 +57,17 @@ impl TrainingLog {
 
 /// Trains the student, or finds it trained; goes on from a checkpoint where an earlier run was interrupted.
 pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progress) -> Result<(Trained, bool), Error> {
-    let teacher = match &asked.logits {
-        Some(_) => format!("{} {} {:?}", job.teacher_hash, asked.teacher.engine(), job.options.training.top_k),
-        None => String::new(),
+    let (_, learns_from_teacher) = job.training.objective()?.learns_from();
+    let teacher = match learns_from_teacher || job.recipe.stages.len() > 1 {
+        true => format!("{} {} {:?}", job.teacher_hash, asked.teacher.engine(), job.options.training.top_k),
+        false => String::new(),
     };
     let inputs = [
         files::hash(&onnx::export(student)?),
         job.data_hash.clone(),
-        format!("{} {:?}", job.data.train.augmentation(), job.training),
+        format!("{} {:?} {:?}", job.data.train.augmentation(), job.training, job.recipe),
         teacher,
+        job.others.iter().map(|other| other.hash.as_str()).collect::<Vec<_>>().join(" "),
     ];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job
@@ -76,18 +79,35 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
     Ok((Trained { graph: onnx::load(&model)?, log }, stage.cached))
 }
 
+/// Whom the student learns from.
+pub(super) fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
+    let logits = asked.logits.as_ref().map(|l| l as &dyn TeacherLogits);
+    let first = Source { name: "teacher".into(), logits, graph: asked.network.as_ref(), is_peer: false };
+    let other = |other: &'a OtherTeacher| {
+        let kept = asked.others.iter().find(|(name, _)| *name == other.name);
+        Source {
+            name: other.name.clone(),
+            logits: kept.map(|(_, l)| l as &dyn TeacherLogits),
+            graph: Some(&other.network),
+            is_peer: other.is_peer,
+        }
+    };
+    std::iter::once(first).chain(job.others.iter().map(other)).collect()
+}
+
 fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dyn Progress) -> Result<(), Error> {
     let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
     let set = TrainingSet {
         samples: job.data.train.as_ref(),
         train: &train,
         validation: &validation,
-        teacher: asked.logits.as_ref().map(|l| l as &dyn TeacherLogits),
+        teachers: sources(job, asked),
+        shown: None,
     };
-    let mut narrator = Narrator { epochs: job.training.epochs, ..Narrator::default() };
+    let mut narrator = Narrator { epochs: job.recipe.epochs(job.training.epochs).iter().sum(), ..Narrator::default() };
     let mut on = |event: Event| narrator.tell(event, progress);
     let device = job.options.device.open()?;
-    let trained = distill::train(student, &set, &job.training, &device, &folder.join("checkpoint"), &mut on)?;
+    let trained = distill::follow(student, &job.recipe, &set, &job.training, &device, folder, &mut on)?;
     let log = TrainingLog { history: trained.history, best: trained.best, steps: trained.steps };
     for (name, bytes) in [("student.onnx", onnx::export(&trained.graph)?), ("log.json", log.json())] {
         let path = folder.join(name);

@@ -10,6 +10,7 @@
 //!
 #![doc = include_str!("REPORT.md")]
 
+mod calibration;
 mod changes;
 mod curves;
 mod format;
@@ -20,6 +21,7 @@ mod table;
 pub mod text;
 mod verdict;
 
+pub use calibration::calibration_error;
 pub use changes::Changes;
 pub use curves::curves;
 pub use format::{bytes, count};

@@ -1,50 +1,74 @@
 //! `soft-label`: the teacher's softened distribution beside the true class.
-//!
-//! Hinton, Vinyals, Dean 2015, <https://arxiv.org/abs/1503.02531>.
 
-use super::labelled;
-use crate::distill::objective::{Reads, StepValues, Term};
-use burn::tensor::{Tensor, activation};
+use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes, share};
+use crate::distill::step::{Plan, kl, log_softmax};
+use crate::distill::{Error, Extras, Schedule, StepValues};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+pub const ENTRY: Entry = Entry {
+    name: "soft-label",
+    family: Family::Instance,
+    summary: "the teacher's softened distribution beside the labels",
+    formula: "(1 − α)·CE(y, z_s) + α·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T))",
+    source: "Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531",
+    when: "first: it needs nothing but answers, works between any two networks, and most methods are held against it",
+    weight: 1.0,
+    make: made::<SoftLabel>,
+    defaults: defaults::<SoftLabel>,
+};
 
 /// `(1 − α) · CE(y, z_s) + α · T² · KL(softmax(z_t / T) ‖ softmax(z_s / T))`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SoftLabel {
     /// Share of the teacher, α in 0..=1.
     pub alpha: f64,
     /// T > 0; the higher, the more the small probabilities count.
-    pub temperature: f64,
+    pub temperature: Schedule,
     /// This share of the samples, always the same ones, hides its labels and learns from the teacher alone.
     pub strip_labels: f64,
 }
 
 impl Default for SoftLabel {
     fn default() -> Self {
-        SoftLabel { alpha: 0.9, temperature: 4.0, strip_labels: 0.0 }
+        SoftLabel { alpha: 0.9, temperature: Schedule::Constant(4.0), strip_labels: 0.0 }
     }
 }
 
 impl Term for SoftLabel {
     fn name(&self) -> &'static str {
-        "soft-label"
+        ENTRY.name
     }
 
     fn reads(&self) -> Reads {
-        Reads { labels: self.alpha < 1.0, teacher_logits: self.alpha > 0.0 }
+        Reads { labels: self.alpha < 1.0, teacher_logits: self.alpha > 0.0, pairs: Pairs::None }
     }
 
-    fn parts(&self, values: &StepValues) -> Vec<(&'static str, Tensor<1>)> {
-        // The mean is over the whole batch, so that a sample weighs the same whatever its neighbours hide.
-        let shown = |&l: &f32| if f64::from(l) < self.strip_labels { 0.0 } else { 1.0 };
-        let shown = (self.strip_labels > 0.0).then(|| values.lottery.iter().map(shown).collect());
-        let hard = (self.alpha < 1.0).then(|| labelled(values, shown).mean().mul_scalar(1.0 - self.alpha));
-        let soft = values.teacher_logits.clone().filter(|_| self.alpha > 0.0).map(|z_t| {
-            let t = self.temperature;
-            let log_p_s = activation::log_softmax(values.student_logits.clone().div_scalar(t), 1);
-            let log_p_t = activation::log_softmax(z_t.div_scalar(t), 1);
-            let kl = (log_p_t.clone().exp() * (log_p_t - log_p_s)).sum_dim(1).mean();
-            kl.mul_scalar(self.alpha * t * t)
-        });
-        // One of α < 1 and α > 0 holds, and logits come when asked for.
-        [hard.map(|hard| ("labels", hard)), soft.map(|soft| ("teacher", soft))].into_iter().flatten().collect()
+    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+        share(ENTRY.name, "alpha", self.alpha)?;
+        share(ENTRY.name, "strip-labels", self.strip_labels)?;
+        positive(ENTRY.name, "temperature", &self.temperature.ends())?;
+        if self.alpha > 0.0 { same_classes(ENTRY.name, plan) } else { Ok(()) }
+    }
+
+    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+        let mut parts = vec![];
+        if self.alpha < 1.0 {
+            let mut hard = values.labelled();
+            if self.strip_labels > 0.0 {
+                // The mean is over the whole batch, so that a sample weighs the same whatever its neighbours hide.
+                let shown = |&l: &f32| if f64::from(l) < self.strip_labels { 0.0 } else { 1.0 };
+                hard = hard * values.row(values.lottery.iter().map(shown).collect());
+            }
+            parts.push(("labels", values.mean(hard).mul_scalar(1.0 - self.alpha)));
+        }
+        if self.alpha > 0.0 {
+            let t = self.temperature.at(values.progress);
+            let log_p_s = log_softmax(values.student_logits.clone().div_scalar(t));
+            let log_p_t = log_softmax(values.teacher().div_scalar(t));
+            parts.push(("teacher", values.mean(kl(log_p_t, log_p_s)).mul_scalar(self.alpha * t * t)));
+        }
+        parts
     }
 }

@@ -3,7 +3,7 @@
 use super::super::stages::observe;
 use super::super::{Error, Job};
 use crate::data::{self, Look};
-use crate::distill::{self, HardLabel, StepValues, Term};
+use crate::distill;
 use crate::exec::{Mode, Network};
 use crate::graph::{Graph, ValueId};
 use crate::pass::{self, Moments};
@@ -47,14 +47,9 @@ fn gradients(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Vec<f32>>, Err
             samples.label(sample).map_or_else(|| distill::argmax(row) as i64, i64::from)
         };
         let labels: Vec<i64> = own.chunks(classes.max(1)).zip(batch).map(label).collect();
-        let values = StepValues {
-            student_logits: logits.into_float()?.reshape(&[batch.len(), classes]).into_tensor::<2>()?,
-            teacher_logits: None,
-            labels: Tensor::<1, Int>::from_data(TensorData::new(labels, [batch.len()]), &device.clone().inner()),
-            weights: None,
-            lottery: vec![1.0; batch.len()],
-        };
-        let mut gradients = HardLabel.loss(&values).backward();
+        let logits = logits.into_float()?.reshape(&[batch.len(), classes]).into_tensor::<2>()?;
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch.len()]), &device.clone().inner());
+        let mut gradients = distill::cross_entropy(logits, labels).mean().backward();
         for (parameter, gradient) in network.params().iter().zip(network.take_gradients(&mut gradients)) {
             let Some(gradient) = gradient else { continue };
             let numbers: Vec<f32> = gradient.into_data().iter::<f32>().collect();

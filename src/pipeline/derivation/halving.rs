@@ -5,10 +5,11 @@
 //! clock is read.
 
 use super::super::labelling::Asked;
+use super::super::training::sources;
 use super::super::{Error, Job, Progress};
 use super::variants::{Candidate, Studio, row};
 use super::{Derived, Prepared};
-use crate::distill::{self, TeacherLogits, TrainingSet};
+use crate::distill::{self, TrainingSet};
 use crate::graph::Graph;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Measured, Spec};
@@ -230,7 +231,8 @@ pub fn taught(
         samples: job.data.train.as_ref(),
         train: samples,
         validation: judges,
-        teacher: asked.logits.as_ref().map(|l| l as &dyn TeacherLogits),
+        teachers: sources(job, asked),
+        shown: None,
     };
     // In so few steps statistics that move slowly would still be those of the start.
     let norm_momentum = job.training.norm_momentum.min(0.7);
@@ -238,7 +240,7 @@ pub fn taught(
     let device = job.options.device.open()?;
     std::fs::create_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
     let checkpoint = scratch.join(files::hash(&crate::onnx::export(graph)?));
-    let trained = distill::train(graph, &set, &config, &device, &checkpoint, &mut |_| ())?;
+    let trained = distill::train(&graph.into(), &set, &config, &device, &checkpoint, &mut |_| ())?;
     let accuracy =
         trained.history.last().map_or(0.0, |e| if e.accuracy.is_finite() { e.accuracy } else { e.agreement });
     std::fs::remove_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;

@@ -11,7 +11,7 @@ mod halving;
 mod variants;
 
 use super::labelling::Asked;
-use super::options::Search;
+use super::options::{Search, Start};
 use super::{Error, Job, Progress};
 use crate::files;
 use crate::graph::{self, Cost, Graph};
@@ -210,6 +210,9 @@ fn brought(job: &Job, teacher: &Prepared, path: &Path) -> Result<Derived, Error>
             graph.value_mut(other).name = graph.fresh_name(&format!("{name}_inside"));
         }
         graph.value_mut(mine).name = name;
+    }
+    if job.options.derivation.start == Start::Random {
+        student::redraw(&mut graph, job.options.seed);
     }
     let mut studio = variants::Studio::new(job, teacher);
     let name = format!("brought: {}", path.display());

@@ -1,3 +1,7 @@
+mod golden;
+mod limits;
+mod trial;
+
 use super::*;
 use crate::data::{Augment, Dataset, Images, Layout, Preprocess, Samples};
 use crate::graph::{Builder, Dim, Graph, Op, Tensor as HostTensor};
@@ -13,10 +17,29 @@ fn values(student: &[[f32; 3]], teacher: &[[f32; 3]], labels: &[i64]) -> StepVal
     StepValues {
         student_logits: matrix(student),
         teacher_logits: Some(matrix(teacher)),
+        pairs: vec![],
         labels: Tensor::<1, Int>::from_data(TensorData::new(labels.to_vec(), [labels.len()]), &Device::flex()),
         weights: None,
+        mixed: None,
+        mask: None,
         lottery: (0..labels.len()).map(|i| i as f32 / labels.len() as f32).collect(),
+        samples: (0..labels.len()).collect(),
+        progress: 0.5,
     }
+}
+
+/// The value of a term by its name and settings.
+fn loss(spec: &TermSpec, values: &StepValues) -> f64 {
+    let mut extras = Extras::new(&Device::flex(), 0);
+    let mut term = spec.term().unwrap();
+    let plan = Plan { prefix: "term".into(), classes: 3, teacher_classes: 3, samples: 2, ..Plan::default() };
+    term.prepare(&plan, &mut extras).unwrap();
+    number(term.loss(values, &mut extras))
+}
+
+fn soft_label(alpha: f64, temperature: f64, strip_labels: f64) -> TermSpec {
+    let spec = TermSpec::new("soft-label").with("alpha", alpha).with("temperature", temperature);
+    spec.with("strip-labels", strip_labels)
 }
 
 fn number(loss: Tensor<1>) -> f64 {
@@ -47,8 +70,7 @@ fn expected(alpha: f64, t: f64, shown: [f64; 2]) -> f64 {
 fn soft_label_is_the_published_formula() {
     let v = values(&STUDENT, &TEACHER, &[0, 1]);
     for (alpha, temperature) in [(0.9, 4.0), (0.5, 1.0), (0.0, 4.0), (1.0, 2.0)] {
-        let term = SoftLabel { alpha, temperature, strip_labels: 0.0 };
-        let (got, want) = (number(term.loss(&v)), expected(alpha, temperature, [1.0, 1.0]));
+        let (got, want) = (loss(&soft_label(alpha, temperature, 0.0), &v), expected(alpha, temperature, [1.0, 1.0]));
         assert!((got - want).abs() < 1e-5, "α {alpha}, T {temperature}: {got} against {want}");
     }
 }
@@ -56,29 +78,30 @@ fn soft_label_is_the_published_formula() {
 #[test]
 fn stripped_labels_leave_the_teacher_alone() {
     let v = values(&STUDENT, &TEACHER, &[0, 1]);
-    let term = SoftLabel { alpha: 0.5, temperature: 2.0, strip_labels: 0.4 };
-    let (got, want) = (number(term.loss(&v)), expected(0.5, 2.0, [0.0, 1.0]));
+    let (got, want) = (loss(&soft_label(0.5, 2.0, 0.4), &v), expected(0.5, 2.0, [0.0, 1.0]));
     assert!((got - want).abs() < 1e-5, "{got} against {want}");
 }
 
 #[test]
 fn hard_label_is_cross_entropy() {
     let v = values(&STUDENT, &TEACHER, &[0, 1]);
-    let (got, want) = (number(HardLabel.loss(&v)), expected(0.0, 1.0, [1.0, 1.0]));
+    let (got, want) = (loss(&TermSpec::new("hard-label"), &v), expected(0.0, 1.0, [1.0, 1.0]));
     assert!((got - want).abs() < 1e-5, "{got} against {want}");
 }
 
 #[test]
 fn an_objective_sums_weighted_terms_and_reads_what_they_read() {
     let v = values(&STUDENT, &TEACHER, &[0, 1]);
-    let soft = SoftLabel { alpha: 1.0, temperature: 1.0, strip_labels: 0.0 };
-    let objective = Objective::new(vec![
-        (Schedule::Linear { from: 0.0, to: 2.0 }, Box::new(soft)),
-        (Schedule::Constant(0.5), Box::new(HardLabel)),
-    ]);
+    let soft = TermSpec { weight: Schedule::Linear { from: 0.0, to: 2.0 }, ..soft_label(1.0, 1.0, 0.0) };
+    let hard = TermSpec { weight: Schedule::Constant(0.5), ..TermSpec::new("hard-label") };
+    let objective = Config { terms: vec![soft, hard], ..Config::default() }.objective().unwrap();
     let want = 1.0 * expected(1.0, 1.0, [1.0, 1.0]) + 0.5 * expected(0.0, 1.0, [1.0, 1.0]);
-    assert!((number(objective.loss(&v, 0.5)) - want).abs() < 1e-5);
-    assert_eq!(objective.reads(), Reads { labels: true, teacher_logits: true });
+    let mut extras = Extras::new(&Device::flex(), 0);
+    assert!((number(objective.loss(&[v.clone(), v], &mut extras)) - want).abs() < 1e-5);
+    let reads = objective.reads();
+    assert_eq!(reads[0], Reads { labels: false, teacher_logits: true, pairs: Pairs::None });
+    assert_eq!(reads[1], Reads { labels: true, teacher_logits: false, pairs: Pairs::None });
+    assert_eq!(objective.learns_from(), (true, true));
 }
 
 #[test]
@@ -131,10 +154,18 @@ fn small_network() -> Graph {
 struct Oracle<'a>(&'a Images);
 
 impl TeacherLogits for Oracle<'_> {
+    fn classes(&self) -> usize {
+        4
+    }
+
     fn read(&self, sample: usize, _view: usize, out: &mut [f32]) {
         out.fill(-1.0);
         out[usize::from(self.0.label(sample).unwrap())] = 2.0;
     }
+}
+
+fn kept(logits: &dyn TeacherLogits) -> Source<'_> {
+    Source { name: "teacher".into(), logits: Some(logits), graph: None, is_peer: false }
 }
 
 fn config() -> Config {
@@ -163,9 +194,10 @@ impl Setting {
             samples: &self.samples,
             train: &self.train,
             validation: &self.validation,
-            teacher: Some(&oracle),
+            teachers: vec![kept(&oracle)],
+            shown: None,
         };
-        train(&small_network(), &set, config, &Device::flex(), checkpoint, on)
+        train(&(&small_network()).into(), &set, config, &Device::flex(), checkpoint, on)
     }
 
     fn accuracy(&self, graph: &Graph) -> f64 {
@@ -179,13 +211,16 @@ fn training_learns_with_every_optimizer_and_method() {
     let setting = Setting::new();
     let start = setting.accuracy(&small_network());
     let adamw = OptimizerConfig::AdamW { weight_decay: 1e-4 };
-    let settings =
-        [config(), Config { method: Method::HardLabel, ..config() }, Config { optimizer: adamw, lr: 0.01, ..config() }];
+    let settings = [
+        config(),
+        Config { terms: vec![TermSpec::new("hard-label")], ..config() },
+        Config { optimizer: adamw, lr: 0.01, ..config() },
+    ];
     for config in settings {
         let folder = tempfile::tempdir().unwrap();
         let trained = setting.train(&config, &folder.path().join("c"), &mut |_| ()).unwrap();
         let end = setting.accuracy(&trained.graph);
-        assert!(end > 0.95 && end > start + 0.3, "{:?}: from {start} to {end}", config.method);
+        assert!(end > 0.95 && end > start + 0.3, "{:?}: from {start} to {end}", config.terms);
         assert_eq!(trained.steps, 3 * 16);
     }
 }
@@ -274,8 +309,15 @@ fn a_step_of_several_batches_is_that_of_one_large_batch() {
         };
         let oracle = Oracle(&setting.samples);
         let (train_on, validation) = (&setting.train[..], &setting.validation[..]);
-        let set = TrainingSet { samples: &setting.samples, train: train_on, validation, teacher: Some(&oracle) };
-        let trained = train(&student, &set, &config, &Device::flex(), &folder.path().join("c"), &mut on).unwrap();
+        let set = TrainingSet {
+            samples: &setting.samples,
+            train: train_on,
+            validation,
+            teachers: vec![kept(&oracle)],
+            shown: None,
+        };
+        let trained =
+            train(&(&student).into(), &set, &config, &Device::flex(), &folder.path().join("c"), &mut on).unwrap();
         (losses, trained.steps)
     };
     let ((whole, steps), (parts, in_parts)) = (run(64, 1), run(16, 4));
@@ -293,6 +335,10 @@ struct Faulty<'a> {
 }
 
 impl TeacherLogits for Faulty<'_> {
+    fn classes(&self) -> usize {
+        4
+    }
+
     fn read(&self, sample: usize, view: usize, out: &mut [f32]) {
         self.oracle.read(sample, view, out);
         if self.wrong.contains(&self.asked.fetch_add(1, Ordering::Relaxed)) {
@@ -308,7 +354,7 @@ fn lost_numbers_are_met_with_half_the_learning_rate_from_the_last_checkpoint() {
     let run = |wrong: std::ops::Range<usize>, name: &str| {
         let teacher = Faulty { oracle: Oracle(&setting.samples), asked: AtomicUsize::new(0), wrong };
         let (samples, train_on, validation) = (&setting.samples, &setting.train[..], &setting.validation[..]);
-        let set = TrainingSet { samples, train: train_on, validation, teacher: Some(&teacher) };
+        let set = TrainingSet { samples, train: train_on, validation, teachers: vec![kept(&teacher)], shown: None };
         let mut events = Vec::new();
         let mut on = |event| {
             if let Event::RolledBack { loss, step, to, lr } = event {
@@ -317,7 +363,7 @@ fn lost_numbers_are_met_with_half_the_learning_rate_from_the_last_checkpoint() {
             }
         };
         let file = folder.path().join(name);
-        let trained = train(&small_network(), &set, &config(), &Device::flex(), &file, &mut on);
+        let trained = train(&(&small_network()).into(), &set, &config(), &Device::flex(), &file, &mut on);
         (trained, events, Checkpoint::load(&file).unwrap().unwrap())
     };
     // Step 20 of 16 in an epoch: back to the end of the first one. Batches are made ahead, and dropped then.
@@ -387,20 +433,20 @@ fn balanced_classes_count_alike() {
     let v = StepValues { weights: Some(weights), ..values(&STUDENT, &TEACHER, &[0, 1]) };
     let each = [-softmax(&STUDENT[0], 1.0)[0].ln(), -softmax(&STUDENT[1], 1.0)[1].ln()];
     let want = (0.5 * each[0] + 2.0 * each[1]) / 2.0;
-    assert!((number(HardLabel.loss(&v)) - want).abs() < 1e-5);
+    assert!((loss(&TermSpec::new("hard-label"), &v) - want).abs() < 1e-5);
 
     // 64 of class 0, 22 of class 1, none of the others.
     let samples = quadrants(256);
     let train_on: Vec<usize> = (0..256).filter(|i| i % 4 == 0 || i % 12 == 1).collect();
-    let set = TrainingSet { samples: &samples, train: &train_on, validation: &[], teacher: None };
+    let set = TrainingSet { samples: &samples, train: &train_on, validation: &[], teachers: vec![], shown: None };
     let weights = super::run::balanced(&set, 4);
     assert_eq!(weights[..2], [86.0 / (2.0 * 64.0), 86.0 / (2.0 * 22.0)]);
     let folder = tempfile::tempdir().unwrap();
     let loss = |class_weights| {
-        let (method, batch_size) = (Method::HardLabel, train_on.len());
-        let config = Config { class_weights, method, batch_size, epochs: 1, ..config() };
+        let (terms, batch_size) = (vec![TermSpec::new("hard-label")], train_on.len());
+        let config = Config { class_weights, terms, batch_size, epochs: 1, ..config() };
         let file = folder.path().join(format!("{class_weights:?}"));
-        train(&small_network(), &set, &config, &Device::flex(), &file, &mut |_| ()).unwrap().history[0].loss
+        train(&(&small_network()).into(), &set, &config, &Device::flex(), &file, &mut |_| ()).unwrap().history[0].loss
     };
     assert_ne!(loss(ClassWeights::Even), loss(ClassWeights::Balanced));
 }

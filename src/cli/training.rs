@@ -1,0 +1,145 @@
+//! What is said of training on the command line, by `compile` and `distill` alike.
+
+use super::label::EngineName;
+use super::values;
+use crate::distill::{self, ClassWeights, Recipe, presets};
+use crate::exec::Place;
+use crate::pipeline::options::{Optimizer, Training};
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+
+/// How the student is trained.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Training")]
+pub(super) struct TrainingArguments {
+    /// Passes over the training samples
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    epochs: Option<usize>,
+
+    /// Samples a step
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    batch_size: Option<usize>,
+
+    #[arg(long, value_enum, default_value = "sgd", help = "Optimizer: SGD with momentum, or AdamW")]
+    optimizer: OptimizerName,
+
+    /// Peak learning rate [default: the optimizer's]
+    #[arg(long, value_name = "RATE", value_parser = values::above_zero)]
+    lr: Option<f64>,
+
+    /// Temperature that softens the teacher's answers
+    #[arg(long, value_name = "T", value_parser = values::above_zero, conflicts_with = "labels_only")]
+    temperature: Option<f64>,
+
+    /// The teacher's share of the loss, 0 to 1; the labels have the rest
+    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "labels_only")]
+    alpha: Option<f64>,
+
+    /// How to distil: a recipe's file, or a preset by name; `kdc methods` lists both [default: soft labels]
+    #[arg(long, value_name = "FILE|NAME", conflicts_with = "labels_only")]
+    recipe: Option<String>,
+
+    /// Train on labels alone: the baseline to compare distillation with
+    #[arg(long)]
+    labels_only: bool,
+
+    /// Augmented views of each sample that the teacher labels
+    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    views: Option<usize>,
+
+    /// Keep only the K largest logits of each of the teacher's answers, and one for the others [default: all]
+    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    top_k: Option<usize>,
+
+    /// Folder with the teacher's answers, as `kdc label` makes it; what is missing is made [default: in the cache]
+    #[arg(long, value_name = "DIR")]
+    pub(super) labels: Option<PathBuf>,
+
+    /// Batches whose gradients are averaged into one step
+    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    accumulate: Option<usize>,
+
+    /// The global norm that gradients are clipped to
+    #[arg(long, value_name = "NORM", value_parser = values::above_zero)]
+    clip_norm: Option<f64>,
+
+    /// Keep an exponential moving average of the weights with this decay, e.g. 0.999 [default: none]
+    #[arg(long, value_name = "DECAY", value_parser = values::share)]
+    ema: Option<f64>,
+
+    /// How much the labels of a class count
+    #[arg(long, value_enum, default_value = "even")]
+    class_weights: ClassWeightsName,
+
+    /// Stop after so many epochs without a better validation accuracy [default: never]
+    #[arg(long, value_name = "EPOCHS", value_parser = values::at_least_one)]
+    patience: Option<usize>,
+
+    /// What runs the teacher; auto takes ONNX Runtime when its library is found
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) engine: EngineName,
+
+    /// What trains the student: cpu, cuda:N or wgpu:N, the latter two where kdc was built with that feature
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(super) device: Place,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OptimizerName {
+    Sgd,
+    Adamw,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ClassWeightsName {
+    /// All samples count alike
+    Even,
+    /// All classes count alike, however many samples they have
+    Balanced,
+}
+
+impl TrainingArguments {
+    /// The same, as the library has it.
+    ///
+    /// # Errors
+    /// When the recipe cannot be read, or there is no preset of its name.
+    pub(super) fn training(self) -> Result<Training, distill::Error> {
+        Ok(Training {
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            optimizer: match self.optimizer {
+                OptimizerName::Sgd => Optimizer::Sgd,
+                OptimizerName::Adamw => Optimizer::AdamW,
+            },
+            lr: self.lr,
+            temperature: self.temperature,
+            alpha: self.alpha,
+            labels_only: self.labels_only,
+            recipe: self.recipe.as_deref().map(recipe).transpose()?,
+            views: self.views,
+            top_k: self.top_k,
+            accumulate: self.accumulate,
+            clip_norm: self.clip_norm,
+            ema: self.ema,
+            class_weights: match self.class_weights {
+                ClassWeightsName::Even => ClassWeights::Even,
+                ClassWeightsName::Balanced => ClassWeights::Balanced,
+            },
+            patience: self.patience,
+        })
+    }
+}
+
+/// A preset by its name, or a file.
+fn recipe(word: &str) -> Result<Recipe, distill::Error> {
+    let path = Path::new(word);
+    match presets::preset(word) {
+        Some(recipe) => Ok(recipe),
+        None if path.exists() || word.ends_with(".toml") => Recipe::read(path),
+        None => {
+            let names: Vec<&str> = presets::PRESETS.iter().map(|p| p.name).collect();
+            let what = format!("--recipe {word} is no file and no preset; the presets are {}", names.join(", "));
+            Err(distill::Error::Config(what))
+        }
+    }
+}

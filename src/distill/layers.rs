@@ -1,0 +1,208 @@
+//! Which activations of a student correspond to which of its teacher.
+//!
+//! A *cut* is a value through which everything goes that a network has computed so far: the end of a residual block or
+//! of an encoder layer, any value of a plain chain. The last cut of each resolution ends a *stage*; where the
+//! resolution never changes, as in transformers, cuts that are evenly spread do. Stages of two networks correspond by
+//! resolution and place; of several cuts of the teacher that would do, [`Likeness`] decides.
+
+use super::step::{Layout, extents};
+use super::terms::Pairs;
+use crate::graph::{Graph, Op, ValueId, shape_at};
+use std::collections::{HashMap, HashSet};
+
+/// An activation that may be compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    pub value: ValueId,
+    pub layout: Layout,
+    /// Positions in a sample, against those of the networks' input; tokens and vectors have what they have.
+    pub positions: usize,
+    /// Place in the network, 0 the input, 1 the output.
+    pub depth: f64,
+}
+
+/// Stages of a network whose resolution never changes.
+const EVEN_STAGES: usize = 4;
+
+/// The points of a network that a term of this kind compares, first to last.
+pub fn points(graph: &Graph, pairs: Pairs) -> Vec<Point> {
+    match pairs {
+        Pairs::None => vec![],
+        Pairs::Attention => attention(graph),
+        Pairs::Embedding => embedding(graph).into_iter().collect(),
+        Pairs::Stages | Pairs::Own => stages(graph),
+    }
+}
+
+/// Pairs of points, student and teacher, that correspond.
+pub fn matched(student: &[Point], teacher: &[Point]) -> Vec<(Point, Point)> {
+    let Some(last) = teacher.len().checked_sub(1) else { return vec![] };
+    let mut from = 0;
+    let mut pairs = vec![];
+    for (i, point) in student.iter().enumerate() {
+        // As far in the list of stages as the student's own is; of the same resolution where there is one.
+        let place = if student.len() == 1 { last } else { (i * last + (student.len() - 1) / 2) / (student.len() - 1) };
+        let same = (from..=last).filter(|&j| teacher[j].positions == point.positions);
+        let chosen = same.min_by_key(|&j| j.abs_diff(place)).unwrap_or(place.max(from));
+        pairs.push((point.clone(), teacher[chosen].clone()));
+        from = chosen;
+    }
+    pairs
+}
+
+/// The point of a value that somebody names.
+pub fn named(graph: &Graph, name: &str) -> Option<Point> {
+    let id = graph.find(name)?;
+    let makers = graph.producers();
+    makers.contains_key(&id).then(|| point(graph, &makers, id))
+}
+
+/// The names of all values that could be named, for messages.
+pub fn names(graph: &Graph) -> Vec<&str> {
+    let learned = learned(graph);
+    graph.nodes.iter().map(|n| n.output()).filter(|v| learned.contains(v)).map(|v| &*graph.value(v).name).collect()
+}
+
+/// What the classifier reads: the operand of the last linear layer.
+fn embedding(graph: &Graph) -> Option<Point> {
+    let learned = learned(graph);
+    let linear = |op: &Op| matches!(op, Op::Gemm { .. } | Op::MatMul | Op::Conv(_));
+    let weighed = |i: &usize| graph.nodes[*i].input(1).is_some_and(|w| graph.constant(w).is_some());
+    let last = (0..graph.nodes.len()).rev().filter(weighed).find(|&i| linear(&graph.nodes[i].op))?;
+    let operand = graph.nodes[last].input(0).filter(|id| learned.contains(id))?;
+    Some(point(graph, &graph.producers(), operand))
+}
+
+fn attention(graph: &Graph) -> Vec<Point> {
+    let makers = graph.producers();
+    let is_attention = |id: &ValueId| {
+        let shape = shape_at(&graph.value(*id).shape, 1);
+        shape.len() == 4 && shape[3] > 1 && graph.value(*id).shape[0].is_batched()
+    };
+    let softmaxes = graph.nodes.iter().filter(|n| matches!(n.op, Op::Softmax { axis: 3 }));
+    softmaxes.map(|n| n.output()).filter(is_attention).map(|id| point(graph, &makers, id)).collect()
+}
+
+fn stages(graph: &Graph) -> Vec<Point> {
+    let cuts = cuts(graph);
+    let mut ends: Vec<Point> = vec![];
+    for cut in &cuts {
+        match ends.last_mut() {
+            Some(end) if end.positions == cut.positions => *end = cut.clone(),
+            _ => ends.push(cut.clone()),
+        }
+    }
+    // Vectors at the end are the classifier's, and have a kind of their own.
+    let spatial: Vec<Point> = ends.iter().filter(|end| end.positions > 1).cloned().collect();
+    match spatial.len() {
+        0 => ends,
+        1 => {
+            let same: Vec<&Point> = cuts.iter().filter(|cut| cut.positions == spatial[0].positions).collect();
+            let stages = EVEN_STAGES.min(same.len());
+            (1..=stages).map(|i| same[i * same.len() / stages - 1].clone()).collect()
+        }
+        _ => spatial,
+    }
+}
+
+/// Values through which everything goes, that an activation, an addition or a normalisation has made: what a layer
+/// gives to the next.
+fn cuts(graph: &Graph) -> Vec<Point> {
+    let learned = learned(graph);
+    let makers = graph.producers();
+    let mut last_use: HashMap<ValueId, usize> = HashMap::new();
+    for (index, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().flatten().for_each(|id| _ = last_use.insert(*id, index));
+    }
+    graph.outputs.iter().for_each(|id| _ = last_use.insert(*id, usize::MAX));
+    let mut live: HashSet<ValueId> = HashSet::new();
+    let mut cuts = vec![];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        live.extend(node.outputs.iter().filter(|id| learned.contains(id)));
+        live.retain(|id| last_use.get(id).is_some_and(|&last| last > index));
+        let id = node.output();
+        if live.len() == 1 && live.contains(&id) && is_end(graph, index) && !graph.outputs.contains(&id) {
+            cuts.push(point(graph, &makers, id));
+        }
+    }
+    cuts
+}
+
+/// Whether a node ends a layer: what follows is no activation or normalisation of its result.
+fn is_end(graph: &Graph, index: usize) -> bool {
+    let node = &graph.nodes[index];
+    let id = node.output();
+    let rank = graph.value(id).shape.len();
+    let finishes = |op: &Op| {
+        matches!(
+            op,
+            Op::Relu
+                | Op::Clip { .. }
+                | Op::Add
+                | Op::Unary(_)
+                | Op::Concat { .. }
+                | Op::LayerNormalization { .. }
+                | Op::BatchNormalization { .. }
+                | Op::HardSigmoid { .. }
+        )
+    };
+    let carries_on = |n: &&crate::graph::Node| {
+        n.input(0) == Some(id)
+            && matches!(
+                n.op,
+                Op::Relu | Op::Clip { .. } | Op::BatchNormalization { .. } | Op::LayerNormalization { .. }
+            )
+    };
+    let single = graph.nodes.iter().filter(|n| n.inputs.contains(&Some(id))).count() == 1;
+    let readers_go_on = single && graph.nodes.iter().any(|n| carries_on(&n));
+    rank >= 2 && graph.value(id).shape[0].is_batched() && finishes(&node.op) && !readers_go_on
+}
+
+/// Values that depend on weights: masks and positions do not, and flow along everything.
+fn learned(graph: &Graph) -> HashSet<ValueId> {
+    let mut learned: HashSet<ValueId> = HashSet::new();
+    for node in &graph.nodes {
+        let weighs = |id: &ValueId| {
+            learned.contains(id) || graph.constant(*id).is_some_and(|t| t.dtype().is_float() && t.shape.len() > 1)
+        };
+        if node.inputs.iter().flatten().any(weighs) {
+            learned.extend(node.outputs.iter().filter(|id| graph.value(**id).dtype.is_float()));
+        }
+    }
+    learned
+}
+
+fn point(graph: &Graph, makers: &HashMap<ValueId, usize>, id: ValueId) -> Point {
+    let layout = layout(graph, makers, id);
+    let (_, positions) = extents(&shape_at(&graph.value(id).shape, 1), layout);
+    let place = makers.get(&id).map_or(0, |&i| i + 1);
+    Point { value: id, layout, positions, depth: place as f64 / graph.nodes.len().max(1) as f64 }
+}
+
+/// Where a value's channels are: as the layer has them that made it.
+fn layout(graph: &Graph, makers: &HashMap<ValueId, usize>, id: ValueId) -> Layout {
+    if graph.value(id).shape.len() != 3 {
+        return Layout::ChannelsFirst;
+    }
+    let mut at = id;
+    while let Some(&index) = makers.get(&at) {
+        let node = &graph.nodes[index];
+        match &node.op {
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::BatchNormalization { .. } | Op::MaxPool(_) => {
+                return Layout::ChannelsFirst;
+            }
+            Op::MatMul | Op::Gemm { .. } | Op::LayerNormalization { .. } | Op::Gather { .. } | Op::Recurrent(_) => {
+                return Layout::ChannelsLast;
+            }
+            Op::Transpose { .. } => {
+                // What was at the end before is in the middle now.
+                let before = node.input(0).map_or(Layout::ChannelsFirst, |id| layout(graph, makers, id));
+                return if before == Layout::ChannelsFirst { Layout::ChannelsLast } else { Layout::ChannelsFirst };
+            }
+            _ => {}
+        }
+        let Some(next) = node.inputs.iter().flatten().find(|id| makers.contains_key(id)) else { break };
+        at = *next;
+    }
+    Layout::ChannelsFirst
+}

@@ -1,0 +1,86 @@
+//! All that a step moves: the student, peers that learn along, and what the terms bring.
+
+use super::{Error, Extras};
+use crate::exec::Network;
+use burn::tensor::{Device, Gradients, Tensor};
+
+/// Parameters and running statistics by name.
+pub type Snapshot = Vec<(String, Vec<f32>)>;
+
+/// The networks and tensors that are trained.
+pub struct Learners {
+    pub student: Network,
+    /// By source; `None` where it does not learn.
+    pub peers: Vec<Option<Network>>,
+    pub extras: Extras,
+}
+
+impl Learners {
+    /// A student alone.
+    pub fn of(student: Network, device: &Device) -> Learners {
+        Learners { student, peers: vec![], extras: Extras::new(device, 0) }
+    }
+
+    /// The elements of every parameter, and whether it is more than a vector: the student's, the peers', the extras'.
+    pub fn params(&self) -> Vec<(Tensor<1>, bool)> {
+        let networks = std::iter::once(&self.student).chain(self.peers.iter().flatten());
+        let of_networks = networks.flat_map(|n| n.params().iter().map(|p| (p.tensor.clone(), p.shape.len() > 1)));
+        let extras = self.extras.params().iter().map(|p| (p.tensor.clone(), p.shape.len() > 1));
+        of_networks.chain(extras).collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        let peers: usize = self.peers.iter().flatten().map(|p| p.params().len()).sum();
+        self.student.params().len() + peers + self.extras.params().len()
+    }
+
+    /// The gradients of all of them, taken out; none for what is frozen: names of the student's parameters begin with
+    /// one of `frozen`, or that is `student`.
+    pub fn take_gradients(&self, gradients: &mut Gradients, frozen: &[String]) -> Vec<Option<Tensor<1>>> {
+        let stays = |name: &str| frozen.iter().any(|f| f == "student" || name.starts_with(f.as_str()));
+        let names = self.student.params().iter().map(|p| p.name.as_str());
+        let student = self.student.take_gradients(gradients).into_iter().zip(names);
+        let student = student.map(|(gradient, name)| gradient.filter(|_| !stays(name)));
+        let mut all: Vec<_> = student.collect();
+        self.peers.iter().flatten().for_each(|peer| all.extend(peer.take_gradients(gradients)));
+        all.extend(self.extras.params().iter().map(|p| p.tensor.grad_remove(gradients)));
+        all
+    }
+
+    /// Replaces the elements of a parameter.
+    pub fn set(&mut self, mut index: usize, tensor: Tensor<1>) {
+        for network in std::iter::once(&mut self.student).chain(self.peers.iter_mut().flatten()) {
+            if index < network.params().len() {
+                return network.set_param(index, tensor);
+            }
+            index -= network.params().len();
+        }
+        self.extras.set(index, tensor);
+    }
+
+    /// All but the student.
+    pub fn others(&self) -> Snapshot {
+        let named = |(i, peer): (usize, &Option<Network>)| {
+            let numbers = peer.as_ref().map(Network::snapshot).unwrap_or_default();
+            numbers.into_iter().map(move |(name, values)| (format!("peer{i}/{name}"), values)).collect::<Vec<_>>()
+        };
+        let peers = self.peers.iter().enumerate().flat_map(named);
+        peers.chain(self.extras.snapshot()).collect()
+    }
+
+    /// Takes back what [`Learners::others`] gave.
+    ///
+    /// # Errors
+    /// When it is of other terms.
+    pub fn restore_others(&mut self, snapshot: &[(String, Vec<f32>)]) -> Result<(), Error> {
+        for (i, peer) in self.peers.iter_mut().enumerate() {
+            let Some(peer) = peer else { continue };
+            let prefix = format!("peer{i}/");
+            let own =
+                snapshot.iter().filter_map(|(name, v)| Some((name.strip_prefix(&prefix)?.to_string(), v.clone())));
+            peer.restore(&own.collect::<Vec<_>>())?;
+        }
+        self.extras.restore(snapshot)
+    }
+}

@@ -1,0 +1,161 @@
+//! A recipe's stages, one after the other.
+//!
+//! Each is a training run of its own, with a checkpoint of its own: what is done is found done, what was interrupted
+//! goes on. The student goes from stage to stage; so does what terms of the same method trained beside it. A student
+//! that a stage keeps is a teacher of those that follow: born-again generations (Furlanello et al. 2018,
+//! <https://arxiv.org/abs/1805.04770>), a network's own earlier self (Yuan et al. 2020,
+//! <https://arxiv.org/abs/1909.11723>) and ensembles are recipes, and no code.
+
+use super::history::{Epoch, Event};
+use super::recipe::{DataSpec, Recipe, Stage, TeacherKind};
+use super::teachers::Source;
+use super::trainer::{Beginning, Trained, TrainingSet, train};
+use super::{Config, Error};
+use crate::data::Dataset;
+use crate::graph::Graph;
+use crate::student;
+use burn::tensor::Device;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::path::Path;
+
+/// Trains `student` as `recipe` says. `set` has the teachers that are models, under the names that the recipe gives them;
+/// of `config` the terms and what belongs to a stage are the recipe's.
+///
+/// # Errors
+/// As [`train`], stage by stage.
+pub fn follow(
+    student: &Graph,
+    recipe: &Recipe,
+    set: &TrainingSet,
+    config: &Config,
+    device: &Device,
+    folder: &Path,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Trained, Error> {
+    let shown = recipe.data.labels.map(|labels| shown(set.samples, set.train, labels, config.seed));
+    let shown = shown.as_deref().or(set.shown);
+    let epochs = recipe.epochs(config.epochs);
+    let per_step = config.batch_size * config.accumulate;
+    let parts: Vec<Vec<usize>> =
+        recipe.stages.iter().map(|stage| part(set.train, stage.samples, config.seed)).collect();
+    let steps = |i: usize| parts[i].len() / per_step * epochs[i];
+    let total: usize = (0..recipe.stages.len()).map(steps).sum();
+    let mut kept: Vec<(String, Graph)> = vec![];
+    let mut whole: Option<Trained> = None;
+    let (mut before, mut epochs_before) = (0, 0);
+    for (index, stage) in recipe.stages.iter().enumerate() {
+        let start = begun(student, whole.as_ref(), stage, config.seed.wrapping_add(index as u64));
+        let mut teachers = set.teachers.clone();
+        let peers = peers(recipe, &start, config.seed);
+        let own = kept.iter().chain(&peers).map(|(name, graph)| Source {
+            name: name.clone(),
+            logits: None,
+            graph: Some(graph),
+            is_peer: peers.iter().any(|(peer, _)| peer == name),
+        });
+        teachers.extend(own);
+        let stage_set = TrainingSet { train: &parts[index], teachers, shown, ..set.clone() };
+        let stage_config = stage_config(stage, &recipe.data, config, epochs[index]);
+        // A single stage keeps its checkpoint where it always was.
+        let checkpoint = folder.join(if index == 0 { "checkpoint".into() } else { format!("checkpoint.{index}") });
+        let mut on = |event: Event| on_event(shifted(event, before, total, epochs_before));
+        let others = whole.as_ref().map_or(&[][..], |w| &w.others);
+        let beginning = Beginning { student: &start, others };
+        let trained = train(&beginning, &stage_set, &stage_config, device, &checkpoint, &mut on)?;
+        before += steps(index);
+        if let Some(name) = &stage.keep {
+            kept.push((name.clone(), trained.graph.clone()));
+        }
+        whole = Some(joined(whole, trained, epochs_before));
+        epochs_before += epochs[index];
+    }
+    whole.ok_or_else(|| Error::Config("the recipe has no stage".into()))
+}
+
+/// The student at the beginning of a stage.
+fn begun(student: &Graph, whole: Option<&Trained>, stage: &Stage, seed: u64) -> Graph {
+    let mut graph = whole.map_or(student, |w| &w.graph).clone();
+    if stage.anew {
+        graph = student.clone();
+        student::redraw(&mut graph, seed);
+    }
+    graph
+}
+
+/// Peers that are like the student, from weights of their own.
+fn peers(recipe: &Recipe, student: &Graph, seed: u64) -> Vec<(String, Graph)> {
+    let like = recipe.teachers.iter().filter(|t| t.kind == TeacherKind::Peer && t.model.is_none());
+    let peer = |(i, spec): (usize, &super::TeacherSpec)| {
+        let mut graph = student.clone();
+        student::redraw(&mut graph, seed.wrapping_add(0x5EED + i as u64));
+        (spec.name.clone(), graph)
+    };
+    like.enumerate().map(peer).collect()
+}
+
+fn stage_config(stage: &Stage, data: &DataSpec, config: &Config, epochs: usize) -> Config {
+    Config {
+        terms: stage.terms.clone(),
+        data: data.clone(),
+        freeze: stage.freeze.clone(),
+        until: stage.until.and_then(|u| u.accuracy),
+        patience: stage.until.and_then(|u| u.plateau).or(config.patience),
+        lr: config.lr * stage.lr,
+        epochs,
+        ..config.clone()
+    }
+}
+
+/// An event as one of the whole run.
+fn shifted(event: Event, steps: usize, total: usize, epochs: usize) -> Event {
+    match event {
+        Event::Step(step) => Event::Step(super::Step { done: step.done + steps, total, ..step }),
+        Event::Epoch(epoch) => Event::Epoch(Epoch { epoch: epoch.epoch + epochs, ..epoch }),
+        Event::Stopped { after, without_gain } => Event::Stopped { after: after + epochs, without_gain },
+        Event::RolledBack { loss, step, to, lr } => Event::RolledBack { loss, step: step + steps, to: to + steps, lr },
+    }
+}
+
+/// The runs so far and one more, as one.
+fn joined(whole: Option<Trained>, part: Trained, epochs: usize) -> Trained {
+    let Some(whole) = whole else { return part };
+    let renumbered = part.history.into_iter().map(|e| Epoch { epoch: e.epoch + epochs, ..e });
+    Trained {
+        history: whole.history.into_iter().chain(renumbered).collect(),
+        best: part.best + epochs,
+        steps: whole.steps + part.steps,
+        ..part
+    }
+}
+
+/// A share of the samples; which ones, the seed decides.
+fn part(train: &[usize], share: f64, seed: u64) -> Vec<usize> {
+    if share >= 1.0 {
+        return train.to_vec();
+    }
+    let mut some = train.to_vec();
+    some.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    some.truncate(((share * train.len() as f64).round() as usize).max(1));
+    some.sort_unstable();
+    some
+}
+
+/// Which labels are looked at: of every class in proportion, and at least one.
+fn shown(samples: &dyn Dataset, train: &[usize], labels: f64, seed: u64) -> Vec<bool> {
+    let labelled: Vec<usize> = train.iter().copied().filter(|&i| samples.label(i).is_some()).collect();
+    let share = if labels < 1.0 { labels } else { labels / labelled.len().max(1) as f64 };
+    let mut order = labelled;
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x1AB_E15));
+    let mut by_class: std::collections::BTreeMap<u16, Vec<usize>> = std::collections::BTreeMap::new();
+    for sample in order {
+        by_class.entry(samples.label(sample).unwrap_or_default()).or_default().push(sample);
+    }
+    let mut shown = vec![false; samples.len()];
+    for members in by_class.values().filter(|_| share > 0.0) {
+        let count = ((share * members.len() as f64).round() as usize).clamp(1, members.len());
+        members[..count].iter().for_each(|&i| shown[i] = true);
+    }
+    shown
+}

@@ -1,0 +1,191 @@
+//! `kdc distill`: the student alone, trained and judged, without a program.
+
+use super::labelling::{self, Asked};
+use super::output::Output;
+use super::training::{self, Trained};
+use super::{Error, Job, Options, Progress, derivation, job, synthesis};
+use crate::distill::{Recipe, TermSpec, argmax, evaluate};
+use crate::exec::Network;
+use crate::report::calibration_error;
+use crate::{onnx, pass, target};
+use burn::tensor::Device;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What a distillation came to. Shares and errors are measured on the test samples.
+#[derive(Clone, Debug, Serialize)]
+pub struct Distilled {
+    pub model: String,
+    pub recipe: String,
+    pub student: String,
+    /// Where the files are.
+    pub out: PathBuf,
+    pub samples: usize,
+    pub teacher: Judged,
+    pub distilled: Judged,
+    /// The same student from labels alone, where that was asked for.
+    pub baseline: Option<Judged>,
+    /// Share of the samples that student and teacher put into the same class.
+    pub agreement: f64,
+    /// Which share of the way from the baseline to the teacher the student came.
+    pub gap_closed: Option<f64>,
+    pub classes: Vec<Class>,
+    /// Wall-clock time of the training, 0 where it was found done.
+    pub seconds: f64,
+    /// Epochs of training.
+    pub epochs: usize,
+}
+
+/// How right a network is, and how rightly sure.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Judged {
+    pub accuracy: f64,
+    /// Expected calibration error over 15 bins (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>).
+    pub calibration_error: f64,
+}
+
+/// Shares of a class's samples that are found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Class {
+    pub name: String,
+    pub teacher: f64,
+    pub student: f64,
+    pub baseline: Option<f64>,
+}
+
+/// Distils a student of the teacher, and with `with_baseline` the same student from labels alone.
+///
+/// # Errors
+/// As [`compile`](super::compile), up to the training.
+pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -> Result<Distilled, Error> {
+    let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
+    let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-student", job::name(&options.model))));
+    let mut job = Job::prepare(options, profile, out)?;
+    let teacher = derivation::prepare_teacher(&job)?;
+    let mut output = Output::open(&job.out)?;
+    if job.recipe.data.synthetic.is_some() {
+        progress.start("synthesize");
+        synthesis::replace_data(&mut job, progress)?;
+    }
+    let field = derivation::derive(&job, &teacher)?;
+    progress.start("label");
+    let (asked, _) = labelling::ask(&job, &teacher, progress)?;
+    progress.start("search");
+    let (derived, _) = derivation::search(&job, &teacher, field, &asked, progress)?;
+    progress.start("distill");
+    let start = Instant::now();
+    let (trained, cached) = training::distill(&job, &derived.graph, &asked, progress)?;
+    let seconds = if cached { 0.0 } else { start.elapsed().as_secs_f64() };
+    let truth: Vec<Option<u16>> = (0..job.data.test.len()).map(|i| job.data.test.label(i)).collect();
+    let of_teacher = answers(&job, &teacher.graph)?;
+    let of_student = answers(&job, &trained.graph)?;
+    write(&job, &teacher, &trained, &mut output)?;
+    let recipe = describe(&job.recipe);
+    let baseline = match with_baseline {
+        false => None,
+        true => {
+            progress.start("baseline");
+            let trained = labels_only(&mut job, &derived.graph, &asked, progress)?;
+            Some(answers(&job, &trained.graph)?)
+        }
+    };
+    let judged = |logits: &[f32]| judge(logits, &truth);
+    let (t, s, b) = (judged(&of_teacher), judged(&of_student), baseline.as_deref().map(judged));
+    let said = |logits: &[f32]| -> Vec<u16> {
+        let classes = logits.len() / truth.len().max(1);
+        logits.chunks(classes.max(1)).map(|row| argmax(row) as u16).collect()
+    };
+    let (by_teacher, by_student, by_baseline) = (said(&of_teacher), said(&of_student), baseline.as_deref().map(said));
+    let class = |(index, name): (usize, &String)| {
+        let found = |said: &[u16]| {
+            let of = |i: &usize| truth[*i] == Some(index as u16);
+            let (all, right) = (0..truth.len())
+                .filter(of)
+                .fold((0, 0), |(all, right), i| (all + 1, right + usize::from(usize::from(said[i]) == index)));
+            f64::from(right as u32) / f64::from((all as u32).max(1))
+        };
+        let (teacher, student) = (found(&by_teacher), found(&by_student));
+        Class { name: name.clone(), teacher, student, baseline: by_baseline.as_deref().map(found) }
+    };
+    let agree = by_teacher.iter().zip(&by_student).filter(|(a, b)| a == b).count();
+    let distilled = Distilled {
+        model: job.options.model.display().to_string(),
+        recipe,
+        student: derived.found.name.clone(),
+        out: job.out.clone(),
+        samples: truth.len(),
+        teacher: t,
+        distilled: s,
+        baseline: b,
+        agreement: agree as f64 / truth.len().max(1) as f64,
+        gap_closed: b.map(|b| (s.accuracy - b.accuracy) / (t.accuracy - b.accuracy)),
+        classes: job.data.class_names.iter().enumerate().map(class).collect(),
+        seconds,
+        epochs: trained.log.history.len(),
+    };
+    let mut text = serde_json::to_string_pretty(&distilled).expect("plain data");
+    text.push('\n');
+    output.put_unlisted("distilled.json", text.as_bytes())?;
+    Ok(distilled)
+}
+
+/// The same student, from the start it had, by labels alone.
+fn labels_only(
+    job: &mut Job,
+    student: &crate::graph::Graph,
+    asked: &Asked,
+    progress: &dyn Progress,
+) -> Result<Trained, Error> {
+    let mut recipe = Recipe::of("labels only", vec![TermSpec::new("hard-label")]);
+    // The few labels that the student had, and no others.
+    recipe.data.labels = job.recipe.data.labels;
+    job.training.terms.clone_from(&recipe.stages[0].terms);
+    job.training.data.clone_from(&recipe.data);
+    job.recipe = recipe;
+    Ok(training::distill(job, student, asked, progress)?.0)
+}
+
+fn describe(recipe: &Recipe) -> String {
+    let terms =
+        |stage: &crate::distill::Stage| stage.terms.iter().map(|t| t.method.as_str()).collect::<Vec<_>>().join(" + ");
+    let stages: Vec<String> = recipe.stages.iter().map(terms).collect();
+    match recipe.title.as_str() {
+        "" => stages.join(", then "),
+        title => format!("{title}: {}", stages.join(", then ")),
+    }
+}
+
+/// What a network says about the test samples.
+fn answers(job: &Job, graph: &crate::graph::Graph) -> Result<Vec<f32>, Error> {
+    let network = Network::new(graph, &Device::flex())?;
+    let all: Vec<usize> = (0..job.data.test.len()).collect();
+    Ok(evaluate(&network, job.data.test.as_ref(), &all)?.1)
+}
+
+fn judge(logits: &[f32], truth: &[Option<u16>]) -> Judged {
+    let classes = logits.len() / truth.len().max(1);
+    let labelled = || logits.chunks(classes.max(1)).zip(truth).filter_map(|(row, label)| Some((row, (*label)?)));
+    let right = labelled().filter(|(row, label)| argmax(row) == usize::from(*label)).count();
+    Judged {
+        accuracy: right as f64 / labelled().count().max(1) as f64,
+        calibration_error: calibration_error(labelled()),
+    }
+}
+
+/// The student, and how it came about.
+fn write(job: &Job, teacher: &derivation::Prepared, trained: &Trained, output: &mut Output) -> Result<(), Error> {
+    let mut student = trained.graph.clone();
+    pass::fold_batch_norm(&mut student);
+    if let Some(softmax) = teacher.softmax.clone() {
+        pass::restore_softmax(&mut student, softmax);
+    }
+    output.put("student.onnx", &onnx::export(&student)?)?;
+    output.put("recipe.toml", job.recipe.text().as_bytes())?;
+    output.put("train/log.csv", trained.log.csv().as_bytes())?;
+    output.put("train/log.json", &trained.log.json())?;
+    if let Some(curves) = trained.log.curves() {
+        output.put("train/curves.svg", curves.as_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Training samples where there are none: the teacher's own.
+
+use super::{Error, Job, Progress};
+use crate::data::{Layout, Preprocess, Vectors};
+use crate::distill::{self, Synthesized};
+use crate::{files, pass};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The samples, in the cache.
+const FILE: &str = "samples.safetensors";
+
+/// Puts samples that are made from the teacher in place of the training samples; whether they were there already.
+///
+/// # Errors
+/// When none can be made, or kept.
+pub fn replace_data(job: &mut Job, progress: &dyn Progress) -> Result<bool, Error> {
+    let Some(how) = job.recipe.data.synthetic else { return Ok(true) };
+    let inputs = [job.teacher_hash.clone(), format!("{how:?} {} {:?}", job.options.seed, job.options.inputs)];
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let stage = job.cache.stage("synthesize", super::CODE_VERSION, &inputs, |folder| {
+        let mut teacher = job.teacher.clone();
+        pass::strip_softmax(&mut teacher);
+        let device = job.options.device.open()?;
+        let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
+        let made = distill::synthesize(&teacher, &how, job.options.seed, &device, &mut on)?;
+        let right = 100.0 * made.recognised;
+        progress.note(&format!("the teacher knows {right:.1}% of the samples that were made of it (measured)"));
+        write(&made, &folder.join(FILE))
+    })?;
+    let (shape, values, count) = read(&stage.folder.join(FILE))?;
+    let plain = Preprocess { layout: Layout::Nchw, scale: 1.0, mean: vec![0.0], std: vec![1.0] };
+    // The classes drawn are not what the teacher says of a sample: they are no labels.
+    let made = Vectors::new(shape.clone(), vec![], values, vec![None; count], &plain, &shape)?;
+    job.data.train = Arc::new(made);
+    let hashes = format!("{}{}", job.data.train.hash(), job.data.test.hash());
+    job.data_hash = files::hash(hashes.as_bytes());
+    Ok(stage.cached)
+}
+
+fn write(made: &Synthesized, path: &Path) -> Result<(), Error> {
+    let bytes: Vec<u8> = made.values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let mut shape = vec![made.classes.len()];
+    shape.extend(&made.shape);
+    let view = TensorView::new(Dtype::F32, shape, &bytes).expect("as many numbers as the extents say");
+    let text = safetensors::serialize([("samples", view)], None).expect("one tensor");
+    files::write_atomic(path, &text).map_err(|source| Error::Output { path: path.into(), source })
+}
+
+/// The extents of a sample, all samples, and how many there are.
+fn read(path: &Path) -> Result<(Vec<usize>, Vec<f32>, usize), Error> {
+    let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
+    let damaged = |e: safetensors::SafeTensorError| Error::read(path, std::io::Error::other(e.to_string()));
+    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let tensor = file.tensor("samples").map_err(damaged)?;
+    let values = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let (count, shape) = tensor.shape().split_first().unwrap_or((&0, &[]));
+    Ok((shape.to_vec(), values, *count))
+}
