@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""What each distillation method is worth: every method and preset against labels alone, same student, data and steps.
+
+    python benches/methods/table.py target/release/kdc mnist1d
+    python benches/methods/table.py target/release/kdc fashion-few --data DIR   # Fashion-MNIST's four IDX files
+    python benches/methods/table.py target/release/kdc fashion --data DIR
+    python benches/methods/table.py target/release/kdc cifar10 --teacher RESNET56.onnx --data DIR
+
+A row: mean test accuracy over the seeds and its standard deviation, the share of the gap between labels alone and the
+teacher that is closed (mean of the shares of the seeds, with their standard deviation), seconds of training. All are
+measured. Rows that lost are rows. Results go to a JSON file too, and a run that is there already is not repeated.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).parent
+RECIPES = HERE / "recipes"
+
+SETS = {
+    "mnist1d": dict(
+        teacher=HERE / "mnist1d" / "teacher.onnx",
+        arguments=["--student", HERE / "mnist1d" / "student.onnx", "--start", "random", "--batch-size", "100",
+                   "--epochs", "60", "--lr", "0.05"],
+    ),
+    "fashion": dict(arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "6", "--start", "random"]),
+    "fashion-few": dict(arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "6", "--start", "random"]),
+    "cifar10": dict(arguments=["--no-search", "--epochs", "10", "--start", "random"]),
+}  # fmt: skip
+
+
+def recipes(kdc, which, only):
+    """Name and text of every method's own recipe, of the presets, and of those beside this script for this set."""
+    known = json.loads(subprocess.run([kdc, "methods", "--json"], capture_output=True, text=True, check=True).stdout)
+    texts = {m["name"]: m["recipe"] for m in known["methods"] if m["name"] != "hard-label"}
+    texts.update({f"preset {p['name']}": p["recipe"] for p in known["presets"]})
+    own = {path.stem: path.read_text() for path in sorted((RECIPES / which).glob("*.toml"))}
+    texts.update(own)
+    if which != "mnist1d" and not only:
+        return own
+    return {name: text for name, text in texts.items() if not only or name in only}
+
+
+def run(kdc, arguments, out):
+    """One training; what it came to."""
+    result = subprocess.run([kdc, "distill", *map(str, arguments), "--out", out, "--json"], capture_output=True, text=True)
+    if result.returncode != 0:
+        return {"error": result.stderr.strip().splitlines()[-1] if result.stderr.strip() else f"exit {result.returncode}"}
+    return json.loads(result.stdout)
+
+
+def spread(values):
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kdc")
+    parser.add_argument("set", choices=SETS)
+    parser.add_argument("--teacher", type=pathlib.Path)
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", help="these methods, presets ('preset NAME') or recipes alone")
+    parser.add_argument("--few", type=int, help="labels that the baseline and every recipe look at")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("methods"))
+    given = parser.parse_args()
+    chosen = SETS[given.set]
+    teacher = given.teacher or chosen.get("teacher") or HERE.parent.parent / "models" / "fashion" / "teacher.onnx"
+    common = [teacher, *chosen["arguments"]] + (["--data", given.data] if given.data else [])
+    given.out.mkdir(parents=True, exist_ok=True)
+    kept = given.out / f"{given.set}.json"
+    results = json.loads(kept.read_text()) if kept.is_file() else {}
+
+    def result(name, seed, extra):
+        key = f"{name} {seed}"
+        if key not in results:
+            results[key] = run(given.kdc, [*common, "--seed", seed, *extra], given.out / "student")
+            kept.write_text(json.dumps(results, indent=1))
+        return results[key]
+
+    few = f"[data]\nlabels = {1000}\n" if given.set == "fashion-few" else ""
+    baselines = []
+    for seed in range(given.seeds):
+        path = given.out / "labels.toml"
+        path.write_text(f'title = "labels only"\n{few}[[term]]\nmethod = "hard-label"\n')
+        extra = ["--recipe", path] if few else ["--labels-only"]
+        baselines.append(result("labels only", seed, extra))
+    above = baselines[0]["teacher"]["accuracy"]
+    below = [b["distilled"]["accuracy"] for b in baselines]
+    print(f"{given.set}: {baselines[0]['student']}, {given.seeds} seeds, measured")
+    print(f"teacher {100 * above:.2f}%, labels only {100 * statistics.mean(below):.2f} ± {100 * spread(below):.2f}%")
+    print("| method | accuracy | share of the gap closed | calibration error | seconds |\n| --- | ---: | ---: | ---: | ---: |")
+    rows = []
+    for name, text in recipes(given.kdc, given.set, given.only).items():
+        path = given.out / "recipe.toml"
+        path.write_text(text)
+        runs = [result(name, seed, ["--recipe", path]) for seed in range(given.seeds)]
+        wrong = [r["error"] for r in runs if "error" in r]
+        if wrong:
+            rows.append((-1e9, f"| {name} | {wrong[0]} | | | |"))
+        else:
+            right = [r["distilled"]["accuracy"] for r in runs]
+            shares = [(a - b) / (above - b) for a, b in zip(right, below)]
+            error = statistics.mean(r["distilled"]["calibration_error"] for r in runs)
+            seconds = statistics.mean(r["seconds"] for r in runs)
+            rows.append((
+                statistics.mean(right),
+                f"| {name} | {100 * statistics.mean(right):.2f} ± {100 * spread(right):.2f}% "
+                f"| {100 * statistics.mean(shares):.0f} ± {100 * spread(shares):.0f}% | {100 * error:.1f}% | {seconds:.1f} |",
+            ))  # fmt: skip
+        print(f"  {rows[-1][1]}", file=sys.stderr, flush=True)
+    for _, row in sorted(rows, reverse=True):
+        print(row)
+
+
+main()
