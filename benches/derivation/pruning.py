@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kdc's students against those of torch-pruning.
 
-    pruning.py KDC TEACHER --data DATA [--target T] [--share 8] [--seeds 3] [--epochs 6] [-- more of kdc compile's arguments]
+    pruning.py --data DATA [--target T] [--share 8] [--seeds 3] [--epochs 6] KDC TEACHER [-- more of kdc compile's arguments]
 
 torch-pruning (DepGraph, group norm importance, its recommended settings) prunes the teacher to 1/SHARE of its MACs; kdc
 derives a student with as many MACs within 2%. Both are then trained by kdc: same data, steps, loss and seeds, so that

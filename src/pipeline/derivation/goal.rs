@@ -17,8 +17,8 @@ use std::path::Path;
 /// Parts of the winner's multiply-accumulates that are tried.
 const PARTS: [u64; 3] = [2, 4, 8];
 /// Each candidate learns from so many samples as a share of those that a whole search may cost: all of them together
-/// cost less than half a search.
-const SHARE: usize = 4;
+/// cost less than two thirds of a search.
+const SHARE: usize = 3;
 /// The second length of a short training over the first.
 const LONGER: usize = 3;
 /// Exponents that are believed: others are noise of short trainings.

@@ -3,7 +3,7 @@
 //! Every [`Variant`] of the teacher (narrower, without blocks, with convolutions taken apart, a template instead) is cut
 //! to the widest that the budgets allow by the cost model ([`variants`]). Those that fit are distilled for a short while,
 //! the better half of them for longer, and so on until one is left ([`halving`]). A search costs a sixth of the training
-//! that follows, and half as much again where a smaller student may do ([`goal`]).
+//! that follows, and two thirds as much again where a smaller student may do ([`goal`]).
 
 mod evidence;
 mod goal;
