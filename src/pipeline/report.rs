@@ -343,14 +343,16 @@ fn verdicts(
         };
         judge("--max-quant-drop", source, Quantity::Points, drop, limit, exact);
     }
-    let last = if compiled.precision == Precision::Int8 { StudentInt8 } else { StudentF32 };
+    // Where no integers were asked for, the student in floats is all there is.
+    let integers = accuracy(StudentInt8).filter(|_| compiled.precision == Precision::Int8);
+    let last = integers.or(accuracy(StudentF32));
     if let Some(limit) = job.options.max_accuracy_drop {
-        let drop = points(accuracy(Teacher), accuracy(last));
+        let drop = points(accuracy(Teacher), last);
         judge("--max-accuracy-drop", Source::Asked, Quantity::Points, drop, limit, exact);
     }
     if let Some(goal) = job.options.min_accuracy {
         let name = format!("--min-accuracy {}%: points short of it", (1e6 * goal).round() / 1e4);
-        let short = points(Some(goal), accuracy(last)).map(|p| p.max(0.0));
+        let short = points(Some(goal), last).map(|p| p.max(0.0));
         judge(&name, Source::Asked, Quantity::Points, short, 0.0, exact);
     }
     let differing = measured.equality.map(|e| e.differing as f64);

@@ -62,11 +62,24 @@ pub fn smallest(
             errors.push(1.0 - accuracy);
             start += length;
         }
-        let expected = 1.0 - expected_error([errors[0], errors[1]], floor, whole as f64 / start as f64);
+        if index > 0 {
+            // The winner's are those of its rounds.
+            let accuracies: Vec<f64> = errors.iter().map(|error| 1.0 - error).collect();
+            derived.found.candidates.iter_mut().for_each(|row| row.accuracies.clone_from(&accuracies));
+        }
+        ladder.push((derived, [errors[0], errors[1]]));
+    }
+    // They are of one kind, and learn from the same samples: what is common to them is less noisy than each alone.
+    let exponents = ladder.iter().map(|(_, errors)| exponent(*errors, floor));
+    let exponent = exponents.sum::<f64>() / ladder.len() as f64;
+    let longer = whole as f64 / (LONGER * samples) as f64;
+    let expect = |(mut derived, errors): (Derived, [f64; 2])| {
+        let expected = 1.0 - expected_error(errors[1], floor, longer, exponent);
         let own = derived.found.candidates.iter_mut().find(|row| row.outcome == Outcome::Chosen);
         own.into_iter().for_each(|row| row.expected = Some(expected));
-        ladder.push((derived, expected));
-    }
+        (derived, expected)
+    };
+    let mut ladder: Vec<(Derived, f64)> = ladder.into_iter().map(expect).collect();
     let reaches = |(_, (_, expected)): &(usize, &(Derived, f64))| *expected >= goal;
     // They become smaller one after the other.
     let last = ladder.iter().enumerate().filter(reaches).map(|(index, _)| index).next_back();
@@ -102,13 +115,21 @@ fn narrower(job: &Job, teacher: &Prepared, winner: &Derived, spec: &Spec, part: 
     }
 }
 
-/// The error after a training `longer` times as long as the one that ended with the second of `errors`, which was
-/// [`LONGER`] times as long as the one that ended with the first; `floor` is an error that no training goes below.
-fn expected_error(errors: [f64; 2], floor: f64, longer: f64) -> f64 {
-    let [first, second] = errors.map(|error| (error - floor).max(1e-3));
+/// An error above `floor`, below which no training goes.
+fn above(error: f64, floor: f64) -> f64 {
+    (error - floor).max(1e-3)
+}
+
+/// The power of the length of training by which errors fall, from those of two trainings, the second [`LONGER`] times as
+/// long as the first.
+fn exponent([first, second]: [f64; 2], floor: f64) -> f64 {
     let [low, high] = EXPONENTS;
-    let exponent = ((first / second).ln() / (LONGER as f64).ln()).clamp(low, high);
-    floor + second * longer.max(1.0).powf(-exponent)
+    ((above(first, floor) / above(second, floor)).ln() / (LONGER as f64).ln()).clamp(low, high)
+}
+
+/// The error after a training `longer` times as long as the one that ended with `error`.
+fn expected_error(error: f64, floor: f64, longer: f64, exponent: f64) -> f64 {
+    floor + above(error, floor) * longer.max(1.0).powf(-exponent)
 }
 
 /// The teacher's accuracy on some training samples; 1 where it was not asked, or none has a label.
@@ -134,12 +155,12 @@ mod tests {
     fn errors_fall_as_a_power_law_down_to_the_teachers() {
         // Above 0.05: 0.2 · n^-½, seen at n = 1 and 3, asked for at 12.
         let at = |n: f64| 0.05 + 0.2 * n.powf(-0.5);
-        let expected = expected_error([at(1.0), at(3.0)], 0.05, 4.0);
-        assert!((expected - at(12.0)).abs() < 1e-12, "{expected}");
+        let found = exponent([at(1.0), at(3.0)], 0.05);
+        let expected = expected_error(at(3.0), 0.05, 4.0, found);
+        assert!((found - 0.5).abs() < 1e-12 && (expected - at(12.0)).abs() < 1e-12, "{found} {expected}");
         // What falls faster than is believed, or rises, is taken for the nearest exponent that is.
-        assert!((expected_error([0.9, 0.01], 0.0, 4.0) - 0.01 * 4f64.powf(-0.7)).abs() < 1e-12);
-        assert!((expected_error([0.1, 0.2], 0.0, 4.0) - 0.2 * 4f64.powf(-0.2)).abs() < 1e-12);
+        assert_eq!([exponent([0.9, 0.01], 0.0), exponent([0.1, 0.2], 0.0)], [0.7, 0.2]);
         // A student that is already better than the teacher.
-        assert!(expected_error([0.04, 0.03], 0.05, 4.0) < 0.052);
+        assert!(expected_error(0.03, 0.05, 4.0, 0.5) < 0.052);
     }
 }
