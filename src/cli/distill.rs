@@ -111,7 +111,9 @@ fn shown(d: &Distilled) -> String {
         d.out.display(),
         count(d.samples as f64)
     );
-    let row = |name: &str, j: &pipeline::Judged| vec![name.into(), percent(j.accuracy), percent(j.calibration_error)];
+    let row = |name: &str, j: &pipeline::Judged| {
+        vec![name.into(), percent(j.accuracy), j.calibration_error.map_or_else(|| "-".into(), percent)]
+    };
     let rows = [Some(row("teacher", &d.teacher)), d.baseline.as_ref().map(|b| row("labels only", b))];
     let rows = rows.into_iter().flatten().chain([row("distilled", &d.distilled)]);
     let head = [("", Align::Left), ("accuracy", Align::Right), ("calibration error", Align::Right)];

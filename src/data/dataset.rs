@@ -1,6 +1,6 @@
 //! What every consumer of samples knows of them.
 
-use super::{Error, Images};
+use super::{Error, Images, Sequence};
 use crate::graph::{DType, Dim, Graph, Tensor, elements, shape_text};
 use serde::Serialize;
 use std::fmt::Debug;
@@ -133,6 +133,8 @@ pub struct Splits {
     pub test: Arc<dyn Dataset>,
     /// The name of each class, by label.
     pub class_names: Vec<String>,
+    /// How answers spell their classes, where they do.
+    pub sequence: Option<Sequence>,
 }
 
 /// Checks that a network takes what the samples become and answers with one number per class.
@@ -165,7 +167,20 @@ pub fn fits(graph: &Graph, data: &Splits) -> Result<(), Error> {
     let Some(&output) = graph.outputs.first() else {
         return fail("the network has no output".into());
     };
-    let (output, classes) = (graph.value(output), data.class_names.len());
+    let output = graph.value(output);
+    if let Some(sequence) = &data.sequence {
+        return match output.shape[..] {
+            [_, Dim::Fixed(_), Dim::Fixed(symbols)] if symbols == sequence.symbols => Ok(()),
+            _ => fail(format!(
+                "its output {} is {}, and [sequence] has an alphabet of {} symbols; it has to be [batch,positions,{}]",
+                output.name,
+                shape_text(&output.shape),
+                sequence.symbols,
+                sequence.symbols
+            )),
+        };
+    }
+    let classes = data.class_names.len();
     if elements(&output.shape) != classes {
         return fail(format!(
             "its output {} is {}, but the data has {classes} classes",

@@ -18,6 +18,7 @@ mod names;
 mod preprocess;
 mod readers;
 mod samples;
+mod sequence;
 mod sidecar;
 mod spectrum;
 mod split;
@@ -36,6 +37,7 @@ pub use readers::images::{ImageOptions, Size};
 pub use readers::npz::ArrayOptions;
 pub use readers::table::{Column, TableOptions};
 pub use samples::Samples;
+pub use sequence::{Reading, Sequence, SequenceOptions};
 pub use sidecar::{Format, Licences, Sidecar, Source};
 pub use spectrum::{AudioOptions, Feature, First, Log, MelScale};
 pub use split::{Split, sample, split};
@@ -58,7 +60,7 @@ use texts::Encoder;
 pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
     let outputs = labels::outputs(network);
     let given = sidecar.classes.as_deref();
-    let splits = match sidecar.source.format {
+    let mut splits = match sidecar.source.format {
         Format::Idx => images(sidecar, idx::load(path, given)?)?,
         Format::Images => {
             let shape = image_shape(network, sidecar.preprocess.layout)?;
@@ -96,6 +98,7 @@ pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, E
                 train: part(table.train.texts, classes.train)?,
                 test: part(table.test.texts, classes.test)?,
                 class_names: classes.names,
+                sequence: None,
             }
         }
         Format::Csv | Format::Jsonl | Format::Parquet => {
@@ -105,6 +108,9 @@ pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, E
             vectors(sidecar, network, vec![table.features.len()], table.features, values, classes)?
         }
     };
+    if let Some(options) = &sidecar.sequence {
+        splits.sequence = Some(Sequence::new(options, &splits.class_names)?);
+    }
     labels::not_empty(&splits, &Location::whole(path))?;
     fits(network, &splits)?;
     Ok(splits)
@@ -114,7 +120,7 @@ fn images(sidecar: &Sidecar, (train, test, class_names): (Samples, Samples, Vec<
     let part = |samples| -> Result<Arc<dyn Dataset>, Error> {
         Ok(Arc::new(Images::new(samples, sidecar.preprocess.clone(), sidecar.augment)?))
     };
-    Ok(Splits { train: part(train)?, test: part(test)?, class_names })
+    Ok(Splits { train: part(train)?, test: part(test)?, class_names, sequence: None })
 }
 
 /// Samples of real numbers. `names`: of the numbers of a sample, where they have some.
@@ -138,6 +144,7 @@ fn vectors(
         train: part(values.0, classes.train)?,
         test: part(values.1, classes.test)?,
         class_names: classes.names,
+        sequence: None,
     })
 }
 

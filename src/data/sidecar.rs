@@ -5,7 +5,7 @@ use super::readers::npz::ArrayOptions;
 use super::readers::table::TableOptions;
 use super::spectrum::AudioOptions;
 use super::texts::TextOptions;
-use super::{Augment, Error, Pattern, Preprocess, Split};
+use super::{Augment, Error, Pattern, Preprocess, SequenceOptions, Split};
 use serde::Deserialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub struct Sidecar {
     pub preprocess: Preprocess,
     /// How training samples may be changed.
     pub augment: Augment,
+    /// How answers spell their classes, where they do.
+    pub sequence: Option<SequenceOptions>,
     /// Under which licences model and data come.
     pub licences: Licences,
 }
@@ -116,6 +118,7 @@ struct File {
     table: Option<toml::Spanned<TableOptions>>,
     audio: Option<toml::Spanned<AudioOptions>>,
     text: Option<toml::Spanned<TextOptions>>,
+    sequence: Option<SequenceOptions>,
     #[serde(default)]
     augment: Augment,
     #[serde(default)]
@@ -228,6 +231,7 @@ impl Sidecar {
             classes: classes.map(toml::Spanned::into_inner),
             preprocess,
             augment: file.augment,
+            sequence: file.sequence,
             licences: file.licences,
         })
     }

@@ -44,7 +44,7 @@ pub use history::{Epoch, Event, Step};
 pub use learners::Learners;
 pub use objective::{Objective, Part, TermSpec, Weighing};
 pub use optimizer::Optimizer;
-pub use recipe::{DataSpec, Recipe, Stage, TeacherKind, TeacherSpec, Until};
+pub use recipe::{Choice, DataSpec, Recipe, Stage, TeacherKind, TeacherSpec, Until};
 pub use run::Run;
 pub use schedule::Schedule;
 pub use stages::follow;

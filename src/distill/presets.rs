@@ -15,6 +15,11 @@ pub struct Preset {
 /// All of them.
 pub const PRESETS: &[Preset] = &[
     Preset {
+        name: "best",
+        summary: "soft labels or decoupled ones, as a short trial finds better",
+        text: include_str!("presets/best.toml"),
+    },
+    Preset {
         name: "labelled",
         summary: "every sample has a label: soft labels beside them",
         text: include_str!("presets/labelled.toml"),

@@ -26,6 +26,8 @@
 //! alpha = 0.5
 //! ```
 //!
+//! A recipe may have `[[choice]]`s instead of the last stage's terms: objectives of which a short trial takes the best.
+//!
 //! Where there is only one stage, its terms may stand as `[[term]]`. Whatever is not a key of every term (`method`,
 //! `weight`, `teacher`, `weighing`, `layers`) is a setting of its method.
 
@@ -43,6 +45,18 @@ pub struct Recipe {
     pub data: DataSpec,
     /// One after the other, at least one.
     pub stages: Vec<Stage>,
+    /// Objectives of which a short trial takes the best for the last stage, whose own terms are the first of them; none:
+    /// nothing is tried.
+    pub choices: Vec<Choice>,
+}
+
+/// An objective that is tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub name: String,
+    /// Only for students that are made of their teacher's own network.
+    pub same_family: bool,
+    pub terms: Vec<TermSpec>,
 }
 
 /// Somebody to learn from.
@@ -138,6 +152,18 @@ struct File {
     stages: Vec<StageFile>,
     #[serde(default, rename = "term")]
     terms: Vec<toml::Spanned<toml::Table>>,
+    #[serde(default, rename = "choice")]
+    choices: Vec<ChoiceFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ChoiceFile {
+    name: String,
+    #[serde(default)]
+    same_family: bool,
+    #[serde(rename = "term")]
+    terms: Vec<toml::Spanned<toml::Table>>,
 }
 
 #[derive(Deserialize)]
@@ -194,7 +220,13 @@ fn one() -> f64 {
 impl Recipe {
     /// One stage of these terms on all data.
     pub fn of(title: &str, terms: Vec<TermSpec>) -> Recipe {
-        Recipe { title: title.into(), teachers: vec![], data: DataSpec::default(), stages: vec![Stage::of(terms)] }
+        Recipe {
+            title: title.into(),
+            teachers: vec![],
+            data: DataSpec::default(),
+            stages: vec![Stage::of(terms)],
+            choices: vec![],
+        }
     }
 
     /// Reads a recipe from a file.
@@ -259,7 +291,15 @@ impl Recipe {
                 terms,
             });
         }
-        let recipe = Recipe { title: file.title, teachers: file.teachers, data: file.data, stages };
+        let choice = |choice: &ChoiceFile| -> Result<Choice, Error> {
+            let terms = choice.terms.iter().map(term).collect::<Result<_, _>>()?;
+            Ok(Choice { name: choice.name.clone(), same_family: choice.same_family, terms })
+        };
+        let choices = file.choices.iter().map(choice).collect::<Result<Vec<_>, _>>()?;
+        if let (true, Some(first)) = (stages.is_empty(), choices.first()) {
+            stages.push(Stage::of(first.terms.clone()));
+        }
+        let recipe = Recipe { title: file.title, teachers: file.teachers, data: file.data, stages, choices };
         recipe.check().map_err(|what| whole(&what))?;
         Ok(recipe)
     }
@@ -289,7 +329,7 @@ impl Recipe {
             if let Some((key, value)) = shares.iter().find(|(_, v)| !(*v > 0.0 && *v <= 1.0)) {
                 return Err(format!("stage {}: {key} {value} is no share above 0 up to 1", index + 1));
             }
-            if stage.terms.is_empty() {
+            if stage.terms.is_empty() && (self.choices.is_empty() || index + 1 < self.stages.len()) {
                 return Err(format!("stage {} has no term; add [[stage.term]]", index + 1));
             }
             known.extend(stage.keep.clone());

@@ -13,6 +13,8 @@ pub struct StepValues {
     pub teacher_logits: Option<Tensor<2>>,
     /// What the term compares inside the two networks.
     pub pairs: Vec<Pair>,
+    /// The true words, sample by sample, where answers spell; `None` where nobody said it. Symbols are 1 or more.
+    pub words: Vec<Option<Vec<u16>>>,
     /// The true classes, `[N]`; anything where nobody said them.
     pub labels: Tensor<1, Int>,
     /// How much each row's label counts, `[N]`: 0 where nobody said it; `None`: all the same.

@@ -5,7 +5,7 @@ use super::history::Event;
 use super::run::{Learned, Run};
 use super::teachers::Source;
 use super::{Config, Epoch, Error};
-use crate::data::{Dataset, Look, View};
+use crate::data::{Dataset, Look, Sequence, View};
 use crate::exec::{Mode, Network, in_pool};
 use crate::graph::Graph;
 use burn::tensor::Device;
@@ -53,6 +53,8 @@ pub struct TrainingSet<'a> {
     pub teachers: Vec<Source<'a>>,
     /// Samples whose labels may be looked at; `None`: all that have one.
     pub shown: Option<&'a [bool]>,
+    /// How answers spell their classes, where they do.
+    pub sequence: Option<&'a Sequence>,
 }
 
 impl TrainingSet<'_> {
@@ -156,8 +158,9 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     let objective = config.objective()?;
     let (labels, teacher) = objective.learns_from();
     match set.train.iter().find(|&&sample| set.label(sample).is_none()) {
-        Some(sample) if labels && !teacher => Err(Error::Config(format!(
-            "sample {sample} has no label, and '{}' learns from labels alone; distill instead",
+        Some(sample) if labels && !teacher && config.data.labelled_share != Some(1.0) => Err(Error::Config(format!(
+            "sample {sample} has no label, and '{}' learns from labels alone; distill instead, or see labelled samples alone: \
+             labelled-share = 1.0 in the recipe's [data]",
             objective.describe()
         ))),
         _ => Ok(()),
@@ -168,7 +171,12 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the network cannot be run.
-pub fn evaluate(network: &Network, samples: &dyn Dataset, indices: &[usize]) -> Result<(f64, Vec<f32>), Error> {
+pub fn evaluate(
+    network: &Network,
+    samples: &dyn Dataset,
+    indices: &[usize],
+    sequence: Option<&Sequence>,
+) -> Result<(f64, Vec<f32>), Error> {
     let mut all = Vec::new();
     let (mut right, mut labelled) = (0usize, 0usize);
     let make = |batch: &[usize]| (samples.batch(&Look::plain(batch.iter().copied())), batch.to_vec());
@@ -181,7 +189,8 @@ pub fn evaluate(network: &Network, samples: &dyn Dataset, indices: &[usize]) -> 
         for (row, &sample) in values.chunks(classes.max(1)).zip(&batch) {
             if let Some(label) = samples.label(sample) {
                 labelled += 1;
-                right += usize::from(label == argmax(row) as u16);
+                let said = sequence.map_or_else(|| Some(argmax(row) as u16), |sequence| sequence.class(row));
+                right += usize::from(said == Some(label));
             }
         }
         all.extend_from_slice(&values);

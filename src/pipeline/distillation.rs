@@ -1,9 +1,11 @@
 //! `kdc distill`: the student alone, trained and judged, without a program.
 
+use super::choice::{self, Trial};
 use super::labelling::{self, Asked};
 use super::output::Output;
 use super::training::{self, Trained};
 use super::{Error, Job, Options, Progress, derivation, job, synthesis};
+use crate::data::Sequence;
 use crate::distill::{Recipe, TermSpec, argmax, evaluate};
 use crate::exec::Network;
 use crate::report::calibration_error;
@@ -31,6 +33,8 @@ pub struct Distilled {
     /// Which share of the way from the baseline to the teacher the student came.
     pub gap_closed: Option<f64>,
     pub classes: Vec<Class>,
+    /// Objectives that short trials chose from.
+    pub trials: Vec<Trial>,
     /// Wall-clock time of the training, 0 where it was found done.
     pub seconds: f64,
     /// Epochs of training.
@@ -41,8 +45,9 @@ pub struct Distilled {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Judged {
     pub accuracy: f64,
-    /// Expected calibration error over 15 bins (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>).
-    pub calibration_error: f64,
+    /// Expected calibration error over 15 bins (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>); `None` where answers
+    /// spell.
+    pub calibration_error: Option<f64>,
 }
 
 /// Shares of a class's samples that are found.
@@ -73,6 +78,8 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     let (asked, _) = labelling::ask(&job, &teacher, progress)?;
     progress.start("search");
     let (derived, _) = derivation::search(&job, &teacher, field, &asked, progress)?;
+    progress.start("choose");
+    let (trials, _) = choice::settle(&mut job, &derived.graph, &derived.found, &asked, progress)?;
     progress.start("distill");
     let start = Instant::now();
     let (trained, cached) = training::distill(&job, &derived.graph, &asked, progress)?;
@@ -90,19 +97,16 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
             Some(answers(&job, &trained.graph)?)
         }
     };
-    let judged = |logits: &[f32]| judge(logits, &truth);
+    let judged = |logits: &[f32]| judge(logits, &truth, job.data.sequence.as_ref());
     let (t, s, b) = (judged(&of_teacher), judged(&of_student), baseline.as_deref().map(judged));
-    let said = |logits: &[f32]| -> Vec<u16> {
-        let classes = logits.len() / truth.len().max(1);
-        logits.chunks(classes.max(1)).map(|row| argmax(row) as u16).collect()
-    };
+    let said = |logits: &[f32]| read(logits, truth.len(), job.data.sequence.as_ref());
     let (by_teacher, by_student, by_baseline) = (said(&of_teacher), said(&of_student), baseline.as_deref().map(said));
     let class = |(index, name): (usize, &String)| {
-        let found = |said: &[u16]| {
+        let found = |said: &[Option<u16>]| {
             let of = |i: &usize| truth[*i] == Some(index as u16);
             let (all, right) = (0..truth.len())
                 .filter(of)
-                .fold((0, 0), |(all, right), i| (all + 1, right + usize::from(usize::from(said[i]) == index)));
+                .fold((0, 0), |(all, right), i| (all + 1, right + usize::from(said[i] == Some(index as u16))));
             f64::from(right as u32) / f64::from((all as u32).max(1))
         };
         let (teacher, student) = (found(&by_teacher), found(&by_student));
@@ -121,6 +125,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
         agreement: agree as f64 / truth.len().max(1) as f64,
         gap_closed: b.map(|b| (s.accuracy - b.accuracy) / (t.accuracy - b.accuracy)),
         classes: job.data.class_names.iter().enumerate().map(class).collect(),
+        trials,
         seconds,
         epochs: trained.log.history.len(),
     };
@@ -140,6 +145,7 @@ fn labels_only(
     let mut recipe = Recipe::of("labels only", vec![TermSpec::new("hard-label")]);
     // The few labels that the student had, and no others.
     recipe.data.labels = job.recipe.data.labels;
+    recipe.data.labelled_share = recipe.data.labels.map(|_| 1.0);
     job.training.terms.clone_from(&recipe.stages[0].terms);
     job.training.data.clone_from(&recipe.data);
     job.recipe = recipe;
@@ -160,16 +166,24 @@ fn describe(recipe: &Recipe) -> String {
 fn answers(job: &Job, graph: &crate::graph::Graph) -> Result<Vec<f32>, Error> {
     let network = Network::new(graph, &Device::flex())?;
     let all: Vec<usize> = (0..job.data.test.len()).collect();
-    Ok(evaluate(&network, job.data.test.as_ref(), &all)?.1)
+    Ok(evaluate(&network, job.data.test.as_ref(), &all, None)?.1)
 }
 
-fn judge(logits: &[f32], truth: &[Option<u16>]) -> Judged {
-    let classes = logits.len() / truth.len().max(1);
-    let labelled = || logits.chunks(classes.max(1)).zip(truth).filter_map(|(row, label)| Some((row, (*label)?)));
-    let right = labelled().filter(|(row, label)| argmax(row) == usize::from(*label)).count();
+/// The class that each answer stands for.
+fn read(logits: &[f32], samples: usize, sequence: Option<&Sequence>) -> Vec<Option<u16>> {
+    let class = |row: &[f32]| sequence.map_or_else(|| Some(argmax(row) as u16), |sequence| sequence.class(row));
+    logits.chunks((logits.len() / samples.max(1)).max(1)).map(class).collect()
+}
+
+fn judge(logits: &[f32], truth: &[Option<u16>], sequence: Option<&Sequence>) -> Judged {
+    let said = read(logits, truth.len(), sequence);
+    let labelled = || said.iter().zip(truth).filter_map(|(said, label)| Some((*said, (*label)?)));
+    let right = labelled().filter(|(said, label)| *said == Some(*label)).count();
+    let row = (logits.len() / truth.len().max(1)).max(1);
+    let rows = || logits.chunks(row).zip(truth).filter_map(|(row, label)| Some((row, (*label)?)));
     Judged {
         accuracy: right as f64 / labelled().count().max(1) as f64,
-        calibration_error: calibration_error(labelled()),
+        calibration_error: sequence.is_none().then(|| calibration_error(rows())),
     }
 }
 

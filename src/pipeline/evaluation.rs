@@ -50,6 +50,14 @@ pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) ->
     job::load_data(model, &sidecar, &path, network)
 }
 
+/// The class that a model gives each test sample; one that there is not where its answer spells none.
+fn predicted(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Vec<u16>, Error> {
+    let Some(sequence) = &data.sequence else { return Ok(teacher::predict(engine, data.test.as_ref())?) };
+    let logits = teacher::logits(engine, data.test.as_ref())?;
+    let row = (logits.len() / data.test.len().max(1)).max(1);
+    Ok(logits.to_f32().chunks(row).map(|row| sequence.class(row).unwrap_or(u16::MAX)).collect())
+}
+
 /// Runs a model on the test samples. The second model sees them as the first one's sidecar says.
 ///
 /// # Errors
@@ -59,23 +67,27 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
     let test = dataset.test.as_ref();
     let labels = labels(test);
     let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
-    let said = teacher::predict(engine.as_ref(), test)?;
+    let said = predicted(engine.as_ref(), &dataset)?;
     let count = dataset.class_names.len();
     let mut confusion = vec![vec![0; count]; count];
     for (&label, &predicted) in labels.iter().zip(&said) {
         if let Some(label) = label {
-            confusion[usize::from(label)][usize::from(predicted)] += 1;
+            // What spells no class is in no column.
+            if let Some(cell) = confusion[usize::from(label)].get_mut(usize::from(predicted)) {
+                *cell += 1;
+            }
         }
     }
     let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
     let class = |(i, name): (usize, &String)| {
-        let (samples, named) = (confusion[i].iter().sum(), confusion.iter().map(|row| row[i]).sum());
+        let of_class = labels.iter().filter(|l| **l == Some(i as u16)).count();
+        let (samples, named) = (of_class, confusion.iter().map(|row| row[i]).sum());
         let right = confusion[i][i];
         ClassResult { name: name.clone(), samples, recall: share(right, samples), precision: share(right, named) }
     };
     let other = against.map(|other| -> Result<Other, Error> {
         let engine = teacher::open(other, &[], teacher::EngineChoice::Auto)?;
-        let theirs = teacher::predict(engine.as_ref(), test)?;
+        let theirs = predicted(engine.as_ref(), &dataset)?;
         let pairs = said.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
         Ok(Other {
             model: other.display().to_string(),

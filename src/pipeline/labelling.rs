@@ -13,20 +13,38 @@ use std::path::{Path, PathBuf};
 pub struct Asked {
     pub teacher: Box<dyn Teacher>,
     /// `None` when training does not ask.
-    pub logits: Option<LogitCache>,
+    pub logits: Option<Kept>,
     /// Of the recipe's own teachers, by name, what they say.
-    pub others: Vec<(String, LogitCache)>,
+    pub others: Vec<(String, Kept)>,
     /// The teacher with logits at its end, where kdc can run it itself.
     pub network: Option<Graph>,
 }
 
-impl TeacherLogits for LogitCache {
+/// What a teacher says, kept, as a student reads it.
+pub struct Kept {
+    answers: LogitCache,
+    /// Logits of a row: all, or those of a position where answers spell.
+    row: usize,
+}
+
+impl Kept {
+    fn new(job: &Job, answers: LogitCache) -> Kept {
+        let row = job.data.sequence.as_ref().map_or(answers.classes(), |sequence| sequence.symbols);
+        Kept { answers, row }
+    }
+}
+
+impl TeacherLogits for Kept {
     fn classes(&self) -> usize {
-        LogitCache::classes(self)
+        self.row
+    }
+
+    fn width(&self) -> usize {
+        self.answers.classes()
     }
 
     fn read(&self, sample: usize, view: usize, out: &mut [f32]) {
-        LogitCache::read(self, sample, view, out);
+        self.answers.read(sample, view, out);
     }
 }
 
@@ -47,7 +65,8 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
             top: job.options.training.top_k,
             anew: job.options.force,
         };
-        LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), on)
+        let answers = LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), on)?;
+        Ok::<_, Error>(Kept::new(job, answers))
     };
     // Answers to inputs that change from step to step cannot be kept.
     let keeps = !job.recipe.data.mixes();
@@ -64,7 +83,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
         others.push((other.name.clone(), logits));
     }
     let all = logits.iter().chain(others.iter().map(|(_, logits)| logits));
-    let cached = all.map(LogitCache::asked).sum::<usize>() == 0;
+    let cached = all.map(|kept| kept.answers.asked()).sum::<usize>() == 0;
     let runs = prepared.graph.nodes.iter().all(|node| !matches!(node.op, Op::Opaque(_)));
     let network = runs.then(|| prepared.graph.clone());
     Ok((Asked { teacher, logits, others, network }, cached))

@@ -129,7 +129,7 @@ fn accuracy(
 
     let network = Network::new(&compiled.float, &Device::flex())?;
     let all: Vec<usize> = (0..test.len()).collect();
-    let (_, logits) = distill::evaluate(&network, test, &all)?;
+    let (_, logits) = distill::evaluate(&network, test, &all, None)?;
     let by_float = classes(&logits, count);
     measured.rows.push(row(Name::StudentF32, "burn", &by_float));
     let mut by_integers = None;

@@ -10,6 +10,7 @@
 
 mod answers;
 mod cache;
+mod choice;
 mod derivation;
 mod distillation;
 mod evaluation;
@@ -28,6 +29,7 @@ mod synthesis;
 mod training;
 
 pub use cache::Cache;
+pub use choice::Trial;
 pub use distillation::{Distilled, Judged, distill};
 pub use evaluation::{ClassResult, Evaluation, evaluate};
 pub use inspection::{Arena, Coupling, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
@@ -58,6 +60,8 @@ pub enum Error {
     Output { path: PathBuf, source: std::io::Error },
     #[error("{} and the data in {} do not go together: {source}; name the right data with --data, or correct the model's sidecar", model.display(), data.display())]
     Fit { model: PathBuf, data: PathBuf, source: crate::data::Error },
+    #[error("the answers of {} spell words ([sequence] in its sidecar), which generated programs and their checks do not read yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
+    Spells { model: PathBuf },
     #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
     Brought { path: PathBuf, why: String },
     #[error("{}: {source}", path.display())]
@@ -125,6 +129,9 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let mut clock = Clock { progress, stages: vec![] };
     let mut job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
     let fingerprint = fingerprint?;
+    if job.data.sequence.is_some() {
+        return Err(Error::Spells { model: job.options.model.clone() });
+    }
     let teacher = derivation::prepare_teacher(&job)?;
     let mut output = output::Output::open(&job.out)?;
     if job.options.dry_run {
@@ -138,6 +145,9 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let field = clock.stage("derive", || Ok((derivation::derive(&job, &teacher)?, false)))?;
     let asked = clock.stage("label", || labelling::ask(&job, &teacher, progress))?;
     let student = clock.stage("search", || derivation::search(&job, &teacher, field, &asked, progress))?;
+    if !job.recipe.choices.is_empty() {
+        clock.stage("choose", || choice::settle(&mut job, &student.graph, &student.found, &asked, progress))?;
+    }
     output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
     output.put("recipe.toml", job.recipe.text().as_bytes())?;
     let trained = clock.stage("distill", || training::distill(&job, &student.graph, &asked, progress))?;

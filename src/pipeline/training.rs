@@ -103,6 +103,7 @@ fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dy
         validation: &validation,
         teachers: sources(job, asked),
         shown: None,
+        sequence: job.data.sequence.as_ref(),
     };
     let mut narrator = Narrator { epochs: job.recipe.epochs(job.training.epochs).iter().sum(), ..Narrator::default() };
     let mut on = |event: Event| narrator.tell(event, progress);

@@ -14,7 +14,8 @@ pub const ENTRY: Entry = Entry {
     summary: "where in the input the activations are large",
     formula: "Σ over stages of mean((â_s − â_t)²), â the mean over channels of f², brought to the length one",
     source: "Zagoruyko, Komodakis 2017, Paying More Attention to Attention, https://arxiv.org/abs/1612.03928",
-    when: "networks over images or signals whose stages have positions; needs no projection, so channels may differ",
+    when: "networks over images whose stages have positions; needs no projection, so channels may differ; the weight is for \
+           64 positions and more, a mean over fewer is larger: over signals of 10 take a tenth",
     weight: 1000.0,
     make: made::<Attention>,
     defaults: defaults::<Attention>,

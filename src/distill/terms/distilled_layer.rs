@@ -1,12 +1,13 @@
 //! `distilled-layer`: the student goes on from a mix of its own activation and the teacher's.
 
-use super::align::{self, Layers};
+use super::align::{self, Layers, Stages};
 use super::{Entry, Family, Pairs, Reads, Route, Term, defaults, made};
 use crate::distill::step::{Pair, Plan};
 use crate::distill::{Error, Extras, Schedule, StepValues};
 use crate::exec::Value;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 pub const ENTRY: Entry = Entry {
     name: "distilled-layer",
@@ -26,13 +27,18 @@ pub const ENTRY: Entry = Entry {
 pub struct DistilledLayer {
     /// Share of the student's own activation over training; has to end at 1.
     pub own: Schedule,
+    /// Where it is helped. At the last stage the teacher's activation is the answer, and nothing is left to learn.
+    pub stages: Stages,
+    #[serde(skip)]
+    chosen: Range<usize>,
     #[serde(skip)]
     mixers: Vec<Layers>,
 }
 
 impl Default for DistilledLayer {
     fn default() -> Self {
-        DistilledLayer { own: Schedule::Warmup { to: 1.0, over: 0.6 }, mixers: vec![] }
+        let (own, stages) = (Schedule::Warmup { to: 1.0, over: 0.5 }, Stages::Middle);
+        DistilledLayer { own, stages, chosen: 0..0, mixers: vec![] }
     }
 }
 
@@ -57,13 +63,15 @@ impl Term for DistilledLayer {
         let mixer = |(i, &((student, _), (teacher, _))): (usize, &_)| {
             Layers::add(extras, &format!("{}.mixer{i}", plan.prefix), &[student + teacher, student])
         };
-        self.mixers = plan.pairs.iter().enumerate().map(mixer).collect();
+        self.chosen = self.stages.of(plan);
+        let (first, count) = (self.chosen.start, self.chosen.len());
+        self.mixers = plan.pairs.iter().enumerate().skip(first).take(count).map(mixer).collect();
         Ok(())
     }
 
     fn mixed(&self, index: usize, pair: &Pair, progress: f64, extras: &Extras) -> Value {
         let own = self.own.at(progress);
-        if own >= 1.0 {
+        if own >= 1.0 || !self.chosen.contains(&index) {
             return pair.student.value.clone();
         }
         let shape = pair.student.value.shape();
@@ -75,7 +83,10 @@ impl Term for DistilledLayer {
         let at = align::resized(teacher.maps(), &align::spatial(&teacher), &spatial);
         let both = Tensor::cat(vec![align::rows(maps.clone()), align::rows(at)], 1);
         debug_assert_eq!(both.dims(), [batch * positions, channels + theirs]);
-        let helped = self.mixers[index].apply(both, extras).reshape([batch, positions, channels]).swap_dims(1, 2);
+        let helped = self.mixers[index - self.chosen.start]
+            .apply(both, extras)
+            .reshape([batch, positions, channels])
+            .swap_dims(1, 2);
         let mix = maps.mul_scalar(own) + helped.mul_scalar(1.0 - own);
         align::in_place_of(mix, &spatial, &shape, pair.student.layout)
     }

@@ -6,6 +6,7 @@ mod attention;
 mod attention_map;
 mod binary_kl;
 mod contrastive;
+mod ctc;
 mod deep_supervision;
 mod dist;
 mod distilled_layer;
@@ -229,6 +230,7 @@ pub const METHODS: &[Entry] = &[
     nce_softmax::ENTRY,
     mutual::ENTRY,
     hard_label::ENTRY,
+    ctc::ENTRY,
     regression::ENTRY,
     hint::ENTRY,
     attention::ENTRY,

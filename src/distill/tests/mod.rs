@@ -18,6 +18,7 @@ fn values(student: &[[f32; 3]], teacher: &[[f32; 3]], labels: &[i64]) -> StepVal
         student_logits: matrix(student),
         teacher_logits: Some(matrix(teacher)),
         pairs: vec![],
+        words: vec![],
         labels: Tensor::<1, Int>::from_data(TensorData::new(labels.to_vec(), [labels.len()]), &Device::flex()),
         weights: None,
         mixed: None,
@@ -196,13 +197,14 @@ impl Setting {
             validation: &self.validation,
             teachers: vec![kept(&oracle)],
             shown: None,
+            sequence: None,
         };
         train(&(&small_network()).into(), &set, config, &Device::flex(), checkpoint, on)
     }
 
     fn accuracy(&self, graph: &Graph) -> f64 {
         let network = crate::exec::Network::new(graph, &Device::flex()).unwrap();
-        evaluate(&network, &self.samples, &self.validation).unwrap().0
+        evaluate(&network, &self.samples, &self.validation, None).unwrap().0
     }
 }
 
@@ -315,6 +317,7 @@ fn a_step_of_several_batches_is_that_of_one_large_batch() {
             validation,
             teachers: vec![kept(&oracle)],
             shown: None,
+            sequence: None,
         };
         let trained =
             train(&(&student).into(), &set, &config, &Device::flex(), &folder.path().join("c"), &mut on).unwrap();
@@ -354,7 +357,14 @@ fn lost_numbers_are_met_with_half_the_learning_rate_from_the_last_checkpoint() {
     let run = |wrong: std::ops::Range<usize>, name: &str| {
         let teacher = Faulty { oracle: Oracle(&setting.samples), asked: AtomicUsize::new(0), wrong };
         let (samples, train_on, validation) = (&setting.samples, &setting.train[..], &setting.validation[..]);
-        let set = TrainingSet { samples, train: train_on, validation, teachers: vec![kept(&teacher)], shown: None };
+        let set = TrainingSet {
+            samples,
+            train: train_on,
+            validation,
+            teachers: vec![kept(&teacher)],
+            shown: None,
+            sequence: None,
+        };
         let mut events = Vec::new();
         let mut on = |event| {
             if let Event::RolledBack { loss, step, to, lr } = event {
@@ -438,7 +448,14 @@ fn balanced_classes_count_alike() {
     // 64 of class 0, 22 of class 1, none of the others.
     let samples = quadrants(256);
     let train_on: Vec<usize> = (0..256).filter(|i| i % 4 == 0 || i % 12 == 1).collect();
-    let set = TrainingSet { samples: &samples, train: &train_on, validation: &[], teachers: vec![], shown: None };
+    let set = TrainingSet {
+        samples: &samples,
+        train: &train_on,
+        validation: &[],
+        teachers: vec![],
+        shown: None,
+        sequence: None,
+    };
     let weights = super::run::balanced(&set, 4);
     assert_eq!(weights[..2], [86.0 / (2.0 * 64.0), 86.0 / (2.0 * 22.0)]);
     let folder = tempfile::tempdir().unwrap();

@@ -86,6 +86,13 @@ impl Trial {
         self.with(&format!("student {index}"), student).with(&format!("teacher {index}"), teacher)
     }
 
+    /// Words by sample, without padding.
+    fn words(&self) -> Vec<Option<Vec<u16>>> {
+        let Some(words) = self.inputs.get("words") else { return vec![] };
+        let row = words.shape[1];
+        words.data.chunks(row).map(|w| Some(w.iter().map(|&s| s as u16).filter(|&s| s != 0).collect())).collect()
+    }
+
     /// Loss and gradients.
     pub fn run(&self) -> Result<Outcome, Error> {
         let device = Device::flex().autodiff();
@@ -140,6 +147,7 @@ impl Trial {
             student_logits: logits("student logits", student),
             teacher_logits: teacher.map(|flat| logits("teacher logits", flat)),
             pairs,
+            words: self.words(),
             labels: Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &device),
             weights: flat("weights"),
             mixed: None,

@@ -10,6 +10,7 @@ use super::halving::{Proxies, taught};
 use super::variants::{Candidate, Studio};
 use super::{Derived, Prepared};
 use crate::distill;
+use crate::distill::TeacherLogits;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Budgets, Spec};
 use std::path::Path;

@@ -233,6 +233,7 @@ pub fn taught(
         validation: judges,
         teachers: sources(job, asked),
         shown: None,
+        sequence: job.data.sequence.as_ref(),
     };
     // In so few steps statistics that move slowly would still be those of the start.
     let norm_momentum = job.training.norm_momentum.min(0.7);

@@ -1,20 +1,21 @@
 //! A run under way: the network, what moves it, and what has to be remembered between two steps.
 
+mod values;
+
 use super::feed::Batch;
 use super::history::{Event, Hits, Step, Tally};
 use super::learners::{Learners, Snapshot};
 use super::objective::Part;
 use super::optimizer::Optimizer;
-use super::routes::Way;
-use super::step::MixedIn;
-use super::teachers::{self, Labels, Said, Wiring};
+use super::teachers::{self, Wiring};
 use super::terms::Route;
 use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
-use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective, StepValues};
-use crate::exec::{Mode, Network, Value};
-use crate::graph::ValueId;
+use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
+use crate::data::Sequence;
+use crate::exec::{Mode, Network};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
+use values::hits;
 
 /// What became of a batch.
 pub enum Learned {
@@ -48,6 +49,8 @@ pub struct Run {
     /// By class; empty where all samples count alike.
     class_weights: Vec<f32>,
     classes: usize,
+    /// How answers spell, where they do.
+    sequence: Option<Sequence>,
     pending: Pending,
 }
 
@@ -137,6 +140,7 @@ impl Run {
             average,
             class_weights,
             classes,
+            sequence: set.sequence.cloned(),
             pending: Pending::default(),
         };
         match Checkpoint::load(file)? {
@@ -162,7 +166,8 @@ impl Run {
         let taps = self.wiring.student_taps();
         let student = teachers::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
         let logits = student.logits.ok_or_else(|| Error::Config("the student has no output".into()))?;
-        let hits = hits(&logits, batch, said.first().and_then(|s| s.logits.clone()));
+        let first = said.first().and_then(|s| s.logits.clone());
+        let hits = hits(&logits, batch, first, self.sequence.as_ref());
         let (mut values, teaches) = self.values(logits, &student.taps, &said, batch, config.seed, progress);
         self.reroute(batch, mode, &mut values)?;
         let mut parts = self.objective.parts(&values, &mut self.learners.extras);
@@ -200,120 +205,9 @@ impl Run {
         Ok(Learned::Step(Step { done: self.done, total: steps, loss, parts, train_accuracy, lr }))
     }
 
-    /// What the teachers say of a batch.
-    fn said(&self, batch: &Batch, mode: Mode) -> Result<Vec<Said>, Error> {
-        let tracked = self.device.clone().autodiff();
-        let one = |(index, kept): (usize, &Vec<f32>)| {
-            let (_, taps) = self.wiring.reads_of(index);
-            let mut said = match (&self.learners.peers[index], &self.asked[index]) {
-                (Some(peer), _) => teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?,
-                (_, Some(fixed)) => teachers::ask(fixed, batch.inputs.clone(), &[], taps, Mode::Infer)?,
-                _ => Said { logits: None, taps: vec![] },
-            };
-            if !kept.is_empty() {
-                let rows = batch.rows(kept.len(), self.classes);
-                let data = TensorData::new(kept.clone(), [rows, kept.len() / rows.max(1)]);
-                said.logits = Some(Tensor::from_data(data, &tracked));
-            }
-            Ok(said)
-        };
-        batch.kept.iter().enumerate().map(one).collect()
-    }
-
-    fn way<'a>(&'a self, batch: &'a Batch, mode: Mode) -> Way<'a> {
-        Way { student: &self.learners.student, inputs: &batch.inputs, mode, extras: &self.learners.extras }
-    }
-
-    /// What takes the place of the student's activations, where a term mixes them.
-    fn mixed(&self, batch: &Batch, said: &[Said], mode: Mode, progress: f64) -> Result<Vec<(ValueId, Value)>, Error> {
-        for (index, term) in self.objective.terms().enumerate() {
-            if term.route(progress) == Route::Mixed {
-                return self.way(batch, mode).mixed(term, &self.wiring.taught(index, said), progress);
-            }
-        }
-        Ok(vec![])
-    }
-
-    /// Computes what terms read that take other ways than through the student.
-    fn reroute(&self, batch: &Batch, mode: Mode, values: &mut [StepValues]) -> Result<(), Error> {
-        for (index, (term, values)) in self.objective.terms().zip(values).enumerate() {
-            let (places, source) = self.wiring.places(index);
-            match term.route(values.progress) {
-                Route::Plain | Route::Mixed => {}
-                Route::Blocks => {
-                    let taught = places.into_iter().zip(&values.pairs).map(|((s, _), p)| (s, p.teacher.clone()));
-                    values.pairs = self.way(batch, mode).blocks(term, &taught.collect::<Vec<_>>())?;
-                }
-                Route::Relay { student } => {
-                    let teacher = self.relays[source].as_ref();
-                    let teacher = teacher.ok_or_else(|| Error::Config("a relay needs a network to teach".into()))?;
-                    let key = [(self.done as u64).to_le_bytes(), self.learners.extras.seed().to_le_bytes()].concat();
-                    values.student_logits = self.way(batch, mode).relay(term, teacher, &places, student, &key)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// What rollbacks have left of the learning rate.
     fn factor(&self) -> f64 {
         0.5f64.powi(self.rollbacks as i32)
-    }
-
-    /// The values of a step, for each term its own, and what the weights of several teachers learn from.
-    fn values(
-        &self,
-        logits: Tensor<2>,
-        taps: &[Value],
-        said: &[Said],
-        batch: &Batch,
-        seed: u64,
-        progress: f64,
-    ) -> (Vec<StepValues>, Vec<Tensor<1>>) {
-        let [rows, _] = logits.dims();
-        let positions = rows / batch.samples.len().max(1);
-        let sample = |row: usize| row / positions.max(1);
-        let own = self.labels(batch, (0..rows).map(sample));
-        let mixed = batch.mixed.as_ref().map(|mixed| {
-            let other = self.labels(batch, (0..rows).map(|row| mixed.with[sample(row)]));
-            MixedIn { labels: other.classes, weights: other.weights, share: 1.0 - mixed.own }
-        });
-        let lottery: Vec<f32> = (0..rows).map(|row| lottery(seed, batch.samples[sample(row)])).collect();
-        let seen = self.wiring.seen(taps, said, &own, &self.learners.extras);
-        let mut teaches = vec![];
-        let values = seen.into_iter().map(|seen| {
-            teaches.extend(seen.teaches_weights);
-            StepValues {
-                student_logits: logits.clone(),
-                teacher_logits: seen.logits,
-                pairs: seen.pairs,
-                labels: own.classes.clone(),
-                weights: own.weights.clone(),
-                mixed: mixed.clone(),
-                mask: None,
-                lottery: lottery.clone(),
-                samples: batch.samples.clone(),
-                progress,
-            }
-        });
-        (values.collect(), teaches)
-    }
-
-    /// The labels of some samples of a batch, and how much each counts.
-    fn labels(&self, batch: &Batch, samples: impl Iterator<Item = usize> + Clone) -> Labels {
-        let tracked = self.device.clone().autodiff();
-        let classes: Vec<i64> = samples.clone().map(|i| i64::from(batch.classes[i])).collect();
-        let rows = classes.len();
-        let counts = |i: usize| match (batch.labelled[i], self.class_weights.get(usize::from(batch.classes[i]))) {
-            (false, _) => 0.0,
-            (true, weight) => weight.copied().unwrap_or(1.0),
-        };
-        let even = self.class_weights.is_empty() && batch.labelled.iter().all(|&l| l);
-        let weights = (!even).then(|| samples.map(counts).collect::<Vec<f32>>());
-        Labels {
-            classes: Tensor::from_data(TensorData::new(classes, [rows]), &tracked),
-            weights: weights.map(|w| Tensor::from_data(TensorData::new(w, [rows]), &tracked)),
-        }
     }
 
     /// `average = d · average + (1 − d) · parameter`, with a decay that starts lower: the first averages would be of the
@@ -345,11 +239,11 @@ impl Run {
     pub fn end_epoch(&mut self, set: &TrainingSet, epoch: usize) -> Result<Epoch, Error> {
         let kept = self.kept();
         let accuracy = if self.average.is_empty() {
-            evaluate(&self.learners.student, set.samples, set.validation)?.0
+            evaluate(&self.learners.student, set.samples, set.validation, set.sequence)?.0
         } else {
             let running = self.learners.student.snapshot();
             self.learners.student.restore(&kept)?;
-            let (accuracy, _) = evaluate(&self.learners.student, set.samples, set.validation)?;
+            let (accuracy, _) = evaluate(&self.learners.student, set.samples, set.validation, set.sequence)?;
             self.learners.student.restore(&running)?;
             accuracy
         };
@@ -464,39 +358,10 @@ pub(super) fn balanced(set: &TrainingSet, classes: usize) -> Vec<f32> {
     counts.into_iter().map(|n| all / (there * n.max(1) as f32)).collect()
 }
 
-/// What the student made of a batch.
-fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>) -> Hits {
-    let [rows, _] = logits.dims();
-    let positions = rows / batch.samples.len().max(1);
-    let said = |logits: Tensor<2>| -> Vec<i64> { logits.inner().argmax(1).into_data().iter::<i64>().collect() };
-    let mut hits = Hits::default();
-    let student = said(logits.clone());
-    for (row, &class) in student.iter().enumerate() {
-        let sample = row / positions.max(1);
-        hits.samples += 1;
-        hits.labelled += u64::from(batch.labelled[sample]);
-        hits.right += u64::from(batch.labelled[sample] && i64::from(batch.classes[sample]) == class);
-    }
-    // Answers that stand for something else do not agree or disagree.
-    if let Some(teacher) = teacher.filter(|t| t.dims() == logits.dims()) {
-        hits.asked = rows as u64;
-        hits.agreed = student.iter().zip(said(teacher)).filter(|(a, b)| *a == b).count() as u64;
-    }
-    hits
-}
-
 fn numbers(tensor: &Tensor<1>) -> Vec<f32> {
     tensor.clone().into_data().iter::<f32>().collect()
 }
 
 fn number(loss: &Tensor<1>) -> f64 {
     loss.clone().inner().into_data().iter::<f64>().next().unwrap_or(f64::NAN)
-}
-
-/// A number in 0..1 that belongs to a sample: SplitMix64 of seed and index (Steele et al. 2014).
-fn lottery(seed: u64, sample: usize) -> f32 {
-    let mut z = seed ^ (sample as u64).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
 }
