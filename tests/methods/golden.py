@@ -567,6 +567,24 @@ def exits(case, stages, alpha, t, **settings):
 exits(Case("exits", "deep-supervision"), [[3, 2, 4], [3, 3, 2, 2]], 0.3, 3)
 
 
+# Sequences.
+
+
+def ctc(case):
+    """Words of different lengths, one with a symbol twice in a row."""
+    words = [[1, 2, 3], [2, 2], [3]]
+    student = case.leaf("student logits", case.numbers(3 * 6, 4, scale=2.0))
+    case.constant("samples", torch.tensor([0, 1, 2]))
+    case.constant("words", torch.tensor([word + [0] * (3 - len(word)) for word in words]))
+    log_p = student.reshape(3, 6, 4).log_softmax(2).transpose(0, 1)
+    targets = torch.tensor([symbol for word in words for symbol in word])
+    loss = F.ctc_loss(log_p, targets, torch.tensor([6] * 3), torch.tensor([len(w) for w in words]), reduction="none")
+    case.done(loss.mean())
+
+
+ctc(Case("words", "ctc"))
+
+
 def main():
     out = pathlib.Path(__file__).parent / "golden.json"
     lines = ",\n".join(json.dumps(case.out, separators=(",", ":")) for case in CASES)

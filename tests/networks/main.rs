@@ -3,6 +3,7 @@
 mod case;
 mod families;
 mod hostile;
+mod methods;
 mod quantized;
 mod supported;
 mod written;

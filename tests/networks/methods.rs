@@ -1,0 +1,142 @@
+//! docs/METHODS.md and a page for each distillation method, made from the list of methods and from measured results.
+//! `KDC_BLESS=1` writes them anew.
+
+use kdc::distill::{Entry, Family, METHODS, presets::PRESETS};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// What benches/methods/table.py writes.
+#[derive(Deserialize)]
+struct Set {
+    teacher: f64,
+    labels_only: f64,
+    deviation: f64,
+    seeds: usize,
+    rows: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    name: String,
+    accuracy: Option<f64>,
+    deviation: Option<f64>,
+    closed: Option<f64>,
+    closed_deviation: Option<f64>,
+    error: Option<String>,
+}
+
+fn title(set: &str) -> &str {
+    match set {
+        "mnist1d" => "MNIST-1D, 4,000 signals, a convolutional network of 1,606 parameters",
+        "fashion" => "Fashion-MNIST, all labels",
+        "fashion-few" => "Fashion-MNIST, 1,000 labels and 59,000 samples without",
+        "cifar10" => "CIFAR-10, ResNet-56 and a student of an eighth of its multiply-accumulates",
+        other => other,
+    }
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "?".into(), |s| format!("{:.2}", 100.0 * s))
+}
+
+fn head(set: &str, results: &Set) -> String {
+    format!(
+        "{}: teacher {}%, labels only {} ± {}%; {} seeds, measured by `benches/methods/table.py KDC {set}`.\n\n\
+         | | accuracy in % | share of the gap closed in % |\n| --- | ---: | ---: |\n",
+        title(set),
+        percent(Some(results.teacher)),
+        percent(Some(results.labels_only)),
+        percent(Some(results.deviation)),
+        results.seeds
+    )
+}
+
+fn line(row: &Row) -> String {
+    if let Some(error) = &row.error {
+        return format!("| {} | refused: {error} | |\n", row.name);
+    }
+    let whole = |share: Option<f64>| share.map_or_else(|| "?".into(), |s| format!("{:.0}", 100.0 * s));
+    format!(
+        "| {} | {} ± {} | {} ± {} |\n",
+        row.name,
+        percent(row.accuracy),
+        percent(row.deviation),
+        whole(row.closed),
+        whole(row.closed_deviation)
+    )
+}
+
+fn page(entry: &Entry, results: &BTreeMap<String, Set>) -> String {
+    let mut page = format!(
+        "# {}\n\n{}.\n\n```text\n{}\n```\n\nSource: {}.\n\nWhen: {}.\n\n## Measured\n\n",
+        entry.name, entry.summary, entry.formula, entry.source, entry.when
+    );
+    let mut measured = false;
+    for (set, results) in results {
+        // A row is of a method when its name has the method's in it as a word.
+        let of =
+            |row: &&Row| row.name.split(|c: char| !(c.is_alphanumeric() || c == '-')).any(|word| word == entry.name);
+        let rows: String = results.rows.iter().filter(of).map(line).collect();
+        if !rows.is_empty() {
+            page += &format!("{}{rows}\n", head(set, results));
+            measured = true;
+        }
+    }
+    if !measured {
+        page += "Not measured: no benchmark has what it needs.\n\n";
+    }
+    page + &format!(
+        "## A recipe that runs\n\n`kdc methods {}` prints it; `--recipe FILE` takes it.\n\n```toml\n{}```\n",
+        entry.name,
+        entry.recipe()
+    )
+}
+
+fn index(results: &BTreeMap<String, Set>) -> String {
+    let mut text = String::from(
+        "# Distillation methods\n\nEvery method composes in a recipe with any teacher and student that kdc can read; \
+         see [the recipes](../src/distill/recipe.rs) for the format. The pages are made from the code and from the results \
+         of `benches/methods/table.py`.\n",
+    );
+    for family in [Family::Instance, Family::Feature, Family::Model] {
+        _ = writeln!(text, "\n## {}\n", family.title());
+        for entry in METHODS.iter().filter(|m| m.family == family) {
+            _ = writeln!(text, "- [{}](methods/{}.md): {}", entry.name, entry.name, entry.summary);
+        }
+    }
+    text += "\n## Presets\n\n";
+    PRESETS.iter().for_each(|p| _ = writeln!(text, "- `--recipe {}`: {}", p.name, p.summary));
+    for (set, results) in results {
+        let mut rows: Vec<&Row> = results.rows.iter().collect();
+        rows.sort_by(|a, b| b.accuracy.unwrap_or(-1.0).total_cmp(&a.accuracy.unwrap_or(-1.0)));
+        let rows: String = rows.into_iter().map(line).collect();
+        _ = write!(text, "\n## {}\n\n{}{rows}", title(set), head(set, results));
+    }
+    text
+}
+
+#[test]
+fn the_documentation_of_the_methods_is_that_of_the_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let results = std::fs::read_to_string(root.join("benches/methods/results.json")).unwrap();
+    let results: BTreeMap<String, Set> = serde_json::from_str(&results).unwrap();
+    let mut pages: Vec<(PathBuf, String)> = vec![("docs/METHODS.md".into(), index(&results))];
+    for entry in METHODS {
+        pages.push((format!("docs/methods/{}.md", entry.name).into(), page(entry, &results)));
+    }
+    let bless = std::env::var_os("KDC_BLESS").is_some();
+    for (path, text) in &pages {
+        if bless {
+            std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            std::fs::write(root.join(path), text).unwrap();
+        }
+        let there = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+        assert!(there == *text, "{} is not what the code says; KDC_BLESS=1 cargo test writes it", path.display());
+    }
+    for file in std::fs::read_dir(root.join("docs/methods")).unwrap() {
+        let name = Path::new("docs/methods").join(file.unwrap().file_name());
+        assert!(pages.iter().any(|(path, _)| *path == name), "{} is the page of no method", name.display());
+    }
+}
