@@ -75,10 +75,16 @@ impl Way<'_> {
         key: &[u8],
     ) -> Result<Tensor<2>, Error> {
         let mut rng = ChaCha8Rng::from_seed(*blake3::hash(key).as_bytes());
+        let mut own: Vec<bool> = (0..=pairs.len()).map(|_| rng.random_bool(own.clamp(0.0, 1.0))).collect();
+        // Of a relay of the teacher's modules alone the student learns nothing.
+        if !own.contains(&true) {
+            let one = rng.random_range(0..own.len());
+            own[one] = true;
+        }
         // What has been computed so far, and whose it is; the inputs are both's.
         let mut state: Option<(Into, Feature)> = None;
         for module in 0..=pairs.len() {
-            let students = rng.random_bool(own.clamp(0.0, 1.0));
+            let students = own[module];
             let (side, network, mode) = match students {
                 true => (Into::Student, self.student, self.mode),
                 false => (Into::Teacher, teacher, Mode::Frozen),

@@ -199,6 +199,8 @@ pub struct Plan {
     pub classes: usize,
     /// The teacher's.
     pub teacher_classes: usize,
+    /// Whether answers spell words, with blanks between.
+    pub spells: bool,
     /// Samples that training may show.
     pub samples: usize,
     /// Whether somebody named the pairs, so that all of them are meant.

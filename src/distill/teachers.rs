@@ -92,6 +92,7 @@ impl Wiring {
                 classes: classes(student),
                 teacher_classes: sources.get(source).map_or(0, Source::classes),
                 samples,
+                spells: false,
                 named: !spec.layers.is_empty(),
                 pairs: pairs.iter().map(|(s, t)| (size(student, s), size(network.unwrap_or(student), t))).collect(),
             });

@@ -11,7 +11,7 @@ use super::teachers::{self, Wiring};
 use super::terms::Route;
 use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
 use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
-use crate::data::Sequence;
+use crate::data::{Reading, Sequence};
 use crate::exec::{Mode, Network};
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
@@ -81,9 +81,11 @@ impl Run {
         let mut objective = config.objective()?;
         let reads = objective.reads();
         let mut extras = Extras::new(device, config.seed);
-        let (wiring, plans) =
+        let (wiring, mut plans) =
             Wiring::new(student, &set.teachers, &config.terms, &reads, set.samples.len(), &mut extras)?;
         let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
+        let spells = set.sequence.is_some_and(|sequence| sequence.reading == Reading::Ctc);
+        plans.iter_mut().for_each(|plan| plan.spells = spells);
         objective.prepare(&plans, &mut learners.extras)?;
         learners.extras.adopt(beginning.others);
         let mut asked = vec![];

@@ -1,7 +1,8 @@
 //! `ctc`: words whose symbols have no given place among the positions.
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made};
-use crate::distill::{Extras, StepValues};
+use crate::distill::step::Plan;
+use crate::distill::{Error, Extras, StepValues};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,17 @@ impl Term for Ctc {
 
     fn reads(&self) -> Reads {
         Reads { labels: true, teacher_logits: false, pairs: Pairs::None }
+    }
+
+    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+        match plan.spells {
+            true => Ok(()),
+            false => Err(Error::Config(
+                "'ctc' is for answers that spell, and these do not; [sequence] with reading = \"ctc\" in the sidecar says \
+                 how they do"
+                    .into(),
+            )),
+        }
     }
 
     fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {

@@ -1,5 +1,6 @@
 mod golden;
 mod limits;
+mod stages;
 mod trial;
 
 use super::*;

@@ -132,6 +132,7 @@ impl Trial {
             teacher_classes: classes,
             samples: self.samples,
             named: false,
+            spells: true,
             pairs: pairs.iter().map(|pair| (pair.student.extents(), pair.teacher.extents())).collect(),
         };
         let mut term = self.spec.term()?;
