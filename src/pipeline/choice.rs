@@ -2,9 +2,9 @@
 
 use super::derivation::Found;
 use super::labelling::Asked;
-use super::training::sources;
+use super::training;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Choice, TrainingSet};
+use crate::distill::{self, Choice};
 use crate::graph::Graph;
 use crate::{data, files, onnx};
 use serde::{Deserialize, Serialize};
@@ -75,14 +75,7 @@ pub fn settle(
 
 fn tried(job: &Job, student: &Graph, asked: &Asked, choice: &Choice, scratch: &Path) -> Result<f64, Error> {
     let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
-    let set = TrainingSet {
-        samples: job.data.train.as_ref(),
-        train: &train,
-        validation: &validation,
-        teachers: sources(job, asked),
-        shown: None,
-        sequence: job.data.sequence.as_ref(),
-    };
+    let set = training::set(job, asked, &train, &validation);
     let epochs = ((job.training.epochs as f64 * SHARE).round() as usize).max(1);
     let config = distill::Config { epochs, patience: None, ema: 0.0, ..job.training.clone() };
     let recipe = distill::Recipe { data: job.recipe.data.clone(), ..distill::Recipe::of("", choice.terms.clone()) };

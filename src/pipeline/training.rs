@@ -80,7 +80,7 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
 }
 
 /// Whom the student learns from.
-pub(super) fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
+fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
     let logits = asked.logits.as_ref().map(|l| l as &dyn TeacherLogits);
     let first = Source { name: "teacher".into(), logits, graph: asked.network.as_ref(), is_peer: false };
     let other = |other: &'a OtherTeacher| {
@@ -95,16 +95,21 @@ pub(super) fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
     std::iter::once(first).chain(job.others.iter().map(other)).collect()
 }
 
-fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dyn Progress) -> Result<(), Error> {
-    let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
-    let set = TrainingSet {
+/// What a student is trained on.
+pub(super) fn set<'a>(job: &'a Job, asked: &'a Asked, train: &'a [usize], validation: &'a [usize]) -> TrainingSet<'a> {
+    TrainingSet {
         samples: job.data.train.as_ref(),
-        train: &train,
-        validation: &validation,
+        train,
+        validation,
         teachers: sources(job, asked),
         shown: None,
         sequence: job.data.sequence.as_ref(),
-    };
+    }
+}
+
+fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dyn Progress) -> Result<(), Error> {
+    let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
+    let set = set(job, asked, &train, &validation);
     let mut narrator = Narrator { epochs: job.recipe.epochs(job.training.epochs).iter().sum(), ..Narrator::default() };
     let mut on = |event: Event| narrator.tell(event, progress);
     let device = job.options.device.open()?;

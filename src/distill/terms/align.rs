@@ -1,7 +1,7 @@
 //! What terms that compare activations share: extents that differ are made equal, padding is left out, vectors of any
 //! length are brought to the length one.
 
-use super::Error;
+use super::{Error, Into, Target};
 use crate::distill::step::{Feature, Layout, Pair, Plan, StepValues};
 use crate::distill::{Extras, Init, Slot};
 use crate::exec::Value;
@@ -68,6 +68,38 @@ impl Layers {
             let rows = if i == 0 { rows } else { activation::relu(rows) };
             rows.matmul(extras.get::<2>(weight)) + extras.get::<1>(bias).unsqueeze::<2>()
         })
+    }
+}
+
+/// Layers between two networks where they correspond, from each to the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bridge {
+    /// By pair, from the teacher's channels to the student's.
+    enter: Vec<Layers>,
+    /// By pair, from the student's to the teacher's.
+    leave: Vec<Layers>,
+}
+
+impl Bridge {
+    /// Layers for every pair.
+    pub fn add(extras: &mut Extras, plan: &Plan) -> Bridge {
+        let mut bridge = Bridge::default();
+        for (i, &((student, _), (teacher, _))) in plan.pairs.iter().enumerate() {
+            bridge.enter.push(Layers::add(extras, &format!("{}.enter{i}", plan.prefix), &[teacher, student]));
+            bridge.leave.push(Layers::add(extras, &format!("{}.leave{i}", plan.prefix), &[student, teacher]));
+        }
+        bridge
+    }
+
+    /// By pair, from the student's channels to the teacher's.
+    pub fn leaving(&self) -> &[Layers] {
+        &self.leave
+    }
+
+    /// An activation of the `index`-th pair as the other network has it there.
+    pub fn translated(&self, index: usize, from: &Feature, into: Into, target: &Target, extras: &Extras) -> Value {
+        let layers = if into == Into::Student { &self.enter[index] } else { &self.leave[index] };
+        through(layers, from, &target.shape, target.layout, extras)
     }
 }
 
@@ -154,7 +186,7 @@ pub fn in_place_of(maps: Tensor<3>, from: &[usize], shape: &[usize], layout: Lay
 }
 
 /// The same with other channels, through layers.
-pub fn through(layers: &Layers, feature: &Feature, shape: &[usize], layout: Layout, extras: &Extras) -> Value {
+fn through(layers: &Layers, feature: &Feature, shape: &[usize], layout: Layout, extras: &Extras) -> Value {
     let maps = feature.maps();
     let [batch, _, positions] = maps.dims();
     let rows = layers.apply(rows(maps), extras);

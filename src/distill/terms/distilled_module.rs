@@ -1,6 +1,6 @@
 //! `distilled-module`: every block of the student by itself, from the teacher's activation before it to the one after it.
 
-use super::align::{self, Layers};
+use super::align::{self, Bridge, Layers};
 use super::{Entry, Family, Into, Pairs, Reads, Route, Target, Term, defaults, made};
 use crate::distill::step::{Feature, Plan};
 use crate::distill::{Error, Extras, StepValues};
@@ -25,12 +25,8 @@ pub const ENTRY: Entry = Entry {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DistilledModule {
-    /// By pair, from the teacher's channels to the student's.
     #[serde(skip)]
-    enter: Vec<Layers>,
-    /// By pair, from the student's to the teacher's.
-    #[serde(skip)]
-    leave: Vec<Layers>,
+    bridge: Bridge,
 }
 
 impl Term for DistilledModule {
@@ -47,16 +43,12 @@ impl Term for DistilledModule {
     }
 
     fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
-        for (i, &((student, _), (teacher, _))) in plan.pairs.iter().enumerate() {
-            self.enter.push(Layers::add(extras, &format!("{}.enter{i}", plan.prefix), &[teacher, student]));
-            self.leave.push(Layers::add(extras, &format!("{}.leave{i}", plan.prefix), &[student, teacher]));
-        }
+        self.bridge = Bridge::add(extras, plan);
         Ok(())
     }
 
     fn translated(&self, index: usize, from: &Feature, into: Into, target: &Target, extras: &Extras) -> Value {
-        let layers = if into == Into::Student { &self.enter[index] } else { &self.leave[index] };
-        align::through(layers, from, &target.shape, target.layout, extras)
+        self.bridge.translated(index, from, into, target, extras)
     }
 
     fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
@@ -74,7 +66,7 @@ impl Term for DistilledModule {
             let variance = by_position((teacher.clone() - mean).square()).clamp_min(1e-12);
             by_position((student - teacher).square()) / variance
         };
-        let losses = values.pairs.iter().zip(&self.leave).map(one);
+        let losses = values.pairs.iter().zip(self.bridge.leaving()).map(one);
         vec![("blocks", losses.reduce(|a, b| a + b).expect("there is a block"))]
     }
 }

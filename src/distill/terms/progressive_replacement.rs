@@ -1,6 +1,6 @@
 //! `progressive-replacement`: a relay of the teacher's and the student's modules, more and more of them the student's.
 
-use super::align::{self, Layers};
+use super::align::Bridge;
 use super::{Entry, Family, Into, Pairs, Reads, Route, Target, Term, defaults, made};
 use crate::distill::step::{Feature, Plan};
 use crate::distill::{Error, Extras, Schedule, StepValues};
@@ -28,16 +28,14 @@ pub struct ProgressiveReplacement {
     /// Probability of the student's module over training.
     pub probability: Schedule,
     #[serde(skip)]
-    enter: Vec<Layers>,
-    #[serde(skip)]
-    leave: Vec<Layers>,
+    bridge: Bridge,
 }
 
 impl Default for ProgressiveReplacement {
     fn default() -> Self {
         let probability =
             Schedule::Step { from: 0.3, at: vec![0.15, 0.3, 0.45, 0.6], values: vec![0.5, 0.7, 0.85, 1.0] };
-        ProgressiveReplacement { probability, enter: vec![], leave: vec![] }
+        ProgressiveReplacement { probability, bridge: Bridge::default() }
     }
 }
 
@@ -55,16 +53,12 @@ impl Term for ProgressiveReplacement {
     }
 
     fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
-        for (i, &((student, _), (teacher, _))) in plan.pairs.iter().enumerate() {
-            self.enter.push(Layers::add(extras, &format!("{}.enter{i}", plan.prefix), &[teacher, student]));
-            self.leave.push(Layers::add(extras, &format!("{}.leave{i}", plan.prefix), &[student, teacher]));
-        }
+        self.bridge = Bridge::add(extras, plan);
         Ok(())
     }
 
     fn translated(&self, index: usize, from: &Feature, into: Into, target: &Target, extras: &Extras) -> Value {
-        let layers = if into == Into::Student { &self.enter[index] } else { &self.leave[index] };
-        align::through(layers, from, &target.shape, target.layout, extras)
+        self.bridge.translated(index, from, into, target, extras)
     }
 
     fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {

@@ -5,11 +5,11 @@
 //! clock is read.
 
 use super::super::labelling::Asked;
-use super::super::training::sources;
+use super::super::training;
 use super::super::{Error, Job, Progress};
 use super::variants::{Candidate, Studio, row};
 use super::{Derived, Prepared};
-use crate::distill::{self, TrainingSet};
+use crate::distill;
 use crate::graph::Graph;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Measured, Spec};
@@ -227,14 +227,7 @@ pub fn taught(
     judges: &[usize],
     scratch: &Path,
 ) -> Result<(Graph, f64), Error> {
-    let set = TrainingSet {
-        samples: job.data.train.as_ref(),
-        train: samples,
-        validation: judges,
-        teachers: sources(job, asked),
-        shown: None,
-        sequence: job.data.sequence.as_ref(),
-    };
+    let set = training::set(job, asked, samples, judges);
     // In so few steps statistics that move slowly would still be those of the start.
     let norm_momentum = job.training.norm_momentum.min(0.7);
     let config = distill::Config { epochs: 1, patience: None, ema: 0.0, norm_momentum, ..job.training.clone() };
