@@ -66,7 +66,7 @@ pub struct Class {
 pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -> Result<Distilled, Error> {
     let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-student", job::name(&options.model))));
-    let mut job = Job::prepare(options, profile, out)?;
+    let mut job = Job { is_without_program: true, ..Job::prepare(options, profile, out)? };
     let teacher = derivation::prepare_teacher(&job)?;
     let mut output = Output::open(&job.out)?;
     if job.recipe.data.synthetic.is_some() {

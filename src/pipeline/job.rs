@@ -34,6 +34,8 @@ pub struct Job {
     pub recipe: distill::Recipe,
     /// The recipe's own teachers, beside the one that is compiled.
     pub others: Vec<OtherTeacher>,
+    /// The student is all that is wanted: it may have operators that no board runs.
+    pub is_without_program: bool,
 }
 
 /// A network that a recipe brings to learn from.
@@ -141,6 +143,7 @@ impl Job {
             training,
             recipe,
             others,
+            is_without_program: false,
         })
     }
 

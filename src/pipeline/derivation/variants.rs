@@ -242,7 +242,15 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, Error> {
     let mut folded = graph.clone();
     pass::fold_batch_norm(&mut folded);
     let (total, _) = graph::cost(&folded);
-    let float = program::lower_f32(&folded, None)?;
+    let float = match program::lower_f32(&folded, None) {
+        Ok(float) => float,
+        // A student that becomes no program costs what it computes and stores.
+        Err(_) if job.is_without_program => {
+            let (macs, params) = (total.macs, total.params);
+            return Ok(Measured { macs, params, ram_bytes: 0, flash_bytes: 4 * params, latency_s: 0.0 });
+        }
+        Err(why) => return Err(why.into()),
+    };
     let program = match choose_precision(job, &float) {
         Precision::F32 => float,
         Precision::Int8 => integer_program(folded)?,
