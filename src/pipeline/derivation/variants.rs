@@ -191,7 +191,9 @@ impl<'a> Studio<'a> {
     /// # Errors
     /// When it cannot run, or has no program.
     pub fn whole(&mut self, mut graph: Graph, name: String) -> Result<Candidate, Error> {
-        self.normalise(&mut graph, false, true)?;
+        // Weights that were drawn compute nothing that would have to be kept.
+        let own_weights = self.job.options.derivation.start == Start::Random;
+        self.normalise(&mut graph, own_weights, true)?;
         let cost = candidate_cost(self.job, &graph)?;
         let candidates = vec![row(&name, &cost, Outcome::Chosen)];
         Ok(Candidate { graph, found: Found { name, spec: None, cost, candidates, replaced: vec![] } })
