@@ -20,34 +20,11 @@ WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 ALPHABET = "_abcdefghijklmnopqrstuvwxyz"
 BANDS, POSITIONS = 40, 6
 
-SIDECAR = """title = "Spoken digits, spelled"
-
-[data]
-path = "{path}"
-format = "wav"
-names = "{{class}}_{{speaker}}_{{take}}"
-classes = {classes}
-
-[split]
-rule = "take < 5"
-
-[audio]
-rate = 8000
-seconds = 1.0
-features = "log-mel"
-window = 0.025
-hop = 0.015
-bands = 40
-low = 20.0
-scale = "htk"
-
-[input]
-mean = [-7.0]
-std = [5.0]
-
+SEQUENCE = """
 [sequence]
 alphabet = "{alphabet}"
 reading = "{reading}"
+words = {words}
 """
 
 
@@ -112,17 +89,15 @@ def sounds(source):
     import numpy as np
     import torch
 
+    # The features and the sidecar are those of the readers' benchmark.
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "data"))
-    # The features are those of the readers' benchmark, which is a program of its own.
-    path = pathlib.Path(__file__).parent.parent / "data" / "spoken_digits.py"
-    text = path.read_text().rsplit("\nmain()", 1)[0]
-    space = {"__name__": "features", "__doc__": ""}
-    exec(compile(text, str(path), "exec"), space)
-    weights, sides = space["filters"](), {"train": ([], []), "test": ([], [])}
+    import spoken_digits
+
+    weights, sides = spoken_digits.filters(), {"train": ([], []), "test": ([], [])}
     for file in sorted((source / "recordings").glob("*.wav")):
         digit, _, take = file.stem.split("_")
         x, y = sides["test" if int(take) < 5 else "train"]
-        x.append((space["features"](file, weights) + 7.0) / 5.0)
+        x.append((spoken_digits.features(file, weights) - spoken_digits.MEAN) / spoken_digits.STD)
         y.append(int(digit))
     return {side: (torch.tensor(np.stack(x), dtype=torch.float32), y) for side, (x, y) in sides.items()}
 
@@ -146,6 +121,8 @@ def make(out, source):
 
     torch.set_num_threads(2)
     set_ = sounds(source)
+    import spoken_digits
+
     x, y = set_["train"]
     letters = [[ALPHABET.index(c) for c in word] for word in WORDS]
     padded = torch.tensor([word + [0] * (POSITIONS - len(word)) for word in letters])
@@ -187,8 +164,8 @@ def make(out, source):
         torch.manual_seed(1)
         small = student()
         print(f"  student: {sum(p.numel() for p in small.parameters()):,} parameters")
-        sidecar = SIDECAR.format(path=(source / "recordings").resolve(), classes=json.dumps(WORDS), alphabet=ALPHABET,
-                                 reading=reading)
+        sidecar = spoken_digits.SIDECAR.format(path=(source / "recordings").resolve())
+        sidecar += SEQUENCE.format(alphabet=ALPHABET, reading=reading, words=json.dumps(WORDS))
         for network, stem in [(model, name), (small, f"{name}-student")]:
             network.eval()
             axes = {"features": {0: "batch"}, "logits": {0: "batch"}}

@@ -88,4 +88,5 @@ def main():
     print(f"spoken digits: {100 * accuracy(model, [x_test], y_test):.2f}% of {len(x_test)} test sounds, by PyTorch")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -112,7 +112,11 @@ fn shown(d: &Distilled) -> String {
         count(d.samples as f64)
     );
     let row = |name: &str, j: &pipeline::Judged| {
-        vec![name.into(), percent(j.accuracy), j.calibration_error.map_or_else(|| "-".into(), percent)]
+        vec![
+            name.into(),
+            j.accuracy.map_or_else(|| "-".into(), percent),
+            j.calibration_error.map_or_else(|| "-".into(), percent),
+        ]
     };
     let rows = [Some(row("teacher", &d.teacher)), d.baseline.as_ref().map(|b| row("labels only", b))];
     let rows = rows.into_iter().flatten().chain([row("distilled", &d.distilled)]);

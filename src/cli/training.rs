@@ -28,11 +28,11 @@ pub(super) struct TrainingArguments {
     lr: Option<f64>,
 
     /// Temperature that softens the teacher's answers
-    #[arg(long, value_name = "T", value_parser = values::above_zero, conflicts_with = "labels_only")]
+    #[arg(long, value_name = "T", value_parser = values::above_zero, conflicts_with_all = ["labels_only", "recipe"])]
     temperature: Option<f64>,
 
     /// The teacher's share of the loss, 0 to 1; the labels have the rest
-    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with = "labels_only")]
+    #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with_all = ["labels_only", "recipe"])]
     alpha: Option<f64>,
 
     /// How to distil: a recipe's file, or a preset by name; `kdc methods` lists both [default: soft labels]

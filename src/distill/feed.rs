@@ -41,7 +41,7 @@ impl Batch {
             all
         };
         let kept: Vec<Vec<f32>> = set.teachers.iter().zip(asked).map(answers).collect();
-        let labels: Vec<Option<u16>> = samples.iter().map(|&sample| set.label(sample)).collect();
+        let labels: Vec<Option<u16>> = samples.iter().map(|&sample| set.samples.label(sample)).collect();
         let classes = labels.iter().map(|label| label.unwrap_or(0)).collect();
         let labelled = labels.iter().map(Option::is_some).collect();
         Batch { samples: samples.to_vec(), inputs, classes, labelled, mixed, kept }

@@ -3,7 +3,7 @@
 //! A *cut* is a value through which everything goes that a network has computed so far: the end of a residual block or
 //! of an encoder layer, any value of a plain chain. The last cut of each resolution ends a *stage*; where the
 //! resolution never changes, as in transformers, cuts that are evenly spread do. Stages of two networks correspond by
-//! resolution and place; of several cuts of the teacher that would do, [`Likeness`] decides.
+//! resolution, and by place among those of one resolution.
 
 use super::step::{Layout, extents};
 use super::terms::Pairs;
@@ -17,8 +17,6 @@ pub struct Point {
     pub layout: Layout,
     /// Positions in a sample, against those of the networks' input; tokens and vectors have what they have.
     pub positions: usize,
-    /// Place in the network, 0 the input, 1 the output.
-    pub depth: f64,
 }
 
 /// Stages of a network whose resolution never changes.
@@ -175,8 +173,7 @@ fn learned(graph: &Graph) -> HashSet<ValueId> {
 fn point(graph: &Graph, makers: &HashMap<ValueId, usize>, id: ValueId) -> Point {
     let layout = layout(graph, makers, id);
     let (_, positions) = extents(&shape_at(&graph.value(id).shape, 1), layout);
-    let place = makers.get(&id).map_or(0, |&i| i + 1);
-    Point { value: id, layout, positions, depth: place as f64 / graph.nodes.len().max(1) as f64 }
+    Point { value: id, layout, positions }
 }
 
 /// Where a value's channels are: as the layer has them that made it.
@@ -205,4 +202,89 @@ fn layout(graph: &Graph, makers: &HashMap<ValueId, usize>, id: ValueId) -> Layou
         at = *next;
     }
     Layout::ChannelsFirst
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Builder, Dim, Tensor};
+
+    /// Two residual blocks at 8×8 and one at 4×4, a mean and a linear layer, with so many channels.
+    fn residual(channels: usize, blocks: [usize; 2]) -> Graph {
+        let mut b = Builder::new("residual");
+        let weights = |shape: [usize; 4]| Tensor::f32(shape, vec![0.1; shape.iter().product()]);
+        let mut x = b.input("x", &[Dim::Batch, Dim::Fixed(1), Dim::Fixed(8), Dim::Fixed(8)]);
+        let mut width = 1;
+        for (stage, count) in blocks.into_iter().enumerate() {
+            let name = |part: &str| format!("s{stage}{part}");
+            let stride = stage + 1;
+            let first = weights([channels, width, 3, 3]);
+            x = b.conv2d(&name("first"), x, first, vec![0.0; channels], (stride, 1, 1)).unwrap();
+            x = b.node(&name("relu"), Op::Relu, &[x]).unwrap();
+            width = channels;
+            for block in 0..count {
+                let name = |part: &str| format!("s{stage}b{block}{part}");
+                let inside = weights([channels, channels, 3, 3]);
+                let y = b.conv2d(&name("conv"), x, inside, vec![0.0; channels], (1, 1, 1)).unwrap();
+                let sum = b.node(&name("add"), Op::Add, &[y, x]).unwrap();
+                x = b.node(&name("out"), Op::Relu, &[sum]).unwrap();
+            }
+        }
+        let pooled = b.node("pool", Op::GlobalAveragePool, &[x]).unwrap();
+        let flat = b.node("flat", Op::Flatten { axis: 1 }, &[pooled]).unwrap();
+        let (w, bias) = (Tensor::f32([3, channels], vec![0.1; 3 * channels]), Tensor::f32([3], vec![0.0; 3]));
+        let (w, bias) = (b.constant("w", w), b.constant("b", bias));
+        let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+        let logits = b.node("logits", gemm, &[flat, w, bias]).unwrap();
+        b.finish(&[logits])
+    }
+
+    fn told(graph: &Graph, points: &[Point]) -> Vec<(String, usize)> {
+        points.iter().map(|p| (graph.value(p.value).name.clone(), p.positions)).collect()
+    }
+
+    #[test]
+    fn stages_end_where_the_resolution_changes_and_correspond() {
+        let (teacher, student) = (residual(4, [2, 3]), residual(2, [1, 1]));
+        let named = |list: &[(&str, usize)]| list.iter().map(|(n, p)| ((*n).to_string(), *p)).collect::<Vec<_>>();
+        let (t, s) = (points(&teacher, Pairs::Stages), points(&student, Pairs::Stages));
+        assert_eq!(told(&teacher, &t), named(&[("s0b1out", 64), ("s1b2out", 16)]));
+        assert_eq!(told(&student, &s), named(&[("s0b0out", 64), ("s1b0out", 16)]));
+        let pairs = matched(&s, &t);
+        assert!(pairs.iter().zip(&t).all(|((_, of), want)| of == want) && pairs.len() == 2);
+        let embedding = points(&teacher, Pairs::Embedding);
+        assert_eq!(told(&teacher, &embedding), named(&[("flat", 1)]));
+        assert!(points(&teacher, Pairs::Attention).is_empty());
+    }
+
+    #[test]
+    fn students_with_other_numbers_of_stages_find_their_place_in_order() {
+        let point = |value: u32, positions| Point { value: ValueId(value), layout: Layout::ChannelsFirst, positions };
+        let teacher = [point(0, 64), point(1, 32), point(2, 16), point(3, 8)];
+        let found = |student: &[usize]| -> Vec<u32> {
+            let student: Vec<Point> = student.iter().enumerate().map(|(i, &p)| point(i as u32, p)).collect();
+            matched(&student, &teacher).iter().map(|(_, of)| of.value.0).collect()
+        };
+        assert_eq!(found(&[64, 32, 16, 8]), [0, 1, 2, 3]);
+        assert_eq!(found(&[32, 8]), [1, 3]);
+        // No resolution in common: by place, first to last.
+        assert_eq!(found(&[7, 5]), [0, 3]);
+        assert_eq!(found(&[7]), [3]);
+        assert_eq!(matched(&[point(0, 1)], &[]), []);
+    }
+
+    #[test]
+    fn tokens_have_their_channels_at_the_end() {
+        let mut b = Builder::new("tokens");
+        let x = b.input("x", &[Dim::Batch, Dim::Fixed(6), Dim::Fixed(4)]);
+        let w = b.constant("w", Tensor::f32([4, 8], vec![0.1; 32]));
+        let y = b.node("product", Op::MatMul, &[x, w]).unwrap();
+        let y = b.node("end", Op::Relu, &[y]).unwrap();
+        let turned = b.node("turned", Op::Transpose { perm: vec![0, 2, 1] }, &[y]).unwrap();
+        let graph = b.finish(&[turned]);
+        let of = |name: &str| named(&graph, name).map(|p| (p.layout, p.positions));
+        assert_eq!(of("end"), Some((Layout::ChannelsLast, 6)));
+        assert_eq!(of("turned"), Some((Layout::ChannelsFirst, 6)));
+        assert_eq!(of("w"), None, "weights are no activations");
+    }
 }

@@ -10,8 +10,8 @@ pub type Snapshot = Vec<(String, Vec<f32>)>;
 /// The networks and tensors that are trained.
 pub struct Learners {
     pub student: Network,
-    /// By source; `None` where it does not learn.
-    pub peers: Vec<Option<Network>>,
+    /// By source, with its name; `None` where it does not learn.
+    pub peers: Vec<Option<(String, Network)>>,
     pub extras: Extras,
 }
 
@@ -23,7 +23,7 @@ impl Learners {
 
     /// The elements of every parameter, and whether it is more than a vector: the student's, the peers', the extras'.
     pub fn params(&self) -> Vec<(Tensor<1>, bool)> {
-        let networks = std::iter::once(&self.student).chain(self.peers.iter().flatten());
+        let networks = std::iter::once(&self.student).chain(self.peers.iter().flatten().map(|(_, peer)| peer));
         let of_networks = networks.flat_map(|n| n.params().iter().map(|p| (p.tensor.clone(), p.shape.len() > 1)));
         let extras = self.extras.params().iter().map(|p| (p.tensor.clone(), p.shape.len() > 1));
         of_networks.chain(extras).collect()
@@ -31,7 +31,7 @@ impl Learners {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        let peers: usize = self.peers.iter().flatten().map(|p| p.params().len()).sum();
+        let peers: usize = self.peers.iter().flatten().map(|(_, p)| p.params().len()).sum();
         self.student.params().len() + peers + self.extras.params().len()
     }
 
@@ -43,14 +43,15 @@ impl Learners {
         let student = self.student.take_gradients(gradients).into_iter().zip(names);
         let student = student.map(|(gradient, name)| gradient.filter(|_| !stays(name)));
         let mut all: Vec<_> = student.collect();
-        self.peers.iter().flatten().for_each(|peer| all.extend(peer.take_gradients(gradients)));
+        self.peers.iter().flatten().for_each(|(_, peer)| all.extend(peer.take_gradients(gradients)));
         all.extend(self.extras.params().iter().map(|p| p.tensor.grad_remove(gradients)));
         all
     }
 
     /// Replaces the elements of a parameter.
     pub fn set(&mut self, mut index: usize, tensor: Tensor<1>) {
-        for network in std::iter::once(&mut self.student).chain(self.peers.iter_mut().flatten()) {
+        let peers = self.peers.iter_mut().flatten().map(|(_, peer)| peer);
+        for network in std::iter::once(&mut self.student).chain(peers) {
             if index < network.params().len() {
                 return network.set_param(index, tensor);
             }
@@ -61,11 +62,12 @@ impl Learners {
 
     /// All but the student.
     pub fn others(&self) -> Snapshot {
-        let named = |(i, peer): (usize, &Option<Network>)| {
-            let numbers = peer.as_ref().map(Network::snapshot).unwrap_or_default();
-            numbers.into_iter().map(move |(name, values)| (format!("peer{i}/{name}"), values)).collect::<Vec<_>>()
+        let named = |(peer, network): &(String, Network)| {
+            let prefix = prefix(peer);
+            let numbers = network.snapshot().into_iter();
+            numbers.map(move |(name, values)| (format!("{prefix}{name}"), values)).collect::<Vec<_>>()
         };
-        let peers = self.peers.iter().enumerate().flat_map(named);
+        let peers = self.peers.iter().flatten().flat_map(named);
         peers.chain(self.extras.snapshot()).collect()
     }
 
@@ -74,13 +76,30 @@ impl Learners {
     /// # Errors
     /// When it is of other terms.
     pub fn restore_others(&mut self, snapshot: &[(String, Vec<f32>)]) -> Result<(), Error> {
-        for (i, peer) in self.peers.iter_mut().enumerate() {
-            let Some(peer) = peer else { continue };
-            let prefix = format!("peer{i}/");
-            let own =
-                snapshot.iter().filter_map(|(name, v)| Some((name.strip_prefix(&prefix)?.to_string(), v.clone())));
-            peer.restore(&own.collect::<Vec<_>>())?;
+        for (name, peer) in self.peers.iter_mut().flatten() {
+            peer.restore(&of_peer(name, snapshot))?;
         }
         self.extras.restore(snapshot)
     }
+
+    /// Goes on from what an earlier stage's peers and terms of the same names have learned; the rest stays as it is.
+    pub fn adopt(&mut self, snapshot: &[(String, Vec<f32>)]) {
+        for (name, peer) in self.peers.iter_mut().flatten() {
+            // A peer of the same name and another form begins anew.
+            _ = peer.restore(&of_peer(name, snapshot));
+        }
+        self.extras.adopt(snapshot);
+    }
+}
+
+/// Where the names of a peer's numbers begin.
+fn prefix(peer: &str) -> String {
+    format!("peer/{peer}/")
+}
+
+/// A peer's part of a snapshot.
+fn of_peer(peer: &str, snapshot: &[(String, Vec<f32>)]) -> Snapshot {
+    let prefix = prefix(peer);
+    let own = snapshot.iter().filter_map(|(name, v)| Some((name.strip_prefix(&prefix)?.to_string(), v.clone())));
+    own.collect()
 }

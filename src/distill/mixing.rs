@@ -5,7 +5,8 @@
 //! - SpecAugment, Park et al. 2019, <https://arxiv.org/abs/1904.08779>: a stretch and a band of zeros (the masks alone,
 //!   no warping of time).
 
-use super::DataSpec;
+use super::{DataSpec, Error};
+use crate::data::Input;
 use crate::graph::{Data, Tensor as HostTensor};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -25,6 +26,25 @@ impl DataSpec {
     /// Whether inputs are changed after they were read.
     pub fn mixes(&self) -> bool {
         self.mixup > 0.0 || self.cutmix > 0.0 || self.spec_augment > 0.0
+    }
+}
+
+/// Refuses to change inputs that cannot be changed so.
+///
+/// # Errors
+/// When there are other inputs than numbers, or none with places where that is needed.
+pub fn check(spec: &DataSpec, inputs: &[Input]) -> Result<(), Error> {
+    let refuse = |what: &str| Err(Error::Config(format!("the recipe's [data] has {what}")));
+    let places = |input: &Input| input.shape.len() == 2 || input.shape.len() == 3;
+    match spec {
+        _ if !spec.mixes() => Ok(()),
+        _ if inputs.iter().any(|input| !input.dtype.is_float()) => {
+            refuse("mixup, cutmix or spec-augment, and the samples are no numbers that could be mixed, but tokens")
+        }
+        _ if spec.cutmix > 0.0 && !inputs.iter().all(places) => {
+            refuse("cutmix, and the samples have no places to cut; mixup takes any numbers")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -128,6 +148,7 @@ fn mask(input: &mut HostTensor, most: f64, rng: &mut ChaCha8Rng) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::DType;
 
     fn input(rows: usize, length: usize) -> HostTensor {
         HostTensor::f32([rows, 1, length], (0..rows * length).map(|i| 1.0 + (i / length) as f32).collect())
@@ -151,6 +172,20 @@ mod tests {
                 assert_eq!((of(row), of(other)), ((mixed.own * 10.0).round() as usize, 10 - of(row)));
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_be_mixed_is_refused() {
+        let input = |dtype, shape: &[usize]| Input { name: None, dtype, shape: shape.to_vec() };
+        let (up, cut) =
+            (DataSpec { mixup: 0.5, ..DataSpec::default() }, DataSpec { cutmix: 1.0, ..DataSpec::default() });
+        let tokens = [input(DType::I64, &[24])];
+        assert!(check(&DataSpec::default(), &tokens).is_ok());
+        assert!(check(&up, &tokens).unwrap_err().to_string().contains("tokens"));
+        let numbers = [input(DType::F32, &[16])];
+        assert!(check(&up, &numbers).is_ok());
+        assert!(check(&cut, &numbers).unwrap_err().to_string().contains("no places to cut"));
+        assert!(check(&cut, &[input(DType::F32, &[1, 40])]).is_ok());
     }
 
     #[test]

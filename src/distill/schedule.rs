@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 ///
 /// In a recipe: `4.0`, or a shape by name, as `{ linear = { from = 0.0, to = 1.0 } }`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
+#[serde(try_from = "Written", into = "Written")]
 pub enum Schedule {
     /// Always the same.
     Constant(f64),
@@ -54,15 +54,19 @@ enum Shape {
     },
 }
 
-impl From<Written> for Schedule {
-    fn from(written: Written) -> Schedule {
-        match written {
+impl TryFrom<Written> for Schedule {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Schedule, String> {
+        let schedule = match written {
             Written::Number(value) => Schedule::Constant(value),
             Written::Shape(Shape::Linear { from, to }) => Schedule::Linear { from, to },
             Written::Shape(Shape::Cosine { from, to, warmup }) => Schedule::Cosine { from, to, warmup },
             Written::Shape(Shape::Step { from, at, values }) => Schedule::Step { from, at, values },
             Written::Shape(Shape::Warmup { to, over }) => Schedule::Warmup { to, over },
-        }
+        };
+        schedule.check()?;
+        Ok(schedule)
     }
 }
 
@@ -102,6 +106,20 @@ impl Schedule {
             }
             Schedule::Warmup { to, over } if t < over => to * t / over,
             Schedule::Warmup { to, .. } => to,
+        }
+    }
+
+    /// Refuses shapes that mean nothing.
+    fn check(&self) -> Result<(), String> {
+        if let Schedule::Step { at, values, .. } = self {
+            let rising = at.windows(2).all(|w| w[0] < w[1]) && at.iter().all(|t| (0.0..=1.0).contains(t));
+            if at.len() != values.len() || !rising {
+                return Err("a step schedule has as many values as places, and places rise from 0 to 1".into());
+            }
+        }
+        match self.ends().iter().all(|v| v.is_finite()) {
+            true => Ok(()),
+            false => Err("it is no number".into()),
         }
     }
 

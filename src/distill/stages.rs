@@ -11,7 +11,6 @@ use super::recipe::{DataSpec, Recipe, Stage, TeacherKind};
 use super::teachers::Source;
 use super::trainer::{Beginning, Trained, TrainingSet, train};
 use super::{Config, Error};
-use crate::data::Dataset;
 use crate::graph::Graph;
 use crate::student;
 use burn::tensor::Device;
@@ -34,8 +33,6 @@ pub fn follow(
     folder: &Path,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Trained, Error> {
-    let shown = recipe.data.labels.map(|labels| shown(set.samples, set.train, labels, config.seed));
-    let shown = shown.as_deref().or(set.shown);
     let epochs = recipe.epochs(config.epochs);
     let per_step = config.batch_size * config.accumulate;
     let parts: Vec<Vec<usize>> =
@@ -56,7 +53,7 @@ pub fn follow(
             is_peer: peers.iter().any(|(peer, _)| peer == name),
         });
         teachers.extend(own);
-        let stage_set = TrainingSet { train: &parts[index], teachers, shown, ..set.clone() };
+        let stage_set = TrainingSet { train: &parts[index], teachers, ..set.clone() };
         let stage_config = stage_config(stage, &recipe.data, config, epochs[index]);
         // A single stage keeps its checkpoint where it always was.
         let checkpoint = folder.join(if index == 0 { "checkpoint".into() } else { format!("checkpoint.{index}") });
@@ -140,22 +137,4 @@ fn part(train: &[usize], share: f64, seed: u64) -> Vec<usize> {
     some.truncate(((share * train.len() as f64).round() as usize).max(1));
     some.sort_unstable();
     some
-}
-
-/// Which labels are looked at: of every class in proportion, and at least one.
-fn shown(samples: &dyn Dataset, train: &[usize], labels: f64, seed: u64) -> Vec<bool> {
-    let labelled: Vec<usize> = train.iter().copied().filter(|&i| samples.label(i).is_some()).collect();
-    let share = if labels < 1.0 { labels } else { labels / labelled.len().max(1) as f64 };
-    let mut order = labelled;
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x1AB_E15));
-    let mut by_class: std::collections::BTreeMap<u16, Vec<usize>> = std::collections::BTreeMap::new();
-    for sample in order {
-        by_class.entry(samples.label(sample).unwrap_or_default()).or_default().push(sample);
-    }
-    let mut shown = vec![false; samples.len()];
-    for members in by_class.values().filter(|_| share > 0.0) {
-        let count = ((share * members.len() as f64).round() as usize).clamp(1, members.len());
-        members[..count].iter().for_each(|&i| shown[i] = true);
-    }
-    shown
 }

@@ -54,6 +54,26 @@ impl Default for Synthesis {
     }
 }
 
+impl Synthesis {
+    /// Refuses what cannot work.
+    ///
+    /// # Errors
+    /// The first setting that cannot.
+    pub fn check(&self) -> Result<(), String> {
+        let counts = [("samples", self.samples), ("steps", self.steps), ("batch", self.batch)];
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return Err(format!("[data.synthetic] {key} is 0"));
+        }
+        let above = |v: f64| v > 0.0 && v.is_finite();
+        let least = |v: f64| v >= 0.0 && v.is_finite();
+        let weights = [self.statistics, self.variation, self.energy];
+        match above(self.lr) && above(self.bound) && weights.iter().all(|&w| least(w)) {
+            true => Ok(()),
+            false => Err("[data.synthetic] needs lr and bound above 0, and weights of 0 or more".into()),
+        }
+    }
+}
+
 /// Samples that the teacher takes for the classes drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synthesized {

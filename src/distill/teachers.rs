@@ -102,6 +102,17 @@ impl Wiring {
                 (at, s, place(taps, t.value), t)
             });
             let pairs = pairs.collect();
+            if let Some(other) = whom.iter().find(|&&w| asks && sources[w].classes() != sources[source].classes()) {
+                let (a, b) = (&sources[source], &sources[*other]);
+                return Err(Error::Config(format!(
+                    "'{}' takes the mean of '{}', which gives {} numbers, and '{}', which gives {}; give each a term of its own",
+                    spec.method,
+                    a.name,
+                    a.classes(),
+                    b.name,
+                    b.classes()
+                )));
+            }
             let weigher = match whom.len() {
                 1 => None,
                 several => Some(Weigher::new(&spec.weighing, several, format!("{index}.weighing"), extras)?),

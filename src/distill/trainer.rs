@@ -4,7 +4,7 @@ use super::feed::{Batch, Next, ahead};
 use super::history::Event;
 use super::run::{Learned, Run};
 use super::teachers::Source;
-use super::{Config, Epoch, Error};
+use super::{Config, Epoch, Error, mixing};
 use crate::data::{Dataset, Look, Sequence, View};
 use crate::exec::{Mode, Network, in_pool};
 use crate::graph::Graph;
@@ -51,17 +51,8 @@ pub struct TrainingSet<'a> {
     pub validation: &'a [usize],
     /// Whom terms may learn from; the first is meant where a term names none.
     pub teachers: Vec<Source<'a>>,
-    /// Samples whose labels may be looked at; `None`: all that have one.
-    pub shown: Option<&'a [bool]>,
     /// How answers spell their classes, where they do.
     pub sequence: Option<&'a Sequence>,
-}
-
-impl TrainingSet<'_> {
-    /// The label of a sample, if there is one that may be looked at.
-    pub fn label(&self, sample: usize) -> Option<u16> {
-        self.samples.label(sample).filter(|_| self.shown.is_none_or(|shown| shown[sample]))
-    }
 }
 
 /// The result of training.
@@ -155,9 +146,10 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
             config.batch_size, config.accumulate
         )));
     }
+    mixing::check(&config.data, set.samples.inputs())?;
     let objective = config.objective()?;
     let (labels, teacher) = objective.learns_from();
-    match set.train.iter().find(|&&sample| set.label(sample).is_none()) {
+    match set.train.iter().find(|&&sample| set.samples.label(sample).is_none()) {
         Some(sample) if labels && !teacher && config.data.labelled_share != Some(1.0) => Err(Error::Config(format!(
             "sample {sample} has no label, and '{}' learns from labels alone; distill instead, or see labelled samples alone: \
              labelled-share = 1.0 in the recipe's [data]",
@@ -206,27 +198,20 @@ pub fn argmax(row: &[f32]) -> usize {
 }
 
 /// The order of the samples in an epoch: a function of seed and epoch alone. Where every batch is to have a share of
-/// samples with labels, both kinds come round and round.
+/// samples with labels, each kind is shuffled, and comes round and round until the epoch is full.
 fn epoch_order(set: &TrainingSet, config: &Config, epoch: usize) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     rng.set_stream(epoch as u64 + 1);
-    let mut shuffled = |mut order: Vec<usize>| {
-        order.shuffle(&mut rng);
-        order
-    };
-    let Some(share) = config.data.labelled_share else { return shuffled(set.train.to_vec()) };
-    let (with, without) = set.train.iter().partition(|&&sample| set.label(sample).is_some());
-    let (with, without): (Vec<usize>, Vec<usize>) = (shuffled(with), shuffled(without));
+    let mut order = set.train.to_vec();
+    order.shuffle(&mut rng);
+    let Some(share) = config.data.labelled_share else { return order };
+    let (with, without): (Vec<usize>, Vec<usize>) =
+        order.iter().partition(|&&sample| set.samples.label(sample).is_some());
     if with.is_empty() || without.is_empty() {
-        return with.into_iter().chain(without).collect();
+        return order;
     }
     let labelled = (share * config.batch_size as f64).round() as usize;
-    // A list that is short goes on where it stopped in the epoch before.
-    let per_epoch = set.train.len() / config.batch_size;
-    let after = |epoch: usize, each: usize, list: usize| epoch * per_epoch * each % list;
-    let mut with = with.iter().cycle().skip(after(epoch, labelled, with.len()));
-    let mut without = without.iter().cycle().skip(after(epoch, config.batch_size - labelled, without.len()));
-    let place = |i: usize| i % config.batch_size < labelled;
-    let next = |i: usize| if place(i) { with.next() } else { without.next() };
-    (0..set.train.len()).filter_map(next).copied().collect()
+    let (mut with, mut without) = (with.iter().cycle(), without.iter().cycle());
+    let next = |i: usize| if i % config.batch_size < labelled { with.next() } else { without.next() };
+    (0..order.len()).filter_map(next).copied().collect()
 }

@@ -9,7 +9,7 @@ use crate::data::Sequence;
 use crate::distill::{Recipe, TermSpec, argmax, evaluate};
 use crate::exec::Network;
 use crate::report::calibration_error;
-use crate::{onnx, pass, target};
+use crate::{onnx, pass, target, teacher};
 use burn::tensor::Device;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -44,7 +44,8 @@ pub struct Distilled {
 /// How right a network is, and how rightly sure.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Judged {
-    pub accuracy: f64,
+    /// `None` where no test sample has a label.
+    pub accuracy: Option<f64>,
     /// Expected calibration error over 15 bins (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>); `None` where answers
     /// spell.
     pub calibration_error: Option<f64>,
@@ -67,17 +68,17 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-student", job::name(&options.model))));
     let mut job = Job { is_without_program: true, ..Job::prepare(options, profile, out)? };
-    let teacher = derivation::prepare_teacher(&job)?;
+    let prepared = derivation::prepare_teacher(&job)?;
     let mut output = Output::open(&job.out)?;
     if job.recipe.data.synthetic.is_some() {
         progress.start("synthesize");
         synthesis::replace_data(&mut job, progress)?;
     }
-    let field = derivation::derive(&job, &teacher)?;
+    let field = derivation::derive(&job, &prepared)?;
     progress.start("label");
-    let (asked, _) = labelling::ask(&job, &teacher, progress)?;
+    let (asked, _) = labelling::ask(&job, &prepared, progress)?;
     progress.start("search");
-    let (derived, _) = derivation::search(&job, &teacher, field, &asked, progress)?;
+    let (derived, _) = derivation::search(&job, &prepared, field, &asked, progress)?;
     progress.start("choose");
     let (trials, _) = choice::settle(&mut job, &derived.graph, &derived.found, &asked, progress)?;
     progress.start("distill");
@@ -85,9 +86,13 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     let (trained, cached) = training::distill(&job, &derived.graph, &asked, progress)?;
     let seconds = if cached { 0.0 } else { start.elapsed().as_secs_f64() };
     let truth: Vec<Option<u16>> = (0..job.data.test.len()).map(|i| job.data.test.label(i)).collect();
-    let of_teacher = answers(&job, &teacher.graph)?;
+    let of_teacher = match &asked.network {
+        Some(network) => answers(&job, network)?,
+        // With operators that kdc cannot run: as its engine has it, be that logits or probabilities.
+        None => teacher::logits(asked.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned(),
+    };
     let of_student = answers(&job, &trained.graph)?;
-    write(&job, &teacher, &trained, &mut output)?;
+    write(&job, &prepared, &trained, &mut output)?;
     let recipe = describe(&job.recipe);
     let baseline = match with_baseline {
         false => None,
@@ -123,7 +128,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
         distilled: s,
         baseline: b,
         agreement: agree as f64 / truth.len().max(1) as f64,
-        gap_closed: b.map(|b| (s.accuracy - b.accuracy) / (t.accuracy - b.accuracy)),
+        gap_closed: closed(&t, &s, b.as_ref()),
         classes: job.data.class_names.iter().enumerate().map(class).collect(),
         trials,
         seconds,
@@ -133,6 +138,12 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     text.push('\n');
     output.put_unlisted("distilled.json", text.as_bytes())?;
     Ok(distilled)
+}
+
+/// The share of the way from the baseline to the teacher that the student came; `None` where there is no such way.
+fn closed(teacher: &Judged, student: &Judged, baseline: Option<&Judged>) -> Option<f64> {
+    let (teacher, student, baseline) = (teacher.accuracy?, student.accuracy?, baseline?.accuracy?);
+    (teacher != baseline).then(|| (student - baseline) / (teacher - baseline))
 }
 
 /// The same student, from the start it had, by labels alone.
@@ -179,11 +190,12 @@ fn judge(logits: &[f32], truth: &[Option<u16>], sequence: Option<&Sequence>) -> 
     let said = read(logits, truth.len(), sequence);
     let labelled = || said.iter().zip(truth).filter_map(|(said, label)| Some((*said, (*label)?)));
     let right = labelled().filter(|(said, label)| *said == Some(*label)).count();
+    let count = labelled().count();
     let row = (logits.len() / truth.len().max(1)).max(1);
     let rows = || logits.chunks(row).zip(truth).filter_map(|(row, label)| Some((row, (*label)?)));
     Judged {
-        accuracy: right as f64 / labelled().count().max(1) as f64,
-        calibration_error: sequence.is_none().then(|| calibration_error(rows())),
+        accuracy: (count > 0).then(|| right as f64 / count as f64),
+        calibration_error: (count > 0 && sequence.is_none()).then(|| calibration_error(rows())),
     }
 }
 
@@ -202,4 +214,31 @@ fn write(job: &Job, teacher: &derivation::Prepared, trained: &Trained, output: &
         output.put("train/curves.svg", curves.as_bytes())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_judged_by_the_samples_that_have_a_label() {
+        let logits = [3.0, 0.0, 0.0, 3.0, 3.0, 0.0];
+        let judged = judge(&logits, &[Some(0), Some(0), None], None);
+        assert_eq!(judged.accuracy, Some(0.5));
+        // Sure to 0.953 of both, and right about one.
+        assert!((judged.calibration_error.unwrap() - 0.4526).abs() < 1e-3);
+        let nobody = judge(&logits, &[None, None, None], None);
+        assert_eq!((nobody.accuracy, nobody.calibration_error), (None, None));
+    }
+
+    #[test]
+    fn a_gap_is_closed_in_part_overtaken_or_not_there() {
+        let of = |accuracy| Judged { accuracy, calibration_error: None };
+        let closed = |t, s, b| closed(&of(t), &of(s), Some(&of(b)));
+        assert_eq!(closed(Some(0.75), Some(0.625), Some(0.5)), Some(0.5));
+        assert_eq!(closed(Some(0.75), Some(1.0), Some(0.5)), Some(2.0));
+        assert_eq!(closed(Some(0.75), Some(0.25), Some(0.5)), Some(-1.0));
+        assert_eq!(closed(Some(0.5), Some(0.5), Some(0.5)), None);
+        assert_eq!(closed(None, Some(0.5), Some(0.5)), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
 
 use super::{Cache, Error, Options};
-use crate::data::{self, Sidecar, Splits};
+use crate::data::{self, Dataset, Sidecar, Splits};
 use crate::distill::{self, TeacherKind};
 use crate::files;
 use crate::graph::Graph;
@@ -11,6 +11,7 @@ use crate::target::{self, Profile};
 use crate::teacher;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A student is at most this share of its teacher, in MACs and in parameters, where no budget is given.
 const DEFAULT_SHARE: u64 = 8;
@@ -26,6 +27,8 @@ pub struct Job {
     /// Hash of the teacher's file (and of what lies outside it).
     pub teacher_hash: String,
     pub data: Splits,
+    /// The training samples with all of their labels: what the teacher is asked about does not depend on those.
+    pub asked_about: Arc<dyn Dataset>,
     pub data_dir: PathBuf,
     /// Hash of all samples, their labels, and how they become inputs.
     pub data_hash: String,
@@ -127,7 +130,11 @@ impl Job {
         let teacher = onnx::load_with(&options.model, &given)?;
         let teacher_hash = teacher::content_hash(&options.model)?;
         let (sidecar, data_dir) = locate(&options)?;
-        let data = load_data(&options.model, &sidecar, &data_dir, &teacher)?;
+        let mut data = load_data(&options.model, &sidecar, &data_dir, &teacher)?;
+        let asked_about = data.train.clone();
+        if let Some(labels) = recipe.data.labels {
+            data.train = Arc::new(data::Partly::new(data.train, labels, options.seed));
+        }
         let data_hash = files::hash(format!("{}{}", data.train.hash(), data.test.hash()).as_bytes());
         let cache = Cache::open(options.force)?;
         Ok(Job {
@@ -138,6 +145,7 @@ impl Job {
             teacher,
             teacher_hash,
             data,
+            asked_about,
             data_dir,
             data_hash,
             training,

@@ -59,7 +59,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
             teacher,
             teacher_hash: hash,
             value,
-            samples: job.data.train.as_ref(),
+            samples: job.asked_about.as_ref(),
             seed: job.options.seed,
             views: job.training.views,
             top: job.options.training.top_k,

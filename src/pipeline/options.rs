@@ -270,17 +270,16 @@ impl Options {
         if asked.labels_only {
             return Recipe::of("labels only", vec![TermSpec::new("hard-label")]);
         }
-        let softly = || Recipe::of("soft labels", vec![TermSpec::new("soft-label")]);
-        let mut recipe = asked.recipe.clone().unwrap_or_else(softly);
-        let terms = recipe.stages.iter_mut().flat_map(|stage| &mut stage.terms);
-        for term in terms.filter(|term| term.method == "soft-label") {
-            for (name, value) in [("alpha", asked.alpha), ("temperature", asked.temperature)] {
-                if let Some(value) = value {
-                    term.settings.insert(name.into(), value.into());
-                }
+        if let Some(recipe) = &asked.recipe {
+            return recipe.clone();
+        }
+        let mut term = TermSpec::new("soft-label");
+        for (name, value) in [("alpha", asked.alpha), ("temperature", asked.temperature)] {
+            if let Some(value) = value {
+                term = term.with(name, value);
             }
         }
-        recipe
+        Recipe::of("soft labels", vec![term])
     }
 
     /// Every setting that decides what is made, as one text. Files and the target's profile are named by their

@@ -34,6 +34,7 @@ pub fn replace_data(job: &mut Job, progress: &dyn Progress) -> Result<bool, Erro
     // The classes drawn are not what the teacher says of a sample: they are no labels.
     let made = Vectors::new(shape.clone(), vec![], values, vec![None; count], &plain, &shape)?;
     job.data.train = Arc::new(made);
+    job.asked_about = job.data.train.clone();
     let hashes = format!("{}{}", job.data.train.hash(), job.data.test.hash());
     job.data_hash = files::hash(hashes.as_bytes());
     Ok(stage.cached)

@@ -102,7 +102,6 @@ pub(super) fn set<'a>(job: &'a Job, asked: &'a Asked, train: &'a [usize], valida
         train,
         validation,
         teachers: sources(job, asked),
-        shown: None,
         sequence: job.data.sequence.as_ref(),
     }
 }

@@ -1,6 +1,7 @@
 //! The whole pipeline, driven through the `kdc` program as users drive it. One binary, so that it is linked once.
 
 mod compile;
+mod distill;
 mod interruption;
 mod refusals;
 mod toolchain;

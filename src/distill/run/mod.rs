@@ -7,12 +7,13 @@ use super::history::{Event, Hits, Step, Tally};
 use super::learners::{Learners, Snapshot};
 use super::objective::Part;
 use super::optimizer::Optimizer;
-use super::teachers::{self, Wiring};
+use super::teachers::{self, Source, Wiring};
 use super::terms::Route;
 use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
 use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
 use crate::data::{Reading, Sequence};
 use crate::exec::{Mode, Network};
+use crate::graph::ValueId;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
 use values::hits;
@@ -87,31 +88,19 @@ impl Run {
         let spells = set.sequence.is_some_and(|sequence| sequence.reading == Reading::Ctc);
         plans.iter_mut().for_each(|plan| plan.spells = spells);
         objective.prepare(&plans, &mut learners.extras)?;
-        learners.extras.adopt(beginning.others);
         let mut asked = vec![];
         for (index, source) in set.teachers.iter().enumerate() {
-            let (logits, taps) = wiring.reads_of(index);
-            let kept = source.logits.is_some() && !config.data.mixes();
-            let runs = !taps.is_empty() || logits && (source.is_peer || !kept);
-            let network = match source.graph.filter(|_| runs) {
-                Some(graph) if source.is_peer => Some(Network::new(graph, &tracked)?),
-                Some(graph) => Some(Network::new(graph, device)?),
-                None if runs => {
-                    let what = "kept no answers, and has operators that kdc cannot run";
-                    return Err(Error::Config(format!("the teacher '{}' {what}", source.name)));
-                }
-                None => None,
-            };
+            let network = running(source, wiring.reads_of(index), config.data.mixes(), device)?;
             let (peer, other) = if source.is_peer { (network, None) } else { (None, network) };
-            learners.peers.push(peer);
+            learners.peers.push(peer.map(|network| (source.name.clone(), network)));
             asked.push(other);
         }
+        learners.adopt(beginning.others);
         let mut relays: Vec<Option<Network>> = set.teachers.iter().map(|_| None).collect();
         for (index, term) in objective.terms().enumerate() {
             let (_, source) = wiring.places(index);
-            if let (Route::Relay { .. }, Some(graph)) =
-                (term.route(0.0), set.teachers.get(source).and_then(|s| s.graph))
-            {
+            let graph = set.teachers.get(source).and_then(|s| s.graph);
+            if let (Route::Relay { .. }, Some(graph)) = (term.route(0.0), graph) {
                 relays[source] = Some(Network::new(graph, &tracked)?);
             }
         }
@@ -351,10 +340,29 @@ impl Pending {
     }
 }
 
+/// A source's network, where it has to run at every step: for activations, and for answers that nobody kept.
+fn running(
+    source: &Source,
+    (logits, taps): (bool, &[ValueId]),
+    mixes: bool,
+    device: &Device,
+) -> Result<Option<Network>, Error> {
+    let kept = source.logits.is_some() && !mixes;
+    if taps.is_empty() && !(logits && (source.is_peer || !kept)) {
+        return Ok(None);
+    }
+    let graph = source.graph.ok_or_else(|| {
+        let what = "has to run at every step, and has operators that kdc cannot run";
+        Error::Config(format!("the teacher '{}' {what}", source.name))
+    })?;
+    let device = if source.is_peer { device.clone().autodiff() } else { device.clone() };
+    Ok(Some(Network::new(graph, &device)?))
+}
+
 /// `samples / (classes · samples of the class)`; a class without samples never asks.
 pub(super) fn balanced(set: &TrainingSet, classes: usize) -> Vec<f32> {
     let mut counts = vec![0usize; classes];
-    let labels = set.train.iter().filter_map(|&sample| set.label(sample));
+    let labels = set.train.iter().filter_map(|&sample| set.samples.label(sample));
     labels.for_each(|label| counts[usize::from(label)] += 1);
     let (all, there) = (counts.iter().sum::<usize>() as f32, counts.iter().filter(|&&n| n > 0).count() as f32);
     counts.into_iter().map(|n| all / (there * n.max(1) as f32)).collect()

@@ -21,7 +21,7 @@ impl Run {
         let one = |(index, kept): (usize, &Vec<f32>)| {
             let (_, taps) = self.wiring.reads_of(index);
             let mut said = match (&self.learners.peers[index], &self.asked[index]) {
-                (Some(peer), _) => teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?,
+                (Some((_, peer)), _) => teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?,
                 (_, Some(fixed)) => teachers::ask(fixed, batch.inputs.clone(), &[], taps, Mode::Infer)?,
                 _ => Said { logits: None, taps: vec![] },
             };

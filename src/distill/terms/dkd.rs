@@ -68,7 +68,12 @@ impl Term for Dkd {
 /// TCKD and NCKD per row, at the temperature `t`.
 fn decoupled(values: &StepValues, t: f64) -> (Tensor<1>, Tensor<1>) {
     let [rows, classes] = values.student_logits.dims();
-    let labels = values.labels.clone().reshape([rows, 1]);
+    let mut labels = values.labels.clone().reshape([rows, 1]);
+    if let Some(weights) = &values.weights {
+        // Where nobody said the true class, the teacher's stands for it.
+        let unsaid = weights.clone().equal_elem(0.0).reshape([rows, 1]);
+        labels = labels.mask_where(unsaid, values.teacher().argmax(1));
+    }
     let all = Tensor::arange(0..classes as i64, &values.labels.device()).reshape([1, classes]);
     let is_true = labels.clone().repeat_dim(1, classes).equal(all.repeat_dim(0, rows));
     // log(1 − p_y) is the sum over the other classes, taken as logarithms: nothing cancels where p_y is all but one.

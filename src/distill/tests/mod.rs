@@ -197,7 +197,6 @@ impl Setting {
             train: &self.train,
             validation: &self.validation,
             teachers: vec![kept(&oracle)],
-            shown: None,
             sequence: None,
         };
         train(&(&small_network()).into(), &set, config, &Device::flex(), checkpoint, on)
@@ -317,7 +316,6 @@ fn a_step_of_several_batches_is_that_of_one_large_batch() {
             train: train_on,
             validation,
             teachers: vec![kept(&oracle)],
-            shown: None,
             sequence: None,
         };
         let trained =
@@ -358,14 +356,7 @@ fn lost_numbers_are_met_with_half_the_learning_rate_from_the_last_checkpoint() {
     let run = |wrong: std::ops::Range<usize>, name: &str| {
         let teacher = Faulty { oracle: Oracle(&setting.samples), asked: AtomicUsize::new(0), wrong };
         let (samples, train_on, validation) = (&setting.samples, &setting.train[..], &setting.validation[..]);
-        let set = TrainingSet {
-            samples,
-            train: train_on,
-            validation,
-            teachers: vec![kept(&teacher)],
-            shown: None,
-            sequence: None,
-        };
+        let set = TrainingSet { samples, train: train_on, validation, teachers: vec![kept(&teacher)], sequence: None };
         let mut events = Vec::new();
         let mut on = |event| {
             if let Event::RolledBack { loss, step, to, lr } = event {
@@ -449,14 +440,7 @@ fn balanced_classes_count_alike() {
     // 64 of class 0, 22 of class 1, none of the others.
     let samples = quadrants(256);
     let train_on: Vec<usize> = (0..256).filter(|i| i % 4 == 0 || i % 12 == 1).collect();
-    let set = TrainingSet {
-        samples: &samples,
-        train: &train_on,
-        validation: &[],
-        teachers: vec![],
-        shown: None,
-        sequence: None,
-    };
+    let set = TrainingSet { samples: &samples, train: &train_on, validation: &[], teachers: vec![], sequence: None };
     let weights = super::run::balanced(&set, 4);
     assert_eq!(weights[..2], [86.0 / (2.0 * 64.0), 86.0 / (2.0 * 22.0)]);
     let folder = tempfile::tempdir().unwrap();

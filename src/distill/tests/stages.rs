@@ -1,7 +1,9 @@
 //! Recipes from start to end: stages, teachers that come about on the way, ways through two networks.
 
 use super::*;
+use crate::data::Partly;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A network like the small one, wider, that knows the classes.
 fn teacher(setting: &Setting) -> Graph {
@@ -18,12 +20,13 @@ fn follow_in(
     on: &mut dyn FnMut(Event),
 ) -> Result<Trained, Error> {
     let source = Source { name: "teacher".into(), logits: None, graph: Some(teacher), is_peer: false };
+    // Whoever reads the data hides labels, as a recipe says.
+    let partly = Partly::new(Arc::new(setting.samples.clone()), recipe.data.labels.unwrap_or(1e9), 0);
     let set = TrainingSet {
-        samples: &setting.samples,
+        samples: &partly,
         train: &setting.train,
         validation: &setting.validation,
         teachers: vec![source],
-        shown: None,
         sequence: None,
     };
     let config = Config { epochs: 4, ..config() };
@@ -106,6 +109,32 @@ fn a_recipe_that_is_picked_up_between_and_within_stages_ends_with_the_same_bytes
     assert_eq!((trained.history.len(), trained.steps), (8, 8 * 16));
 }
 
+/// Knows three classes.
+struct Three;
+
+impl TeacherLogits for Three {
+    fn classes(&self) -> usize {
+        3
+    }
+
+    fn read(&self, _: usize, _: usize, out: &mut [f32]) {
+        out.fill(0.0);
+    }
+}
+
+#[test]
+fn peers_go_on_from_stage_to_stage() {
+    let setting = Setting::new();
+    let teacher = teacher(&setting);
+    let stage = "[[stage]]\n[[stage.term]]\nmethod = \"mutual\"\nteacher = \"pal\"\n";
+    let text = format!("[[teacher]]\nname = \"pal\"\nkind = \"peer\"\n{stage}{stage}");
+    let trained = followed(&setting, &text, &teacher);
+    let peers: Vec<f64> = trained.history.iter().map(|e| e.parts[2].loss).collect();
+    assert_eq!(trained.history[0].parts[2].name, "the peer's labels");
+    // The first epoch of the second stage begins where the first stage ended, and not where it began.
+    assert!(peers[2] < 0.5 * peers[0], "{peers:?}");
+}
+
 #[test]
 fn who_is_not_there_cannot_teach() {
     let setting = Setting::new();
@@ -113,6 +142,21 @@ fn who_is_not_there_cannot_teach() {
     let recipe = Recipe::of("", vec![TermSpec::new("attention-map")]);
     let error = follow_in(&setting, &recipe, &small_network(), folder.path(), &mut |_| ()).unwrap_err().to_string();
     assert!(error.contains("found no attention"), "{error}");
+    let mut spec = TermSpec::new("soft-label");
+    spec.teachers = vec!["teacher".into(), "other".into()];
+    let other = Source { name: "other".into(), logits: Some(&Three), graph: None, is_peer: false };
+    let oracle = Oracle(&setting.samples);
+    let set = TrainingSet {
+        samples: &setting.samples,
+        train: &setting.train,
+        validation: &[],
+        teachers: vec![kept(&oracle), other],
+        sequence: None,
+    };
+    let config = Config { terms: vec![spec], ..config() };
+    let file = folder.path().join("several");
+    let error = train(&(&small_network()).into(), &set, &config, &Device::flex(), &file, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("'teacher', which gives 4 numbers, and 'other', which gives 3"), "{error}");
     let mut spec = TermSpec::new("hint");
     spec.layers = vec![("relu".into(), "nowhere".into())];
     let error = follow_in(&setting, &Recipe::of("", vec![spec]), &small_network(), folder.path(), &mut |_| ());

@@ -1,0 +1,103 @@
+//! `kdc distill` and `kdc methods`: a student alone, by a recipe.
+
+use crate::workshop::{Workshop, reproducible, said, succeed};
+use serde_json::Value;
+use std::process::Command;
+
+fn distill(workshop: &Workshop, more: &[&str]) -> Command {
+    let mut command = workshop.kdc(&["distill", "teacher.onnx", "--engine", "tract", "--no-search"]);
+    command.args(["--epochs", "4", "--batch-size", "32"]).args(more);
+    command
+}
+
+fn json(workshop: &Workshop, more: &[&str]) -> Value {
+    let output = succeed(distill(workshop, &[more, &["--json"]].concat()));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}\n{}", said(&output)))
+}
+
+#[test]
+fn a_student_is_trained_judged_and_held_against_labels_alone() {
+    let workshop = Workshop::new();
+    let output = succeed(distill(&workshop, &["--baseline", "--out", "s"]));
+    let text = said(&output);
+    for part in ["On 128 test samples, measured", "teacher", "labels only", "distilled", "checks", "gain"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let told: Value = serde_json::from_slice(&std::fs::read(workshop.path("s/distilled.json")).unwrap()).unwrap();
+    let of = |who: &str| told[who]["accuracy"].as_f64().unwrap();
+    assert!(of("distilled") > 0.7 && of("baseline") > 0.5 && of("teacher") > 0.9, "{told}");
+    // So few images are soon known as well as the teacher does, and then there is no gap.
+    let gap = of("teacher") - of("baseline");
+    let closed = (gap != 0.0).then(|| (of("distilled") - of("baseline")) / gap);
+    assert_eq!(told["gap_closed"].as_f64(), closed);
+    let student = kdc::onnx::load(&workshop.path("s/student.onnx")).unwrap();
+    let teacher = kdc::onnx::load(&workshop.path("teacher.onnx")).unwrap();
+    assert!(kdc::graph::cost(&student).0.macs * 8 <= kdc::graph::cost(&teacher).0.macs);
+    // The recipe that was used, and the same bytes from it.
+    let again = json(&workshop, &["--recipe", "s/recipe.toml", "--out", "t", "--force"]);
+    assert_eq!(again["distilled"]["accuracy"].as_f64(), Some(of("distilled")));
+    let kept = |folder: &str| std::fs::read(workshop.path(folder).join("student.onnx")).unwrap();
+    assert_eq!(kept("s"), kept("t"));
+    assert!(reproducible(&workshop.path("t")).len() >= 4);
+}
+
+#[test]
+fn labels_that_are_not_shown_are_not_used() {
+    let workshop = Workshop::new();
+    let recipe = |text: &str| std::fs::write(workshop.path("r.toml"), text).unwrap();
+    // Without labels nobody chooses an epoch by them, and the student agrees with the teacher all the same.
+    recipe("[data]\nlabels = 0\n[[term]]\nmethod = \"soft-label\"\nalpha = 1.0\n");
+    let told = json(&workshop, &["--recipe", "r.toml"]);
+    assert!(told["distilled"]["accuracy"].as_f64().unwrap() > 0.7, "{told}");
+    let log = std::fs::read_to_string(workshop.path("teacher-student/train/log.csv")).unwrap();
+    let last = log.lines().last().unwrap();
+    assert!(last.ends_with(','), "a validation accuracy without a label: {last}");
+    // Labels alone, and none of them.
+    recipe("[data]\nlabels = 0\n[[term]]\nmethod = \"hard-label\"\n");
+    let output = distill(&workshop, &["--recipe", "r.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("has no label"), "{}", said(&output));
+}
+
+#[test]
+fn the_best_of_a_trial_goes_on() {
+    let workshop = Workshop::new();
+    let told = json(&workshop, &["--recipe", "best"]);
+    let trials = told["trials"].as_array().unwrap();
+    assert_eq!(trials.iter().filter(|t| t["chosen"] == true).count(), 1, "{told}");
+    let best = trials.iter().map(|t| t["accuracy"].as_f64().unwrap()).fold(0.0, f64::max);
+    let chosen = trials.iter().find(|t| t["chosen"] == true).unwrap();
+    assert_eq!(chosen["accuracy"].as_f64(), Some(best));
+    let used = std::fs::read_to_string(workshop.path("teacher-student/recipe.toml")).unwrap();
+    assert!(used.contains(chosen["name"].as_str().unwrap()) && !used.contains("[[choice]]"), "{used}");
+}
+
+#[test]
+fn what_is_wrong_with_a_recipe_is_told_by_file_and_line() {
+    let workshop = Workshop::new();
+    std::fs::write(workshop.path("r.toml"), "[[term]]\nmethod = \"dkd\"\nbta = 2\n").unwrap();
+    let refused = |more: &[&str]| {
+        let output = distill(&workshop, more).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        said(&output)
+    };
+    assert!(refused(&["--recipe", "r.toml"]).contains("r.toml:3: 'dkd': unknown field `bta`"));
+    assert!(refused(&["--recipe", "bst"]).contains("the presets are best, labelled"));
+    assert!(refused(&["--recipe", "none.toml"]).contains("none.toml"));
+    assert!(refused(&["--recipe", "best", "--alpha", "0.5"]).contains("cannot be used with"));
+    assert!(refused(&["--recipe", "data-free"]).contains("batch norm"));
+}
+
+#[test]
+fn every_method_is_listed_and_told() {
+    let workshop = Workshop::new();
+    let list = said(&succeed(workshop.kdc(&["methods"])));
+    for entry in kdc::distill::METHODS {
+        assert!(list.contains(entry.name), "{}", entry.name);
+        let full = said(&succeed(workshop.kdc(&["methods", entry.name])));
+        assert!(full.contains(entry.source) && full.contains("[[term]]"), "{full}");
+    }
+    let output = workshop.kdc(&["methods", "nothing"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("there is no method or preset 'nothing'"));
+}
