@@ -43,6 +43,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
+    /// What the samples are, e.g. those of another task [default: the TOML file beside MODEL]
+    #[arg(long, value_name = "FILE")]
+    sidecar: Option<PathBuf>,
+
     /// Folder for the results [default: ./NAME-TARGET]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -311,6 +315,7 @@ impl Arguments {
             inputs: self.inputs.into_iter().collect(),
             target_folders: self.targets,
             data: self.data,
+            sidecar: self.sidecar,
             out: self.out,
             force: self.force,
             dry_run: self.dry_run,

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   kdc distill teacher.onnx --recipe few-labels --baseline
+  kdc distill teacher.onnx --recipe transfer --sidecar other-task.toml
   kdc distill teacher.onnx --student student.onnx --recipe recipe.toml --epochs 40")]
 pub struct Arguments {
     /// The teacher, an ONNX file
@@ -31,6 +32,10 @@ pub struct Arguments {
     /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+
+    /// What the samples are, e.g. those of another task [default: the TOML file beside MODEL]
+    #[arg(long, value_name = "FILE")]
+    sidecar: Option<PathBuf>,
 
     /// Folder for the results [default: ./NAME-student]
     #[arg(short, long, value_name = "DIR")]
@@ -77,6 +82,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let options = Options {
         inputs: arguments.inputs.into_iter().collect(),
         data: arguments.data,
+        sidecar: arguments.sidecar,
         out: arguments.out,
         force: arguments.force,
         seed: arguments.seed,
@@ -118,11 +124,13 @@ fn shown(d: &Distilled) -> String {
             j.calibration_error.map_or_else(|| "-".into(), percent),
         ]
     };
-    let rows = [Some(row("teacher", &d.teacher)), d.baseline.as_ref().map(|b| row("labels only", b))];
+    let rows = [d.teacher.as_ref().map(|t| row("teacher", t)), d.baseline.as_ref().map(|b| row("labels only", b))];
     let rows = rows.into_iter().flatten().chain([row("distilled", &d.distilled)]);
     let head = [("", Align::Left), ("accuracy", Align::Right), ("calibration error", Align::Right)];
     text += &table(&head, rows);
-    text += &format!("\nagreement with the teacher: {}\n", percent(d.agreement));
+    if let Some(agreement) = d.agreement {
+        text += &format!("\nagreement with the teacher: {}\n", percent(agreement));
+    }
     if let Some(gap) = d.gap_closed {
         text += &format!("share of the gap between labels only and teacher that is closed: {:.0}%\n", 100.0 * gap);
     }
@@ -132,7 +140,7 @@ fn shown(d: &Distilled) -> String {
         head.extend([("labels only", Align::Right), ("gain", Align::Right)]);
     }
     let rows = d.classes.iter().map(|c| {
-        let mut cells = vec![c.name.clone(), percent(c.teacher), percent(c.student)];
+        let mut cells = vec![c.name.clone(), c.teacher.map_or_else(|| "-".into(), percent), percent(c.student)];
         if let Some(baseline) = c.baseline {
             cells.extend([percent(baseline), format!("{:+.2}", 100.0 * (c.student - baseline))]);
         }

@@ -137,11 +137,11 @@ pub struct Splits {
     pub sequence: Option<Sequence>,
 }
 
-/// Checks that a network takes what the samples become and answers with one number per class.
+/// Checks that a network takes what the samples become.
 ///
 /// # Errors
 /// Names both sides of what does not go together.
-pub fn fits(graph: &Graph, data: &Splits) -> Result<(), Error> {
+pub(super) fn fits_inputs(graph: &Graph, data: &Splits) -> Result<(), Error> {
     let fail = |what: String| Err(Error::Mismatch { what });
     let made = data.train.inputs();
     if graph.inputs.len() != made.len() {
@@ -164,6 +164,15 @@ pub fn fits(graph: &Graph, data: &Splits) -> Result<(), Error> {
             return fail(format!("its input {} is of type {}, samples are {}", input.name, input.dtype, made.dtype));
         }
     }
+    Ok(())
+}
+
+/// Checks that a network answers with one number per class.
+///
+/// # Errors
+/// As [`fits_inputs`].
+pub(super) fn fits_answers(graph: &Graph, data: &Splits) -> Result<(), Error> {
+    let fail = |what: String| Err(Error::Mismatch { what });
     let Some(&output) = graph.outputs.first() else {
         return fail("the network has no output".into());
     };

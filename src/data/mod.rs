@@ -29,7 +29,7 @@ mod texts;
 mod vectors;
 
 pub use augment::{Augment, Move};
-pub use dataset::{Dataset, Input, Look, Shown, Splits, View, fits};
+pub use dataset::{Dataset, Input, Look, Shown, Splits, View};
 pub use error::{Error, Location, Place};
 pub use images::Images;
 pub use names::{Pattern, Rule};
@@ -47,6 +47,7 @@ pub use texts::{TextOptions, Texts};
 pub use vectors::Vectors;
 
 use crate::graph::{Dim, Graph, shape_at, shape_text};
+use dataset::{fits_answers, fits_inputs};
 use labels::Classes;
 use readers::idx;
 use readers::npz::Values;
@@ -60,7 +61,20 @@ use texts::Encoder;
 /// # Errors
 /// Names file and line of what cannot be used, and what does not go together.
 pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
-    let outputs = labels::outputs(network);
+    let splits = load_inputs(sidecar, path, network, labels::outputs(network))?;
+    fits_answers(network, &splits)?;
+    Ok(splits)
+}
+
+/// The same for a network whose answers are of no account: classes are what the data say.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for_body(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
+    load_inputs(sidecar, path, network, 0)
+}
+
+fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) -> Result<Splits, Error> {
     let given = sidecar.classes.as_deref();
     let mut splits = match sidecar.source.format {
         Format::Idx => images(sidecar, idx::load(path, given)?)?,
@@ -114,7 +128,7 @@ pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, E
         splits.sequence = Some(Sequence::new(options, &splits.class_names)?);
     }
     labels::not_empty(&splits, &Location::whole(path))?;
-    fits(network, &splits)?;
+    fits_inputs(network, &splits)?;
     Ok(splits)
 }
 

@@ -104,6 +104,13 @@ impl TermSpec {
         self
     }
 
+    /// Whether it reads what the teacher of this name answers; a term that names none means the first, `teacher`.
+    pub fn reads_answers_of(&self, teacher: &str) -> bool {
+        let meant =
+            self.teachers.iter().any(|name| name == teacher) || self.teachers.is_empty() && teacher == "teacher";
+        meant && self.term().is_ok_and(|term| term.reads().teacher_logits)
+    }
+
     /// The term.
     ///
     /// # Errors

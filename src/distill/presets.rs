@@ -35,6 +35,11 @@ pub const PRESETS: &[Preset] = &[
         text: include_str!("presets/unlabelled.toml"),
     },
     Preset {
+        name: "transfer",
+        summary: "a teacher of another task: it learns the data's classes from a new last layer on, then teaches",
+        text: include_str!("presets/transfer.toml"),
+    },
+    Preset {
         name: "data-free",
         summary: "no samples: they are made from the teacher's own statistics",
         text: include_str!("presets/data-free.toml"),

@@ -45,7 +45,7 @@ pub fn follow(
     for (index, stage) in recipe.stages.iter().enumerate() {
         let start = begun(student, whole.as_ref(), stage, config.seed.wrapping_add(index as u64));
         let mut teachers = set.teachers.clone();
-        let peers = peers(recipe, &start, config.seed);
+        let peers = peers(recipe, set, &start, config.seed)?;
         let own = kept.iter().chain(&peers).map(|(name, graph)| Source {
             name: name.clone(),
             logits: None,
@@ -81,15 +81,24 @@ fn begun(student: &Graph, whole: Option<&Trained>, stage: &Stage, seed: u64) -> 
     graph
 }
 
-/// Peers that are like the student, from weights of their own.
-fn peers(recipe: &Recipe, student: &Graph, seed: u64) -> Vec<(String, Graph)> {
-    let like = recipe.teachers.iter().filter(|t| t.kind == TeacherKind::Peer && t.model.is_none());
-    let peer = |(i, spec): (usize, &super::TeacherSpec)| {
-        let mut graph = student.clone();
-        student::redraw(&mut graph, seed.wrapping_add(0x5EED + i as u64));
-        (spec.name.clone(), graph)
-    };
-    like.enumerate().map(peer).collect()
+/// Peers that are like the student, from weights of their own, and copies of the teacher.
+fn peers(recipe: &Recipe, set: &TrainingSet, student: &Graph, seed: u64) -> Result<Vec<(String, Graph)>, Error> {
+    let mut peers = vec![];
+    for spec in recipe.teachers.iter().filter(|t| t.kind != TeacherKind::Model && t.model.is_none()) {
+        let graph = match spec.kind {
+            TeacherKind::Tuned => set.teachers.first().and_then(|t| t.graph).cloned().ok_or_else(|| {
+                let what = "is to learn along, and has operators that kdc cannot run";
+                Error::Config(format!("'{}', a copy of the teacher, {what}", spec.name))
+            })?,
+            _ => {
+                let mut graph = student.clone();
+                student::redraw(&mut graph, seed.wrapping_add(0x5EED + peers.len() as u64));
+                graph
+            }
+        };
+        peers.push((spec.name.clone(), graph));
+    }
+    Ok(peers)
 }
 
 fn stage_config(stage: &Stage, data: &DataSpec, config: &Config, epochs: usize) -> Config {

@@ -24,12 +24,13 @@ pub struct Distilled {
     /// Where the files are.
     pub out: PathBuf,
     pub samples: usize,
-    pub teacher: Judged,
+    /// `None` where its classes are others.
+    pub teacher: Option<Judged>,
     pub distilled: Judged,
     /// The same student from labels alone, where that was asked for.
     pub baseline: Option<Judged>,
-    /// Share of the samples that student and teacher put into the same class.
-    pub agreement: f64,
+    /// Share of the samples that student and teacher put into the same class; `None` where the teacher's are others.
+    pub agreement: Option<f64>,
     /// Which share of the way from the baseline to the teacher the student came.
     pub gap_closed: Option<f64>,
     pub classes: Vec<Class>,
@@ -55,7 +56,7 @@ pub struct Judged {
 #[derive(Clone, Debug, Serialize)]
 pub struct Class {
     pub name: String,
-    pub teacher: f64,
+    pub teacher: Option<f64>,
     pub student: f64,
     pub baseline: Option<f64>,
 }
@@ -87,9 +88,11 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     let seconds = if cached { 0.0 } else { start.elapsed().as_secs_f64() };
     let truth: Vec<Option<u16>> = (0..job.data.test.len()).map(|i| job.data.test.label(i)).collect();
     let of_teacher = match &asked.network {
-        Some(network) => answers(&job, network)?,
+        // Its classes are others.
+        _ if job.recipe.data.new_classes => None,
+        Some(network) => Some(answers(&job, network)?),
         // With operators that kdc cannot run: as its engine has it, be that logits or probabilities.
-        None => teacher::logits(asked.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned(),
+        None => Some(teacher::logits(asked.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned()),
     };
     let of_student = answers(&job, &trained.graph)?;
     write(&job, &prepared, &trained, &mut output)?;
@@ -103,9 +106,10 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
         }
     };
     let judged = |logits: &[f32]| judge(logits, &truth, job.data.sequence.as_ref());
-    let (t, s, b) = (judged(&of_teacher), judged(&of_student), baseline.as_deref().map(judged));
+    let (t, s, b) = (of_teacher.as_deref().map(judged), judged(&of_student), baseline.as_deref().map(judged));
     let said = |logits: &[f32]| read(logits, truth.len(), job.data.sequence.as_ref());
-    let (by_teacher, by_student, by_baseline) = (said(&of_teacher), said(&of_student), baseline.as_deref().map(said));
+    let (by_teacher, by_student, by_baseline) =
+        (of_teacher.as_deref().map(said), said(&of_student), baseline.as_deref().map(said));
     let class = |(index, name): (usize, &String)| {
         let found = |said: &[Option<u16>]| {
             let of = |i: &usize| truth[*i] == Some(index as u16);
@@ -114,10 +118,14 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
                 .fold((0, 0), |(all, right), i| (all + 1, right + usize::from(said[i] == Some(index as u16))));
             f64::from(right as u32) / f64::from((all as u32).max(1))
         };
-        let (teacher, student) = (found(&by_teacher), found(&by_student));
-        Class { name: name.clone(), teacher, student, baseline: by_baseline.as_deref().map(found) }
+        let others = |said: &Option<Vec<Option<u16>>>| said.as_deref().map(found);
+        let (teacher, baseline) = (others(&by_teacher), others(&by_baseline));
+        Class { name: name.clone(), teacher, student: found(&by_student), baseline }
     };
-    let agree = by_teacher.iter().zip(&by_student).filter(|(a, b)| a == b).count();
+    let agreement = by_teacher.as_ref().map(|by_teacher| {
+        let agree = by_teacher.iter().zip(&by_student).filter(|(a, b)| a == b).count();
+        agree as f64 / truth.len().max(1) as f64
+    });
     let distilled = Distilled {
         model: job.options.model.display().to_string(),
         recipe,
@@ -127,8 +135,8 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
         teacher: t,
         distilled: s,
         baseline: b,
-        agreement: agree as f64 / truth.len().max(1) as f64,
-        gap_closed: closed(&t, &s, b.as_ref()),
+        agreement,
+        gap_closed: t.as_ref().and_then(|t| closed(t, &s, b.as_ref())),
         classes: job.data.class_names.iter().enumerate().map(class).collect(),
         trials,
         seconds,
@@ -156,6 +164,7 @@ fn labels_only(
     let mut recipe = Recipe::of("labels only", vec![TermSpec::new("hard-label")]);
     // The few labels that the student had, and no others.
     recipe.data.labels = job.recipe.data.labels;
+    recipe.data.new_classes = job.recipe.data.new_classes;
     recipe.data.labelled_share = recipe.data.labels.map(|_| 1.0);
     job.training.terms.clone_from(&recipe.stages[0].terms);
     job.training.data.clone_from(&recipe.data);

@@ -46,7 +46,7 @@ pub struct Other {
 
 /// The data that goes with a model, checked against it.
 pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Splits, Error> {
-    let (sidecar, path) = job::locate_data(model, data)?;
+    let (sidecar, path) = job::locate_data(model, None, data)?;
     job::load_data(model, &sidecar, &path, network)
 }
 

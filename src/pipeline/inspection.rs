@@ -158,7 +158,7 @@ pub fn inspect(
         let one = |e: program::LowerError| Unsupported { node: e.node, operator: e.op, why: e.why };
         program::obstacles(&folded).into_iter().map(one).collect()
     });
-    let has_data = data.is_some() || job::locate_data(model, None).is_ok();
+    let has_data = data.is_some() || job::locate_data(model, None, None).is_ok();
     Ok(Inspection {
         model: model.display().to_string(),
         inputs: network.inputs.iter().map(port).collect(),

@@ -6,7 +6,7 @@ use crate::distill::{self, TeacherKind};
 use crate::files;
 use crate::graph::Graph;
 use crate::onnx;
-use crate::student::Budgets;
+use crate::student::{self, Budgets};
 use crate::target::{self, Profile};
 use crate::teacher;
 use rayon::prelude::*;
@@ -58,7 +58,7 @@ fn others(recipe: &distill::Recipe) -> Result<Vec<OtherTeacher>, Error> {
     let read = |spec: &distill::TeacherSpec| {
         let path = spec.model.clone()?;
         let one = || {
-            let (network, _) = crate::student::prepare(&onnx::load(&path)?)?;
+            let (network, _) = student::prepare(&onnx::load(&path)?)?;
             let (name, hash) = (spec.name.clone(), teacher::content_hash(&path)?);
             Ok(OtherTeacher { name, path: path.clone(), hash, network, is_peer: spec.kind == TeacherKind::Peer })
         };
@@ -93,13 +93,21 @@ pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error
 
 /// The sidecar and the folder of the data.
 fn locate(options: &Options) -> Result<(Sidecar, PathBuf), Error> {
-    locate_data(&options.model, options.data.as_deref())
+    locate_data(&options.model, options.sidecar.as_deref(), options.data.as_deref())
 }
 
-/// The sidecar of a model and the folder of its data: the one named, or the one that the sidecar names.
-pub(super) fn locate_data(model: &Path, data: Option<&Path>) -> Result<(Sidecar, PathBuf), Error> {
-    let sidecar = Sidecar::find(model)?
-        .ok_or_else(|| Error::NoSidecar { model: model.to_path_buf(), wanted: model.with_extension("toml") })?;
+/// The sidecar of a model, the one named or the one beside it, and the folder of its data: the one named, or the one
+/// that the sidecar names.
+pub(super) fn locate_data(
+    model: &Path,
+    sidecar: Option<&Path>,
+    data: Option<&Path>,
+) -> Result<(Sidecar, PathBuf), Error> {
+    let sidecar = match sidecar {
+        Some(path) => Sidecar::load(path)?,
+        None => Sidecar::find(model)?
+            .ok_or_else(|| Error::NoSidecar { model: model.to_path_buf(), wanted: model.with_extension("toml") })?,
+    };
     let data = data.map(Path::to_path_buf).or_else(|| sidecar.data.clone());
     let data = data.ok_or_else(|| Error::NoData { sidecar: sidecar.path.clone() })?;
     Ok((sidecar, data))
@@ -107,12 +115,27 @@ pub(super) fn locate_data(model: &Path, data: Option<&Path>) -> Result<(Sidecar,
 
 /// The data of a model, checked against its network.
 pub(super) fn load_data(model: &Path, sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
-    data::load(sidecar, path, network).map_err(|source| match source {
+    data::load(sidecar, path, network).map_err(|source| misfit(source, model, path))
+}
+
+/// Names both sides where data and model do not go together.
+fn misfit(source: data::Error, model: &Path, data: &Path) -> Error {
+    match source {
         data::Error::Mismatch { .. } | data::Error::Channels { .. } => {
-            Error::Fit { model: model.to_path_buf(), data: path.to_path_buf(), source }
+            Error::Fit { model: model.to_path_buf(), data: data.to_path_buf(), source }
         }
         other => other.into(),
-    })
+    }
+}
+
+/// A teacher of other classes as the teacher of the data's: with a last layer that knows nothing yet.
+fn transferred(options: &Options, teacher: &Graph, sidecar: &Sidecar, path: &Path) -> Result<(Graph, Splits), Error> {
+    let data = data::load_for_body(sidecar, path, teacher).map_err(|e| misfit(e, &options.model, path))?;
+    if data.sequence.is_some() {
+        return Err(Error::Spells { model: options.model.clone() });
+    }
+    let network = student::with_head(teacher, data.class_names.len(), options.seed)?;
+    Ok((network, data))
 }
 
 impl Job {
@@ -128,9 +151,19 @@ impl Job {
         options.device.open()?;
         let given = onnx::Given { shapes: options.inputs.clone(), ..Default::default() };
         let teacher = onnx::load_with(&options.model, &given)?;
-        let teacher_hash = teacher::content_hash(&options.model)?;
+        let mut teacher_hash = teacher::content_hash(&options.model)?;
         let (sidecar, data_dir) = locate(&options)?;
-        let mut data = load_data(&options.model, &sidecar, &data_dir, &teacher)?;
+        let (teacher, mut data) = match recipe.data.new_classes {
+            true => transferred(&options, &teacher, &sidecar, &data_dir)?,
+            false => {
+                let data = load_data(&options.model, &sidecar, &data_dir, &teacher)?;
+                (teacher, data)
+            }
+        };
+        if recipe.data.new_classes {
+            // What was found out about the file's own classes does not hold.
+            teacher_hash = files::hash(format!("{teacher_hash} with a new head by {}", options.seed).as_bytes());
+        }
         let asked_about = data.train.clone();
         if let Some(labels) = recipe.data.labels {
             data.train = Arc::new(data::Partly::new(data.train, labels, options.seed));

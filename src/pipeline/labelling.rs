@@ -89,12 +89,9 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
     Ok((Asked { teacher, logits, others, network }, cached))
 }
 
-/// Whether a term reads the answers of the teacher of this name; a term that names none means the first.
+/// Whether a term reads the answers of the teacher of this name.
 fn reads_answers(job: &Job, name: &str) -> bool {
-    let terms = job.recipe.stages.iter().flat_map(|stage| &stage.terms);
-    let mut named =
-        terms.filter(|t| t.teachers.iter().any(|n| n == name) || t.teachers.is_empty() && name == "teacher");
-    named.any(|spec| spec.term().is_ok_and(|term| term.reads().teacher_logits))
+    job.recipe.stages.iter().flat_map(|stage| &stage.terms).any(|term| term.reads_answers_of(name))
 }
 
 /// Asks the teacher about a shard of the training samples, and keeps what it says for compilations to come.
@@ -104,7 +101,7 @@ fn reads_answers(job: &Job, name: &str) -> bool {
 pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled, Error> {
     let network =
         onnx::load_with(&options.model, &onnx::Given { shapes: options.inputs.clone(), ..Default::default() })?;
-    let (sidecar, data) = job::locate_data(&options.model, options.data.as_deref())?;
+    let (sidecar, data) = job::locate_data(&options.model, None, options.data.as_deref())?;
     let data = job::load_data(&options.model, &sidecar, &data, &network)?;
     let value = logits_name(&network);
     let teacher = open(&options.model, value.as_deref(), options.engine, progress)?;

@@ -109,8 +109,11 @@ fn accuracy(
     let test = job.data.test.as_ref();
     let mut truth = labels(test);
     let count = job.data.class_names.len();
-    let teacher = teacher::predict(asked.teacher.as_ref(), test)?;
-    if truth.iter().all(Option::is_none) {
+    let teacher = match job.recipe.data.new_classes {
+        true => None,
+        false => Some(teacher::predict(asked.teacher.as_ref(), test)?),
+    };
+    if let Some(teacher) = teacher.as_ref().filter(|_| truth.iter().all(Option::is_none)) {
         measured.skipped.push(Skipped {
             what: "accuracy by labels".into(),
             why: "no test sample has one: accuracy is agreement with the teacher".into(),
@@ -123,9 +126,16 @@ fn accuracy(
         engine: engine.into(),
         samples: said.len(),
         accuracy: right(said, &truth),
-        agreement: (network != Name::Teacher).then(|| share(said, &teacher)),
+        agreement: teacher.as_ref().filter(|_| network != Name::Teacher).map(|teacher| share(said, teacher)),
     };
-    measured.rows.push(row(Name::Teacher, asked.teacher.engine(), &teacher));
+    match &teacher {
+        Some(said) => measured.rows.push(row(Name::Teacher, asked.teacher.engine(), said)),
+        None => measured.skipped.push(Skipped {
+            what: "accuracy of the teacher".into(),
+            why: "its classes are not those of the data (new-classes in the recipe)".into(),
+            enable: None,
+        }),
+    }
 
     let network = Network::new(&compiled.float, &Device::flex())?;
     let all: Vec<usize> = (0..test.len()).collect();

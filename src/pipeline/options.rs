@@ -22,6 +22,8 @@ pub struct Options {
     pub target_folders: Vec<PathBuf>,
     /// Where the samples are; `None`: where the model's sidecar says.
     pub data: Option<PathBuf>,
+    /// What the samples are; `None`: the TOML file beside the model.
+    pub sidecar: Option<PathBuf>,
     /// Where the results go; `None`: `./NAME-TARGET/`.
     pub out: Option<PathBuf>,
     /// Makes everything again, whatever the cache holds.
@@ -215,6 +217,7 @@ impl Options {
             inputs: BTreeMap::new(),
             target_folders: Vec::new(),
             data: None,
+            sidecar: None,
             out: None,
             force: false,
             dry_run: false,
@@ -291,6 +294,7 @@ impl Options {
             target: _,
             target_folders: _,
             data: _,
+            sidecar: _,
             out: _,
             force: _,
             dry_run: _,

@@ -76,7 +76,7 @@ fn normal(shape: Vec<usize>, fan_out: usize, rng: &mut ChaCha8Rng) -> Tensor {
     filled(shape, || normal.sample(rng))
 }
 
-fn linear(shape: Vec<usize>, fan_in: usize, rng: &mut ChaCha8Rng) -> Tensor {
+pub(super) fn linear(shape: Vec<usize>, fan_in: usize, rng: &mut ChaCha8Rng) -> Tensor {
     let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
     let uniform = Uniform::new_inclusive(-bound, bound).expect("the bound is positive and finite");
     filled(shape, || uniform.sample(rng))

@@ -4,6 +4,7 @@
 //! ready to be trained.
 //!
 //! - [`prepare()`] takes off the teacher what a student is not made with.
+//! - [`with_head`] gives it a last layer for other classes.
 //! - [`Groups`] finds what must be cut together: channels, heads, hidden units, columns of embeddings.
 //! - [`replaced`] puts operators that a board runs well in the place of others.
 //! - [`importance()`] ranks the indices of each group, [`Allocation`] says how many stay.
@@ -17,6 +18,7 @@ mod allocate;
 mod blocks;
 mod factor;
 mod groups;
+mod head;
 mod importance;
 mod init;
 mod prepare;
@@ -32,6 +34,7 @@ pub use allocate::{Allocation, keep, ranked, uniform};
 pub use blocks::{Block, droppable, without_blocks};
 pub use factor::{Factoring, factorable, factored};
 pub use groups::{Across, Fixed, Group, Groups, Kept, Trigger};
+pub use head::with_head;
 pub use importance::{Criterion, Evidence, Importance, importance};
 pub use init::redraw;
 pub use prepare::prepare;
@@ -67,6 +70,11 @@ pub enum Error {
     /// A template does not go with the teacher.
     #[error("the template '{template}' does not go with the teacher: {why}")]
     Template { template: &'static str, why: String },
+    /// The network does not end in a layer that tells classes apart.
+    #[error(
+        "'{node}' is no layer that could be made anew for other classes: {why}; a network for a transfer ends in a linear layer or a convolution"
+    )]
+    Head { node: String, why: String },
     /// A narrowed graph came out malformed.
     #[error("the narrowed network is malformed (a fault in kdc, please report it)")]
     Malformed(#[from] VerifyError),

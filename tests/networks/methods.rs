@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// What benches/methods/table.py writes.
 #[derive(Deserialize)]
 struct Set {
-    teacher: f64,
+    /// `None` where its classes are others.
+    teacher: Option<f64>,
     labels_only: f64,
     deviation: f64,
     seeds: usize,
@@ -32,6 +33,7 @@ fn title(set: &str) -> &str {
         "mnist1d" => "MNIST-1D, 4,000 signals, a convolutional network of 1,606 parameters",
         "fashion" => "Fashion-MNIST, all labels",
         "fashion-few" => "Fashion-MNIST, 1,000 labels and 59,000 samples without",
+        "transfer" => "Digits of MNIST with 500 labels, by a teacher of Fashion-MNIST",
         "cifar10" => "CIFAR-10, ResNet-56 and a student of an eighth of its multiply-accumulates",
         other => other,
     }
@@ -43,10 +45,12 @@ fn percent(share: Option<f64>) -> String {
 
 fn head(set: &str, results: &Set) -> String {
     format!(
-        "{}: teacher {}%, labels only {} ± {}%; {} seeds, measured by `benches/methods/table.py KDC {set}`.\n\n\
+        "{}: {}, labels only {} ± {}%; {} seeds, measured by `benches/methods/table.py KDC {set}`.\n\n\
          | | accuracy in % | share of the gap closed in % |\n| --- | ---: | ---: |\n",
         title(set),
-        percent(Some(results.teacher)),
+        results
+            .teacher
+            .map_or_else(|| "a teacher of other classes".into(), |t| format!("teacher {}%", percent(Some(t)))),
         percent(Some(results.labels_only)),
         percent(Some(results.deviation)),
         results.seeds
@@ -57,15 +61,11 @@ fn line(row: &Row) -> String {
     if let Some(error) = &row.error {
         return format!("| {} | refused: {error} | |\n", row.name);
     }
-    let whole = |share: Option<f64>| share.map_or_else(|| "?".into(), |s| format!("{:.0}", 100.0 * s));
-    format!(
-        "| {} | {} ± {} | {} ± {} |\n",
-        row.name,
-        percent(row.accuracy),
-        percent(row.deviation),
-        whole(row.closed),
-        whole(row.closed_deviation)
-    )
+    let closed = match (row.closed, row.closed_deviation) {
+        (Some(share), Some(deviation)) => format!("{:.0} ± {:.0}", 100.0 * share, 100.0 * deviation),
+        _ => "-".into(),
+    };
+    format!("| {} | {} ± {} | {closed} |\n", row.name, percent(row.accuracy), percent(row.deviation))
 }
 
 fn page(entry: &Entry, results: &BTreeMap<String, Set>) -> String {

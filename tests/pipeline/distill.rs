@@ -101,3 +101,25 @@ fn every_method_is_listed_and_told() {
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("there is no method or preset 'nothing'"));
 }
+
+#[test]
+fn a_teacher_of_other_classes_learns_those_of_the_data_first() {
+    let workshop = Workshop::new();
+    let sidecar = std::fs::read_to_string(workshop.path("teacher.toml")).unwrap();
+    // A class that the teacher does not have, and one less of its own.
+    let other = sidecar.replace("[\"rows\", ", "[\"none\", \"rows\", ");
+    std::fs::write(workshop.path("other.toml"), other).unwrap();
+    let output = distill(&workshop, &["--sidecar", "other.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("but the data has 5 classes"), "{}", said(&output));
+    let more = ["--sidecar", "other.toml", "--recipe", "transfer", "--baseline", "--epochs", "8"];
+    let told: Value = {
+        let mut command = workshop.kdc(&["distill", "teacher.onnx", "--engine", "tract", "--no-search", "--json"]);
+        command.args(["--batch-size", "32"]).args(more);
+        serde_json::from_slice(&succeed(command).stdout).unwrap()
+    };
+    assert!(told["teacher"].is_null() && told["agreement"].is_null() && told["gap_closed"].is_null(), "{told}");
+    assert!(told["distilled"]["accuracy"].as_f64().unwrap() > 0.7, "{told}");
+    let student = kdc::onnx::load(&workshop.path("teacher-student/student.onnx")).unwrap();
+    assert_eq!(kdc::graph::elements(&student.value(student.outputs[0]).shape), 5);
+}

@@ -5,7 +5,8 @@
 //!
 //! [[teacher]]                 # beside the model that is compiled, which is "teacher"
 //! name = "second"
-//! model = "other.onnx"        # or kind = "peer": a network like the student, that learns along
+//! model = "other.onnx"        # or kind = "peer", a network like the student that learns along, or "tuned", a copy of the
+//!                             # teacher that does
 //!
 //! [data]
 //! labels = 1000               # so many labels are looked at; a share below 1; 0: none
@@ -82,6 +83,8 @@ pub enum TeacherKind {
     Model,
     /// A network that learns along, from its own start; without a model, one like the student.
     Peer,
+    /// A copy of the teacher that learns along: with `new-classes`, the teacher becomes one of the data's classes.
+    Tuned,
 }
 
 /// Which of the data are seen, and how.
@@ -101,6 +104,10 @@ pub struct DataSpec {
     /// The largest share of a signal's length, or of its channels, that is masked (SpecAugment, Park et al. 2019,
     /// <https://arxiv.org/abs/1904.08779>); 0: none.
     pub spec_augment: f64,
+    /// Transfer: the classes are the data's own and not the teacher's. The student gets a new last layer for them, and
+    /// nobody reads the teacher's answers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub new_classes: bool,
     /// Samples that are made from the teacher alone, in place of those there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<Synthesis>,
@@ -166,6 +173,10 @@ impl Recipe {
             if teacher.kind == TeacherKind::Model && teacher.model.is_none() {
                 return Err(format!("the teacher '{}' has no model, and is no peer", teacher.name));
             }
+            if teacher.kind == TeacherKind::Tuned && teacher.model.is_some() {
+                let name = &teacher.name;
+                return Err(format!("the teacher '{name}' is tuned: a copy of the first, without a model of its own"));
+            }
             known.push(teacher.name.clone());
         }
         for (index, stage) in self.stages.iter().enumerate() {
@@ -213,6 +224,19 @@ impl Recipe {
         if let Some(how) = &data.synthetic {
             how.check()?;
         }
+        if data.new_classes {
+            let mut terms = self.stages.iter().flat_map(|s| &s.terms).chain(self.choices.iter().flat_map(|c| &c.terms));
+            if let Some(term) = terms.find(|t| t.reads_answers_of("teacher")) {
+                return Err(format!(
+                    "'{}' reads the teacher's answers, which are of other classes (new-classes); learn from labels and \
+                     from its activations, or from a student of an earlier stage (keep)",
+                    term.method
+                ));
+            }
+            if data.synthetic.is_some() {
+                return Err("[data] new-classes needs labelled samples, and synthetic ones have no labels".into());
+            }
+        }
         match data.labelled_share {
             Some(share) if !(0.0..=1.0).contains(&share) => {
                 Err(format!("[data] labelled-share {share} is not in 0..1"))
@@ -225,18 +249,15 @@ impl Recipe {
     /// before any stage has run; else the teacher's answers, or the labels where nobody teaches.
     pub fn for_search(&self) -> Vec<TermSpec> {
         let kept: Vec<&String> = self.stages.iter().filter_map(|s| s.keep.as_ref()).collect();
-        let peers = self.teachers.iter().filter(|t| t.kind == TeacherKind::Peer).map(|t| &t.name);
+        let peers = self.teachers.iter().filter(|t| t.kind != TeacherKind::Model).map(|t| &t.name);
         let later: Vec<&String> = kept.into_iter().chain(peers).collect();
         let terms = self.stages.last().map(|s| s.terms.clone()).unwrap_or_default();
         if terms.iter().all(|t| t.teachers.iter().all(|name| !later.contains(&name))) {
             return terms;
         }
-        let all = self.stages.iter().flat_map(|s| &s.terms);
-        let asks = |t: &TermSpec| {
-            let first = t.teachers.is_empty() || t.teachers.iter().any(|n| n == "teacher");
-            first && t.term().is_ok_and(|term| term.reads().teacher_logits)
-        };
-        vec![TermSpec::new(if all.into_iter().any(asks) { "soft-label" } else { "hard-label" })]
+        let mut all = self.stages.iter().flat_map(|s| &s.terms);
+        let asks = all.any(|term| term.reads_answers_of("teacher"));
+        vec![TermSpec::new(if asks { "soft-label" } else { "hard-label" })]
     }
 
     /// How many of `epochs` each stage has: its own, its share, or an even part of what is left; at least one.

@@ -71,6 +71,8 @@ fn what_is_wrong_is_told_with_its_line() {
         ("[data.synthetic]\nbound = -1\n[[term]]\nmethod = \"dkd\"\n", 1, "bound above 0"),
         ("[[stage]]\nlr = 0.0\n[[stage.term]]\nmethod = \"dkd\"\n", 1, "lr 0"),
         ("[[stage]]\nkeep = \"teacher\"\n[[stage.term]]\nmethod = \"dkd\"\n", 1, "there is one of that name"),
+        ("[data]\nnew-classes = true\n[[term]]\nmethod = \"dkd\"\n", 1, "'dkd' reads the teacher's answers"),
+        ("[[teacher]]\nname = \"t\"\nkind = \"tuned\"\nmodel = \"m\"\n[[term]]\nmethod = \"dkd\"\n", 1, "'t' is tuned"),
         ("[[stage]]\nepochs = 2\nshare = 0.5\n[[stage.term]]\nmethod = \"dkd\"\n", 1, "either epochs"),
     ];
     for (text, line, word) in cases {

@@ -24,11 +24,13 @@ pub const ENTRY: Entry = Entry {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mutual {
     pub temperature: Schedule,
+    /// How much the divergences count; 0: each network learns from the labels alone.
+    pub divergence: f64,
 }
 
 impl Default for Mutual {
     fn default() -> Self {
-        Mutual { temperature: Schedule::Constant(1.0) }
+        Mutual { temperature: Schedule::Constant(1.0), divergence: 1.0 }
     }
 }
 
@@ -47,11 +49,15 @@ impl Term for Mutual {
 
     fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
         positive(ENTRY.name, "temperature", &self.temperature.ends())?;
+        if !(self.divergence >= 0.0 && self.divergence.is_finite()) {
+            return Err(Error::Config(format!("'mutual': divergence {} is below 0", self.divergence)));
+        }
         same_classes(ENTRY.name, plan)
     }
 
     fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
         let t = self.temperature.at(values.progress);
+        let factor = self.divergence * t * t;
         let student = values.student_logits.clone();
         let peer = values.teacher_logits.clone().expect("the term reads the peer's logits");
         let softened = |z: &Tensor<2>| log_softmax(z.clone().div_scalar(t));
@@ -64,9 +70,9 @@ impl Term for Mutual {
         let to_peer = kl(of_student.detach(), of_peer);
         vec![
             ("labels", values.mean(values.labelled())),
-            ("from the peer", values.mean(to_student).mul_scalar(t * t)),
+            ("from the peer", values.mean(to_student).mul_scalar(factor)),
             ("the peer's labels", values.mean(peers)),
-            ("to the peer", values.mean(to_peer).mul_scalar(t * t)),
+            ("to the peer", values.mean(to_peer).mul_scalar(factor)),
         ]
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{onnx, pass};
 use std::path::PathBuf;
 
-fn models() -> Vec<PathBuf> {
+pub(super) fn models() -> Vec<PathBuf> {
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/networks/families");
     let mut found: Vec<PathBuf> =
         std::fs::read_dir(own).unwrap().map(|e| e.unwrap().path().join("model.onnx")).collect();

@@ -1,4 +1,5 @@
 mod families;
+mod head;
 mod masked;
 mod parts;
 mod random;
