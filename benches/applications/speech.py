@@ -12,9 +12,9 @@ Kriman et al. 2019, https://arxiv.org/abs/1910.10261; Chan et al. 2015, https://
 import argparse
 import json
 import pathlib
-import statistics
-import subprocess
 import sys
+
+import runs
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ALPHABET = "_abcdefghijklmnopqrstuvwxyz"
@@ -190,24 +190,10 @@ RECIPES = {
 
 def run(out, kdc, seeds, epochs):
     for name, recipes in RECIPES.items():
-        teacher = None
         for title, text in recipes.items():
-            recipe = out / "recipe.toml"
-            recipe.write_text(text)
-            right = []
-            for seed in range(seeds):
-                command = [kdc, "distill", out / f"{name}.onnx", "--student", out / f"{name}-student.onnx", "--start", "random",
-                           "--recipe", recipe, "--epochs", epochs, "--batch-size", 64, "--optimizer", "adamw", "--lr", 5e-3,
-                           "--seed", seed, "--out", out / "student", "--json"]  # fmt: skip
-                done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-                if done.returncode != 0:
-                    sys.exit(done.stderr)
-                result = json.loads(done.stdout)
-                teacher = result["teacher"]["accuracy"]
-                right.append(result["distilled"]["accuracy"])
-            spread = statistics.stdev(right) if len(right) > 1 else 0.0
-            print(f"{name} (teacher {100 * teacher:.2f}%): {title}: {100 * statistics.mean(right):.2f} ± {100 * spread:.2f}% "
-                  f"of the test words, {seeds} seeds, measured", flush=True)  # fmt: skip
+            arguments = [out / f"{name}.onnx", "--student", out / f"{name}-student.onnx", "--start", "random", "--epochs", epochs,
+                         "--batch-size", 64, "--optimizer", "adamw", "--lr", 5e-3]  # fmt: skip
+            runs.show(name, title, *runs.distilled(kdc, arguments, text, seeds, out))
 
 
 def main():

@@ -117,22 +117,28 @@ fn shown(d: &Distilled) -> String {
         d.out.display(),
         count(d.samples as f64)
     );
-    let row = |name: &str, j: &pipeline::Judged| {
-        vec![
-            name.into(),
-            j.accuracy.map_or_else(|| "-".into(), percent),
-            j.calibration_error.map_or_else(|| "-".into(), percent),
-        ]
+    let share = |share: Option<f64>| share.map_or_else(|| "-".into(), percent);
+    // Networks that answer with numbers are judged by those alone.
+    let numbers = d.distilled.explained_variance.is_some();
+    let row = |name: &str, j: &pipeline::Judged| match numbers {
+        true => vec![name.into(), share(j.explained_variance)],
+        false => vec![name.into(), share(j.accuracy), share(j.calibration_error)],
     };
     let rows = [d.teacher.as_ref().map(|t| row("teacher", t)), d.baseline.as_ref().map(|b| row("labels only", b))];
     let rows = rows.into_iter().flatten().chain([row("distilled", &d.distilled)]);
-    let head = [("", Align::Left), ("accuracy", Align::Right), ("calibration error", Align::Right)];
-    text += &table(&head, rows);
+    let head: &[(&str, Align)] = match numbers {
+        true => &[("", Align::Left), ("explained variance", Align::Right)],
+        false => &[("", Align::Left), ("accuracy", Align::Right), ("calibration error", Align::Right)],
+    };
+    text += &table(head, rows);
     if let Some(agreement) = d.agreement {
         text += &format!("\nagreement with the teacher: {}\n", percent(agreement));
     }
     if let Some(gap) = d.gap_closed {
         text += &format!("share of the gap between labels only and teacher that is closed: {:.0}%\n", 100.0 * gap);
+    }
+    if d.classes.is_empty() {
+        return text;
     }
     text += "\nFound of each class\n";
     let mut head = vec![("class", Align::Left), ("teacher", Align::Right), ("distilled", Align::Right)];

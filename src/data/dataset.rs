@@ -1,6 +1,6 @@
 //! What every consumer of samples knows of them.
 
-use super::{Error, Images, Sequence};
+use super::{Answers, Error, Images};
 use crate::graph::{DType, Dim, Graph, Tensor, elements, shape_text};
 use serde::Serialize;
 use std::fmt::Debug;
@@ -23,14 +23,6 @@ pub trait Dataset: Debug + Send + Sync {
     /// # Panics
     /// If there is no such sample.
     fn label(&self, sample: usize) -> Option<u16>;
-
-    /// The numbers that a network should answer with; `None` where there are none.
-    ///
-    /// # Panics
-    /// If there is no such sample.
-    fn numbers(&self, _sample: usize) -> Option<&[f32]> {
-        None
-    }
 
     /// What [`Dataset::batch`] makes, input by input.
     fn inputs(&self) -> &[Input];
@@ -133,8 +125,8 @@ pub struct Splits {
     pub test: Arc<dyn Dataset>,
     /// The name of each class, by label.
     pub class_names: Vec<String>,
-    /// How answers spell their classes, where they do.
-    pub sequence: Option<Sequence>,
+    /// What the network's answers stand for.
+    pub answers: Answers,
 }
 
 /// Checks that a network takes what the samples become.
@@ -167,7 +159,7 @@ pub(super) fn fits_inputs(graph: &Graph, data: &Splits) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks that a network answers with one number per class.
+/// Checks that a network answers with one number per class, or what else its answers are.
 ///
 /// # Errors
 /// As [`fits_inputs`].
@@ -177,7 +169,20 @@ pub(super) fn fits_answers(graph: &Graph, data: &Splits) -> Result<(), Error> {
         return fail("the network has no output".into());
     };
     let output = graph.value(output);
-    if let Some(sequence) = &data.sequence {
+    if data.answers == Answers::Input {
+        let numbers: usize = data.train.inputs().iter().map(|input| input.shape.iter().product::<usize>()).sum();
+        let one = data.train.inputs().len() == 1 && output.dtype == data.train.inputs()[0].dtype;
+        return match elements(&output.shape) == numbers && one && output.dtype.is_float() {
+            true => Ok(()),
+            false => fail(format!(
+                "its output {} is {} of type {}, and answers = \"input\" wants its input again: {numbers} numbers",
+                output.name,
+                shape_text(&output.shape),
+                output.dtype
+            )),
+        };
+    }
+    if let Answers::Words(sequence) = &data.answers {
         return match output.shape[..] {
             [_, Dim::Fixed(_), Dim::Fixed(symbols)] if symbols == sequence.symbols => Ok(()),
             _ => fail(format!(

@@ -8,6 +8,7 @@
 //! of 256 entries per channel ([`Preprocess::table`]). So teacher, student, calibration and the generated program
 //! see the same numbers, bit for bit.
 
+mod answers;
 mod augment;
 mod dataset;
 mod error;
@@ -28,6 +29,7 @@ mod tests;
 mod texts;
 mod vectors;
 
+pub use answers::{Answers, Explained, argmax};
 pub use augment::{Augment, Move};
 pub use dataset::{Dataset, Input, Look, Shown, Splits, View};
 pub use error::{Error, Location, Place};
@@ -47,6 +49,7 @@ pub use texts::{TextOptions, Texts};
 pub use vectors::Vectors;
 
 use crate::graph::{Dim, Graph, shape_at, shape_text};
+use answers::AnswersOption;
 use dataset::{fits_answers, fits_inputs};
 use labels::Classes;
 use readers::idx;
@@ -114,7 +117,7 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
                 train: part(table.train.texts, classes.train)?,
                 test: part(table.test.texts, classes.test)?,
                 class_names: classes.names,
-                sequence: None,
+                answers: Answers::Classes,
             }
         }
         Format::Csv | Format::Jsonl | Format::Parquet => {
@@ -125,7 +128,13 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
         }
     };
     if let Some(options) = &sidecar.sequence {
-        splits.sequence = Some(Sequence::new(options, &splits.class_names)?);
+        splits.answers = Answers::Words(Sequence::new(options, &splits.class_names)?);
+    }
+    if sidecar.answers == AnswersOption::Input {
+        // Whatever the samples are labelled with, no answer names it.
+        let unlabelled = |samples| -> Arc<dyn Dataset> { Arc::new(Partly::new(samples, 0.0, 0)) };
+        let (train, test) = (unlabelled(splits.train), unlabelled(splits.test));
+        splits = Splits { train, test, class_names: vec![], answers: Answers::Input };
     }
     labels::not_empty(&splits, &Location::whole(path))?;
     fits_inputs(network, &splits)?;
@@ -136,7 +145,7 @@ fn images(sidecar: &Sidecar, (train, test, class_names): (Samples, Samples, Vec<
     let part = |samples| -> Result<Arc<dyn Dataset>, Error> {
         Ok(Arc::new(Images::new(samples, sidecar.preprocess.clone(), sidecar.augment)?))
     };
-    Ok(Splits { train: part(train)?, test: part(test)?, class_names, sequence: None })
+    Ok(Splits { train: part(train)?, test: part(test)?, class_names, answers: Answers::Classes })
 }
 
 /// Samples of real numbers. `names`: of the numbers of a sample, where they have some.
@@ -160,7 +169,7 @@ fn vectors(
         train: part(values.0, classes.train)?,
         test: part(values.1, classes.test)?,
         class_names: classes.names,
-        sequence: None,
+        answers: Answers::Classes,
     })
 }
 

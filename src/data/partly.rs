@@ -43,10 +43,6 @@ impl Dataset for Partly {
         self.samples.label(sample).filter(|_| self.shown[sample])
     }
 
-    fn numbers(&self, sample: usize) -> Option<&[f32]> {
-        self.samples.numbers(sample).filter(|_| self.shown[sample])
-    }
-
     fn inputs(&self) -> &[Input] {
         self.samples.inputs()
     }

@@ -1,5 +1,6 @@
 //! What an ONNX file does not say about its input, in a TOML file of the same stem beside it.
 
+use super::answers::AnswersOption;
 use super::readers::images::ImageOptions;
 use super::readers::npz::ArrayOptions;
 use super::readers::table::TableOptions;
@@ -27,6 +28,8 @@ pub struct Sidecar {
     pub preprocess: Preprocess,
     /// How training samples may be changed.
     pub augment: Augment,
+    /// What the network answers with.
+    pub answers: AnswersOption,
     /// How answers spell their classes, where they do.
     pub sequence: Option<SequenceOptions>,
     /// Under which licences model and data come.
@@ -132,6 +135,8 @@ struct DataSection {
     format: Format,
     names: Option<Pattern>,
     classes: Option<toml::Spanned<Vec<String>>>,
+    #[serde(default)]
+    answers: AnswersOption,
 }
 
 impl Sidecar {
@@ -161,10 +166,19 @@ impl Sidecar {
         let file: File = toml::from_str(text).map_err(|e| fail(e.span(), e.message().to_string()))?;
 
         let folder = path.parent().unwrap_or(Path::new(""));
-        let (data, format, names, classes) = match file.data {
-            None => (None, Format::default(), None, None),
-            Some(section) => (Some(folder.join(section.path)), section.format, section.names, section.classes),
+        let (data, format, names, classes, answers) = match file.data {
+            None => (None, Format::default(), None, None, AnswersOption::default()),
+            Some(DataSection { path, format, names, classes, answers }) => {
+                (Some(folder.join(path)), format, names, classes, answers)
+            }
         };
+        if answers == AnswersOption::Input && (classes.is_some() || file.sequence.is_some()) {
+            let span = classes.as_ref().map(toml::Spanned::span);
+            return Err(fail(
+                span,
+                "answers = \"input\" are no classes and no words; leave classes and [sequence] out".into(),
+            ));
+        }
         let preprocess = match file.input {
             Some(input) => {
                 let (span, preprocess) = (input.span(), input.into_inner());
@@ -231,6 +245,7 @@ impl Sidecar {
             classes: classes.map(toml::Spanned::into_inner),
             preprocess,
             augment: file.augment,
+            answers,
             sequence: file.sequence,
             licences: file.licences,
         })

@@ -1,7 +1,7 @@
 //! Which samples are for training, which for validation, which for the final figures.
 
 use super::augment::mix;
-use super::{Dataset, Rule};
+use super::{Answers, Dataset, Rule};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -83,11 +83,12 @@ impl Split {
 
 /// Parts the samples into training and validation indices, both ascending. Of each class, `fraction` (rounded to the
 /// nearest count) goes to validation; which ones depends on `seed` and the labels alone. Samples without a label
-/// all go to training: they can judge nothing.
-pub fn split(samples: &dyn Dataset, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+/// all go to training: they can judge nothing, unless a network is to answer with the sample itself.
+pub fn split(samples: &dyn Dataset, answers: &Answers, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let (mut train, mut validation) = (Vec::new(), Vec::new());
     for (class, members) in classes(samples, seed) {
-        let taken = if class.is_some() { share(members.len(), fraction) } else { 0 };
+        let judges = class.is_some() || *answers == Answers::Input;
+        let taken = if judges { share(members.len(), fraction) } else { 0 };
         validation.extend_from_slice(&members[..taken]);
         train.extend_from_slice(&members[taken..]);
     }

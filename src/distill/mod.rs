@@ -52,7 +52,7 @@ pub use step::{Feature, Layout, MixedIn, Pair, Plan, StepValues, cross_entropy};
 pub use synthesis::{Synthesis, Synthesized, synthesize};
 pub use teachers::Source;
 pub use terms::{Entry, Family, METHODS, Pairs, Reads, Term, method};
-pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, argmax, evaluate, train};
+pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, evaluate, train};
 
 use std::path::PathBuf;
 

@@ -19,6 +19,8 @@ pub struct StepValues {
     pub labels: Tensor<1, Int>,
     /// How much each row's label counts, `[N]`: 0 where nobody said it; `None`: all the same.
     pub weights: Option<Tensor<1>>,
+    /// The numbers that the student should answer with, `[N, K]`, where answers are no classes.
+    pub targets: Option<Tensor<2>>,
     /// What was mixed into the inputs.
     pub mixed: Option<MixedIn>,
     /// Whether a row is a position and not padding, 1 or 0, `[N]`; `None`: all are.
@@ -201,6 +203,8 @@ pub struct Plan {
     pub teacher_classes: usize,
     /// Whether answers spell words, with blanks between.
     pub spells: bool,
+    /// Whether answers are numbers with targets and no classes.
+    pub numbers: bool,
     /// Samples that training may show.
     pub samples: usize,
     /// Whether somebody named the pairs, so that all of them are meant.

@@ -132,7 +132,7 @@ pub fn synthesize(
         let said = network.forward(vec![HostTensor::f32(whole(count, &shape), made.clone())], &[], Mode::Infer)?;
         let said = said.outputs.into_iter().next().map(|logits| logits.to_host()).transpose()?;
         let said = said.map(|logits| logits.to_f32().into_owned()).unwrap_or_default();
-        right += said.chunks(classes.max(1)).zip(&wanted).filter(|(z, y)| super::argmax(z) as i64 == **y).count();
+        right += said.chunks(classes.max(1)).zip(&wanted).filter(|(z, y)| crate::data::argmax(z) as i64 == **y).count();
         values.extend(made);
         drawn.extend(wanted.into_iter().map(|class| class as u16));
         progress(first + count, how.samples);

@@ -93,6 +93,7 @@ impl Wiring {
                 teacher_classes: sources.get(source).map_or(0, Source::classes),
                 samples,
                 spells: false,
+                numbers: false,
                 named: !spec.layers.is_empty(),
                 pairs: pairs.iter().map(|(s, t)| (size(student, s), size(network.unwrap_or(student), t))).collect(),
             });

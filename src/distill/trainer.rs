@@ -5,7 +5,7 @@ use super::history::Event;
 use super::run::{Learned, Run};
 use super::teachers::Source;
 use super::{Config, Epoch, Error, mixing};
-use crate::data::{Dataset, Look, Sequence, View};
+use crate::data::{Answers, Dataset, Explained, Look, View};
 use crate::exec::{Mode, Network, in_pool};
 use crate::graph::Graph;
 use burn::tensor::Device;
@@ -51,8 +51,8 @@ pub struct TrainingSet<'a> {
     pub validation: &'a [usize],
     /// Whom terms may learn from; the first is meant where a term names none.
     pub teachers: Vec<Source<'a>>,
-    /// How answers spell their classes, where they do.
-    pub sequence: Option<&'a Sequence>,
+    /// What answers stand for.
+    pub answers: &'a Answers,
 }
 
 /// The result of training.
@@ -149,6 +149,19 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     mixing::check(&config.data, set.samples.inputs())?;
     let objective = config.objective()?;
     let (labels, teacher) = objective.learns_from();
+    if *set.answers == Answers::Input {
+        return match config
+            .terms
+            .iter()
+            .find(|spec| spec.term().is_ok_and(|t| t.reads().labels) && spec.method != "regression")
+        {
+            Some(spec) => Err(Error::Config(format!(
+                "'{}' learns classes, and these samples have none (answers = \"input\" in the sidecar); 'regression' learns numbers",
+                spec.method
+            ))),
+            None => Ok(()),
+        };
+    }
     match set.train.iter().find(|&&sample| set.samples.label(sample).is_none()) {
         Some(sample) if labels && !teacher && config.data.labelled_share != Some(1.0) => Err(Error::Config(format!(
             "sample {sample} has no label, and '{}' learns from labels alone; distill instead, or see labelled samples alone: \
@@ -159,7 +172,8 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     }
 }
 
-/// Share of the samples that the network classifies rightly, plain looks, and its logits in order.
+/// How good a network is, and its answers in order, to plain looks: the share of the labelled samples that it classifies
+/// rightly, or of their variance that it explains ([`Explained`]). NaN where nothing says.
 ///
 /// # Errors
 /// When the network cannot be run.
@@ -167,34 +181,36 @@ pub fn evaluate(
     network: &Network,
     samples: &dyn Dataset,
     indices: &[usize],
-    sequence: Option<&Sequence>,
+    answers: &Answers,
 ) -> Result<(f64, Vec<f32>), Error> {
     let mut all = Vec::new();
     let (mut right, mut labelled) = (0usize, 0usize);
+    let mut explained = Explained::default();
     let make = |batch: &[usize]| (samples.batch(&Look::plain(batch.iter().copied())), batch.to_vec());
     ahead(indices.chunks(EVALUATION_BATCH), make, |(inputs, batch)| {
+        let asked = (*answers == Answers::Input).then(|| inputs.first().map(|x| x.to_f32().into_owned())).flatten();
         let outputs = in_pool(|| network.forward(inputs, &[], Mode::Infer))?.outputs;
-        let logits = outputs.into_iter().next().ok_or_else(|| Error::Config("the network has no output".into()))?;
-        let logits = logits.to_host()?;
-        let values = logits.to_f32();
-        let classes = values.len() / batch.len().max(1);
-        for (row, &sample) in values.chunks(classes.max(1)).zip(&batch) {
+        let output = outputs.into_iter().next().ok_or_else(|| Error::Config("the network has no output".into()))?;
+        let output = output.to_host()?;
+        let values = output.to_f32();
+        let width = (values.len() / batch.len().max(1)).max(1);
+        for (row, &sample) in values.chunks(width).zip(&batch) {
             if let Some(label) = samples.label(sample) {
                 labelled += 1;
-                let said = sequence.map_or_else(|| Some(argmax(row) as u16), |sequence| sequence.class(row));
-                right += usize::from(said == Some(label));
+                right += usize::from(answers.class(row) == Some(label));
             }
+        }
+        if let Some(asked) = asked {
+            asked.chunks(width).zip(values.chunks(width)).for_each(|(x, y)| explained.add(x, y));
         }
         all.extend_from_slice(&values);
         Ok::<_, Error>(Next::Go)
     })?;
-    let accuracy = if labelled == 0 { f64::NAN } else { right as f64 / labelled as f64 };
-    Ok((accuracy, all))
-}
-
-/// The index of the largest number, the first of equals.
-pub fn argmax(row: &[f32]) -> usize {
-    row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &v)| if v > best.1 { (i, v) } else { best }).0
+    let score = match answers {
+        Answers::Input => explained.share(),
+        _ => (labelled > 0).then(|| right as f64 / labelled as f64),
+    };
+    Ok((score.unwrap_or(f64::NAN), all))
 }
 
 /// The order of the samples in an epoch: a function of seed and epoch alone. Where every batch is to have a share of

@@ -53,7 +53,7 @@ pub fn settle(
             trials.push(Trial { name: choice.name.clone(), accuracy, chosen: false });
         }
         // Of equals the first.
-        let best = distill::argmax(&trials.iter().map(|t| t.accuracy as f32).collect::<Vec<_>>());
+        let best = data::argmax(&trials.iter().map(|t| t.accuracy as f32).collect::<Vec<_>>());
         trials[best].chosen = true;
         let path = folder.join("trials.json");
         let text = serde_json::to_vec(&trials).expect("plain data");
@@ -74,7 +74,8 @@ pub fn settle(
 }
 
 fn tried(job: &Job, student: &Graph, asked: &Asked, choice: &Choice, scratch: &Path) -> Result<f64, Error> {
-    let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
+    let (train, validation) =
+        data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
     let set = training::set(job, asked, &train, &validation);
     let epochs = ((job.training.epochs as f64 * SHARE).round() as usize).max(1);
     let config = distill::Config { epochs, patience: None, ema: 0.0, ..job.training.clone() };

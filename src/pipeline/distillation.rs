@@ -5,8 +5,8 @@ use super::labelling::{self, Asked};
 use super::output::Output;
 use super::training::{self, Trained};
 use super::{Error, Job, Options, Progress, derivation, job, synthesis};
-use crate::data::Sequence;
-use crate::distill::{Recipe, TermSpec, argmax, evaluate};
+use crate::data::Answers;
+use crate::distill::{Recipe, evaluate};
 use crate::exec::Network;
 use crate::report::calibration_error;
 use crate::{onnx, pass, target, teacher};
@@ -50,6 +50,16 @@ pub struct Judged {
     /// Expected calibration error over 15 bins (Guo et al. 2017, <https://arxiv.org/abs/1706.04599>); `None` where answers
     /// spell.
     pub calibration_error: Option<f64>,
+    /// The share of the samples' variance that answers explain, where these are no classes; see
+    /// [`Explained`](crate::data::Explained).
+    pub explained_variance: Option<f64>,
+}
+
+impl Judged {
+    /// What networks are compared by.
+    fn score(&self) -> Option<f64> {
+        self.accuracy.or(self.explained_variance)
+    }
 }
 
 /// Shares of a class's samples that are found.
@@ -92,7 +102,10 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
         _ if job.recipe.data.new_classes => None,
         Some(network) => Some(answers(&job, network)?),
         // With operators that kdc cannot run: as its engine has it, be that logits or probabilities.
-        None => Some(teacher::logits(asked.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned()),
+        None => {
+            let said = teacher::logits(asked.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned();
+            Some((f64::NAN, said))
+        }
     };
     let of_student = answers(&job, &trained.graph)?;
     write(&job, &prepared, &trained, &mut output)?;
@@ -105,11 +118,11 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
             Some(answers(&job, &trained.graph)?)
         }
     };
-    let judged = |logits: &[f32]| judge(logits, &truth, job.data.sequence.as_ref());
-    let (t, s, b) = (of_teacher.as_deref().map(judged), judged(&of_student), baseline.as_deref().map(judged));
-    let said = |logits: &[f32]| read(logits, truth.len(), job.data.sequence.as_ref());
+    let judged = |(score, logits): &Said| judge(*score, logits, &truth, &job.data.answers);
+    let (t, s, b) = (of_teacher.as_ref().map(judged), judged(&of_student), baseline.as_ref().map(judged));
+    let said = |(_, logits): &Said| read(logits, truth.len(), &job.data.answers);
     let (by_teacher, by_student, by_baseline) =
-        (of_teacher.as_deref().map(said), said(&of_student), baseline.as_deref().map(said));
+        (of_teacher.as_ref().map(said), said(&of_student), baseline.as_ref().map(said));
     let class = |(index, name): (usize, &String)| {
         let found = |said: &[Option<u16>]| {
             let of = |i: &usize| truth[*i] == Some(index as u16);
@@ -122,7 +135,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
         let (teacher, baseline) = (others(&by_teacher), others(&by_baseline));
         Class { name: name.clone(), teacher, student: found(&by_student), baseline }
     };
-    let agreement = by_teacher.as_ref().map(|by_teacher| {
+    let agreement = by_teacher.as_ref().filter(|_| job.data.answers != Answers::Input).map(|by_teacher| {
         let agree = by_teacher.iter().zip(&by_student).filter(|(a, b)| a == b).count();
         agree as f64 / truth.len().max(1) as f64
     });
@@ -150,7 +163,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
 
 /// The share of the way from the baseline to the teacher that the student came; `None` where there is no such way.
 fn closed(teacher: &Judged, student: &Judged, baseline: Option<&Judged>) -> Option<f64> {
-    let (teacher, student, baseline) = (teacher.accuracy?, student.accuracy?, baseline?.accuracy?);
+    let (teacher, student, baseline) = (teacher.score()?, student.score()?, baseline?.score()?);
     (teacher != baseline).then(|| (student - baseline) / (teacher - baseline))
 }
 
@@ -161,7 +174,7 @@ fn labels_only(
     asked: &Asked,
     progress: &dyn Progress,
 ) -> Result<Trained, Error> {
-    let mut recipe = Recipe::of("labels only", vec![TermSpec::new("hard-label")]);
+    let mut recipe = job::labels_only(&job.data.answers);
     // The few labels that the student had, and no others.
     recipe.data.labels = job.recipe.data.labels;
     recipe.data.new_classes = job.recipe.data.new_classes;
@@ -182,21 +195,27 @@ fn describe(recipe: &Recipe) -> String {
     }
 }
 
+/// What a network scores and says on the test samples; NaN where it was not judged.
+type Said = (f64, Vec<f32>);
+
 /// What a network says about the test samples.
-fn answers(job: &Job, graph: &crate::graph::Graph) -> Result<Vec<f32>, Error> {
+fn answers(job: &Job, graph: &crate::graph::Graph) -> Result<Said, Error> {
     let network = Network::new(graph, &Device::flex())?;
     let all: Vec<usize> = (0..job.data.test.len()).collect();
-    Ok(evaluate(&network, job.data.test.as_ref(), &all, None)?.1)
+    Ok(evaluate(&network, job.data.test.as_ref(), &all, &job.data.answers)?)
 }
 
 /// The class that each answer stands for.
-fn read(logits: &[f32], samples: usize, sequence: Option<&Sequence>) -> Vec<Option<u16>> {
-    let class = |row: &[f32]| sequence.map_or_else(|| Some(argmax(row) as u16), |sequence| sequence.class(row));
-    logits.chunks((logits.len() / samples.max(1)).max(1)).map(class).collect()
+fn read(logits: &[f32], samples: usize, answers: &Answers) -> Vec<Option<u16>> {
+    logits.chunks((logits.len() / samples.max(1)).max(1)).map(|row| answers.class(row)).collect()
 }
 
-fn judge(logits: &[f32], truth: &[Option<u16>], sequence: Option<&Sequence>) -> Judged {
-    let said = read(logits, truth.len(), sequence);
+fn judge(score: f64, logits: &[f32], truth: &[Option<u16>], answers: &Answers) -> Judged {
+    if *answers == Answers::Input {
+        let explained_variance = score.is_finite().then_some(score);
+        return Judged { accuracy: None, calibration_error: None, explained_variance };
+    }
+    let said = read(logits, truth.len(), answers);
     let labelled = || said.iter().zip(truth).filter_map(|(said, label)| Some((*said, (*label)?)));
     let right = labelled().filter(|(said, label)| *said == Some(*label)).count();
     let count = labelled().count();
@@ -204,7 +223,8 @@ fn judge(logits: &[f32], truth: &[Option<u16>], sequence: Option<&Sequence>) -> 
     let rows = || logits.chunks(row).zip(truth).filter_map(|(row, label)| Some((row, (*label)?)));
     Judged {
         accuracy: (count > 0).then(|| right as f64 / count as f64),
-        calibration_error: (count > 0 && sequence.is_none()).then(|| calibration_error(rows())),
+        calibration_error: (count > 0 && *answers == Answers::Classes).then(|| calibration_error(rows())),
+        explained_variance: None,
     }
 }
 
@@ -232,17 +252,17 @@ mod tests {
     #[test]
     fn networks_are_judged_by_the_samples_that_have_a_label() {
         let logits = [3.0, 0.0, 0.0, 3.0, 3.0, 0.0];
-        let judged = judge(&logits, &[Some(0), Some(0), None], None);
+        let judged = judge(0.5, &logits, &[Some(0), Some(0), None], &Answers::Classes);
         assert_eq!(judged.accuracy, Some(0.5));
         // Sure to 0.953 of both, and right about one.
         assert!((judged.calibration_error.unwrap() - 0.4526).abs() < 1e-3);
-        let nobody = judge(&logits, &[None, None, None], None);
+        let nobody = judge(f64::NAN, &logits, &[None, None, None], &Answers::Classes);
         assert_eq!((nobody.accuracy, nobody.calibration_error), (None, None));
     }
 
     #[test]
     fn a_gap_is_closed_in_part_overtaken_or_not_there() {
-        let of = |accuracy| Judged { accuracy, calibration_error: None };
+        let of = |accuracy| Judged { accuracy, calibration_error: None, explained_variance: None };
         let closed = |t, s, b| closed(&of(t), &of(s), Some(&of(b)));
         assert_eq!(closed(Some(0.75), Some(0.625), Some(0.5)), Some(0.5));
         assert_eq!(closed(Some(0.75), Some(1.0), Some(0.5)), Some(2.0));

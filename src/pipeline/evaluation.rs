@@ -52,7 +52,7 @@ pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) ->
 
 /// The class that a model gives each test sample; one that there is not where its answer spells none.
 fn predicted(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Vec<u16>, Error> {
-    let Some(sequence) = &data.sequence else { return Ok(teacher::predict(engine, data.test.as_ref())?) };
+    let Some(sequence) = data.answers.words() else { return Ok(teacher::predict(engine, data.test.as_ref())?) };
     let logits = teacher::logits(engine, data.test.as_ref())?;
     let row = (logits.len() / data.test.len().max(1)).max(1);
     Ok(logits.to_f32().chunks(row).map(|row| sequence.class(row).unwrap_or(u16::MAX)).collect())

@@ -4,7 +4,7 @@ use super::answers::{COMPARED, classes, interpret, right, share};
 use super::operators::{self, OperatorCheck};
 use super::stages::{Compiled, Exports};
 use super::{Error, Job};
-use crate::data::Look;
+use crate::data::{Answers, Look};
 use crate::distill;
 use crate::emit::nnef;
 use crate::exec::Network;
@@ -47,7 +47,7 @@ pub(super) fn nnef(job: &Job, compiled: &Compiled, exports: &Exports) -> Result<
     let few: Vec<usize> = (0..NNEF_SAMPLES.min(job.data.test.len())).collect();
     let theirs = nnef::reload_and_run(nnef, &job.data.test.batch(&Look::plain(few.iter().copied())))?;
     let network = Network::new(&compiled.float, &Device::flex())?;
-    let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), &few, None)?;
+    let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), &few, &Answers::Classes)?;
     let theirs = theirs.to_f32();
     let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     let largest = ours.iter().zip(theirs.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));

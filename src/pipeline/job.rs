@@ -1,8 +1,8 @@
 //! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
 
 use super::{Cache, Error, Options};
-use crate::data::{self, Dataset, Sidecar, Splits};
-use crate::distill::{self, TeacherKind};
+use crate::data::{self, Answers, Dataset, Sidecar, Splits};
+use crate::distill::{self, TeacherKind, TermSpec};
 use crate::files;
 use crate::graph::Graph;
 use crate::onnx;
@@ -131,7 +131,7 @@ fn misfit(source: data::Error, model: &Path, data: &Path) -> Error {
 /// A teacher of other classes as the teacher of the data's: with a last layer that knows nothing yet.
 fn transferred(options: &Options, teacher: &Graph, sidecar: &Sidecar, path: &Path) -> Result<(Graph, Splits), Error> {
     let data = data::load_for_body(sidecar, path, teacher).map_err(|e| misfit(e, &options.model, path))?;
-    if data.sequence.is_some() {
+    if data.answers != Answers::Classes {
         return Err(Error::Spells { model: options.model.clone() });
     }
     let network = student::with_head(teacher, data.class_names.len(), options.seed)?;
@@ -144,9 +144,9 @@ impl Job {
     /// # Errors
     /// The first thing that cannot work; names the file and what to do.
     pub fn prepare(options: Options, profile: Profile, out: PathBuf) -> Result<Job, Error> {
-        let training = options.training();
+        let mut training = options.training();
         training.check()?;
-        let recipe = options.recipe();
+        let mut recipe = options.recipe();
         let others = others(&recipe)?;
         options.device.open()?;
         let given = onnx::Given { shapes: options.inputs.clone(), ..Default::default() };
@@ -165,6 +165,13 @@ impl Job {
             teacher_hash = files::hash(format!("{teacher_hash} with a new head by {}", options.seed).as_bytes());
         }
         let asked_about = data.train.clone();
+        if data.answers == Answers::Input && options.training.recipe.is_none() {
+            recipe = match options.training.labels_only {
+                true => labels_only(&data.answers),
+                false => distill::Recipe::of("numbers", vec![TermSpec::new("regression")]),
+            };
+            training.terms = recipe.for_search();
+        }
         if let Some(labels) = recipe.data.labels {
             data.train = Arc::new(data::Partly::new(data.train, labels, options.seed));
         }
@@ -206,6 +213,15 @@ impl Job {
     pub fn name(&self) -> String {
         name(&self.options.model)
     }
+}
+
+/// What a student is trained by without a teacher: the labels, or the numbers that it should answer with.
+pub(super) fn labels_only(answers: &Answers) -> distill::Recipe {
+    let term = match answers {
+        Answers::Input => TermSpec::new("regression").with("alpha", 0.0),
+        _ => TermSpec::new("hard-label"),
+    };
+    distill::Recipe::of("labels only", vec![term])
 }
 
 /// The stem of the model's file.

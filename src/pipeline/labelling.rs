@@ -3,6 +3,7 @@
 use super::derivation::Prepared;
 use super::options::LabelOptions;
 use super::{Cache, Error, Job, Progress, job};
+use crate::data::Answers;
 use crate::distill::TeacherLogits;
 use crate::graph::{Graph, Op};
 use crate::onnx;
@@ -23,13 +24,19 @@ pub struct Asked {
 /// What a teacher says, kept, as a student reads it.
 pub struct Kept {
     answers: LogitCache,
-    /// Logits of a row: all, or those of a position where answers spell.
+    /// Numbers of a row: all, those of a position where answers spell, or those of the last extent.
     row: usize,
 }
 
 impl Kept {
     fn new(job: &Job, answers: LogitCache) -> Kept {
-        let row = job.data.sequence.as_ref().map_or(answers.classes(), |sequence| sequence.symbols);
+        let last =
+            || job.teacher.outputs.first().and_then(|&id| job.teacher.value(id).shape.last().map(|dim| dim.at(1)));
+        let row = match &job.data.answers {
+            Answers::Classes => answers.classes(),
+            Answers::Words(sequence) => sequence.symbols,
+            Answers::Input => last().unwrap_or(answers.classes()),
+        };
         Kept { answers, row }
     }
 }

@@ -6,7 +6,7 @@ use super::labelling::Asked;
 use super::stages::{Built, Compiled, Exports};
 use super::{Artefact, Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
-use crate::data::Dataset;
+use crate::data::{Answers, Dataset};
 use crate::distill;
 use crate::exec::Network;
 use crate::files;
@@ -139,7 +139,7 @@ fn accuracy(
 
     let network = Network::new(&compiled.float, &Device::flex())?;
     let all: Vec<usize> = (0..test.len()).collect();
-    let (_, logits) = distill::evaluate(&network, test, &all, None)?;
+    let (_, logits) = distill::evaluate(&network, test, &all, &Answers::Classes)?;
     let by_float = classes(&logits, count);
     measured.rows.push(row(Name::StudentF32, "burn", &by_float));
     let mut by_integers = None;

@@ -39,6 +39,7 @@ pub use options::{Artefact, Derivation, LabelOptions, Optimizer, Options, Replac
 pub use output::Manifest;
 pub use progress::{Outcome, Progress, Silent};
 
+use crate::data::Answers;
 use crate::report::{Report, Stage};
 use crate::target;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,8 @@ pub enum Error {
     Fit { model: PathBuf, data: PathBuf, source: crate::data::Error },
     #[error("the answers of {} spell words ([sequence] in its sidecar), which generated programs and their checks do not read yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
     Spells { model: PathBuf },
+    #[error("the answers of {} are its input again (answers = \"input\" in its sidecar), which the checks of generated programs do not judge yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
+    Numbers { model: PathBuf },
     #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
     Brought { path: PathBuf, why: String },
     #[error("{}: {source}", path.display())]
@@ -129,8 +132,11 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let mut clock = Clock { progress, stages: vec![] };
     let mut job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
     let fingerprint = fingerprint?;
-    if job.data.sequence.is_some() {
-        return Err(Error::Spells { model: job.options.model.clone() });
+    let model = || job.options.model.clone();
+    match job.data.answers {
+        Answers::Classes => {}
+        Answers::Words(_) => return Err(Error::Spells { model: model() }),
+        Answers::Input => return Err(Error::Numbers { model: model() }),
     }
     let teacher = derivation::prepare_teacher(&job)?;
     let mut output = output::Output::open(&job.out)?;

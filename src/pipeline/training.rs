@@ -102,14 +102,19 @@ pub(super) fn set<'a>(job: &'a Job, asked: &'a Asked, train: &'a [usize], valida
         train,
         validation,
         teachers: sources(job, asked),
-        sequence: job.data.sequence.as_ref(),
+        answers: &job.data.answers,
     }
 }
 
 fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dyn Progress) -> Result<(), Error> {
-    let (train, validation) = data::split(job.data.train.as_ref(), job.training.validation, job.options.seed);
+    let (train, validation) =
+        data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
     let set = set(job, asked, &train, &validation);
-    let mut narrator = Narrator { epochs: job.recipe.epochs(job.training.epochs).iter().sum(), ..Narrator::default() };
+    let mut narrator = Narrator {
+        epochs: job.recipe.epochs(job.training.epochs).iter().sum(),
+        score: job.data.answers.score(),
+        ..Narrator::default()
+    };
     let mut on = |event: Event| narrator.tell(event, progress);
     let device = job.options.device.open()?;
     let trained = distill::follow(student, &job.recipe, &set, &job.training, &device, folder, &mut on)?;
@@ -128,6 +133,8 @@ const RECENT: usize = 48;
 #[derive(Default)]
 struct Narrator {
     epochs: usize,
+    /// What networks are judged by.
+    score: &'static str,
     /// Mean losses of stretches of steps, the latest last.
     recent: VecDeque<f32>,
     /// Losses of the stretch under way: their sum and number.
@@ -171,7 +178,7 @@ impl Narrator {
             summands(&e.parts),
             percent("training accuracy", e.train_accuracy),
             percent("agreement with the teacher", e.agreement),
-            percent("validation accuracy", e.accuracy),
+            percent(&format!("validation {}", self.score), e.accuracy),
         )
     }
 
@@ -190,7 +197,9 @@ impl Narrator {
     /// What a terminal shows under the bar.
     fn dashboard(&self, step: &Step) -> String {
         let best = match self.best {
-            Some((epoch, accuracy)) => format!("; best validation accuracy {:.2}% (epoch {epoch})", 100.0 * accuracy),
+            Some((epoch, accuracy)) => {
+                format!("; best validation {} {:.2}% (epoch {epoch})", self.score, 100.0 * accuracy)
+            }
             None => String::new(),
         };
         let accuracy = match step.train_accuracy {
@@ -256,7 +265,8 @@ mod tests {
 
     #[test]
     fn what_is_told_of_training() {
-        let (heard, mut narrator) = (Heard::default(), Narrator { epochs: 2, ..Narrator::default() });
+        let (heard, mut narrator) =
+            (Heard::default(), Narrator { epochs: 2, score: "accuracy", ..Narrator::default() });
         narrator.tell(Event::Epoch(epoch(0.5)), &heard);
         for (done, loss) in [(3, 4.0), (4, 1.0)] {
             let step = Step { done, total: 4, loss, parts: parts(), train_accuracy: 0.75, lr: 0.01 };

@@ -223,6 +223,11 @@ for name, settings in [("squares", {}), ("Huber's loss", dict(delta=0.7))]:
     kept = case.constant("mask", torch.tensor([1.0, 1, 0, 1])).bool()
     case.done(F.huber_loss(student[kept], teacher[kept], delta=0.7) if settings else F.mse_loss(student[kept], teacher[kept]))
 
+case = Case("with targets", "regression", alpha=0.3)
+student, teacher = case.logits()
+targets = case.constant("targets", case.numbers(4, 5, scale=2.0))
+case.done(0.7 * F.mse_loss(student, targets), 0.3 * F.mse_loss(student, teacher))
+
 def smoothed(case, alpha, correct, t):
     student, y = case.logits(both=False), case.labels()
     made = torch.full((4, 5), (1 - correct) / 4).scatter(1, y[:, None], correct)

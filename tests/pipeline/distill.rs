@@ -1,12 +1,15 @@
 //! `kdc distill` and `kdc methods`: a student alone, by a recipe.
 
-use crate::workshop::{Workshop, reproducible, said, succeed};
+use crate::workshop::{Workshop, autoencoder, reproducible, said, succeed};
 use serde_json::Value;
 use std::process::Command;
 
 fn distill(workshop: &Workshop, more: &[&str]) -> Command {
     let mut command = workshop.kdc(&["distill", "teacher.onnx", "--engine", "tract", "--no-search"]);
-    command.args(["--epochs", "4", "--batch-size", "32"]).args(more);
+    command.args(["--batch-size", "32"]).args(more);
+    if !more.contains(&"--epochs") {
+        command.args(["--epochs", "4"]);
+    }
     command
 }
 
@@ -112,14 +115,37 @@ fn a_teacher_of_other_classes_learns_those_of_the_data_first() {
     let output = distill(&workshop, &["--sidecar", "other.toml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("but the data has 5 classes"), "{}", said(&output));
-    let more = ["--sidecar", "other.toml", "--recipe", "transfer", "--baseline", "--epochs", "8"];
-    let told: Value = {
-        let mut command = workshop.kdc(&["distill", "teacher.onnx", "--engine", "tract", "--no-search", "--json"]);
-        command.args(["--batch-size", "32"]).args(more);
-        serde_json::from_slice(&succeed(command).stdout).unwrap()
-    };
+    let told = json(&workshop, &["--sidecar", "other.toml", "--recipe", "transfer", "--baseline", "--epochs", "8"]);
     assert!(told["teacher"].is_null() && told["agreement"].is_null() && told["gap_closed"].is_null(), "{told}");
     assert!(told["distilled"]["accuracy"].as_f64().unwrap() > 0.7, "{told}");
     let student = kdc::onnx::load(&workshop.path("teacher-student/student.onnx")).unwrap();
     assert_eq!(kdc::graph::elements(&student.value(student.outputs[0]).shape), 5);
+}
+
+#[test]
+fn an_autoencoder_teaches_numbers() {
+    let workshop = Workshop::new();
+    std::fs::write(workshop.path("teacher.onnx"), kdc::onnx::export(&autoencoder()).unwrap()).unwrap();
+    let sidecar = std::fs::read_to_string(workshop.path("teacher.toml")).unwrap();
+    let classes = sidecar.lines().find(|line| line.starts_with("classes")).unwrap();
+    std::fs::write(workshop.path("teacher.toml"), sidecar.replace(classes, "answers = \"input\"")).unwrap();
+    let told = json(&workshop, &["--baseline", "--epochs", "12", "--optimizer", "adamw", "--max-macs", "2k"]);
+    let of = |who: &str| told[who]["explained_variance"].as_f64().unwrap();
+    // All but the noise; a student of a third of the units comes near.
+    assert!(of("teacher") > 0.85 && of("distilled") > 0.6 && of("baseline") > 0.4, "{told}");
+    assert!(told["distilled"]["accuracy"].is_null() && told["agreement"].is_null(), "{told}");
+    assert_eq!(told["classes"].as_array().unwrap().len(), 0);
+    let log = std::fs::read_to_string(workshop.path("teacher-student/train/log.csv")).unwrap();
+    assert!(log.contains("loss by targets,loss by teacher") && !log.lines().last().unwrap().ends_with(','), "{log}");
+    // What learns classes has nothing to learn here, and a program of it is not judged yet.
+    std::fs::write(workshop.path("r.toml"), "[[term]]\nmethod = \"soft-label\"\n").unwrap();
+    for (command, word) in [
+        (distill(&workshop, &["--recipe", "r.toml"]), "'regression' learns numbers"),
+        (workshop.compile("host", &[]), "its input again"),
+    ] {
+        let mut command = command;
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains(word), "{}", said(&output));
+    }
 }

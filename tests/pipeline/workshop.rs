@@ -2,7 +2,7 @@
 //! from checks, its sidecar, and images. The teacher's weights are written down, not trained, so that it is right on
 //! nearly every image and the same on every machine.
 
-use kdc::graph::{Builder, Conv, Dim, Graph, Op, Tensor};
+use kdc::graph::{Builder, Conv, Dim, Graph, Op, Tensor, ValueId};
 use kdc::report::Report;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -158,6 +158,38 @@ fn teacher() -> Graph {
     let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
     let logits = b.node("logits", gemm, &[x, weights, bias]).unwrap();
     b.finish(&[logits])
+}
+
+/// A layer of these weights, row by row.
+fn linear(b: &mut Builder, name: &str, x: ValueId, (rows, columns): (usize, usize), weights: Vec<f32>) -> ValueId {
+    let w = b.constant(&format!("{name}.weight"), Tensor::f32([rows, columns], weights));
+    let bias = b.constant(&format!("{name}.bias"), Tensor::f32([rows], vec![0.0; rows]));
+    let gemm = Op::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    b.node(name, gemm, &[x, w, bias]).unwrap()
+}
+
+/// An autoencoder of the workshop's images: what each has of rows, columns and checks, lighter or darker, and back.
+pub fn autoencoder() -> Graph {
+    const PIXELS: usize = SIDE * SIDE;
+    const HIDDEN: usize = 48;
+    let sign = |even: bool| if even { 1.0f32 } else { -1.0 };
+    // Six kinds of units: a pattern, light or dark first.
+    let pixel = |unit: usize, at: usize| {
+        let (y, x) = (at / SIDE, at % SIDE);
+        let counted = [y, x, x + y][unit % 3];
+        sign(counted.is_multiple_of(2)) * sign((unit / 3).is_multiple_of(2))
+    };
+    let mut b = Builder::new("autoencoder");
+    let image = b.input("image", &[Dim::Batch, Dim::Fixed(1), Dim::Fixed(SIDE), Dim::Fixed(SIDE)]);
+    let x = b.node("flat", Op::Flatten { axis: 1 }, &[image]).unwrap();
+    let encode = (0..HIDDEN).flat_map(|u| (0..PIXELS).map(move |p| pixel(u, p) / PIXELS as f32)).collect();
+    let x = linear(&mut b, "encode", x, (HIDDEN, PIXELS), encode);
+    let x = b.node("relu", Op::Relu, &[x]).unwrap();
+    let decode = (0..PIXELS).flat_map(|p| (0..HIDDEN).map(move |u| pixel(u, p) * 6.0 / HIDDEN as f32)).collect();
+    let x = linear(&mut b, "decode", x, (PIXELS, HIDDEN), decode);
+    let shape = vec![Dim::Batch, Dim::Fixed(1), Dim::Fixed(SIDE), Dim::Fixed(SIDE)];
+    let again = b.node("again", Op::Reshape { shape }, &[x]).unwrap();
+    b.finish(&[again])
 }
 
 /// Images of the four classes in turn, light or dark first, with noise.

@@ -11,7 +11,7 @@ use super::teachers::{self, Source, Wiring};
 use super::terms::Route;
 use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
 use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
-use crate::data::{Reading, Sequence};
+use crate::data::{Answers, Reading};
 use crate::exec::{Mode, Network};
 use crate::graph::ValueId;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -34,6 +34,9 @@ pub struct Run {
     wiring: Wiring,
     /// Networks that are asked and do not learn, by source.
     asked: Vec<Option<Network>>,
+    /// By source, whether it is a peer that a term teaches. One that only answers is run without a record for gradients,
+    /// which nobody would come back for.
+    taught: Vec<bool>,
     /// By source, networks that gradients go through and that do not change.
     relays: Vec<Option<Network>>,
     optimizer: Optimizer,
@@ -50,8 +53,8 @@ pub struct Run {
     /// By class; empty where all samples count alike.
     class_weights: Vec<f32>,
     classes: usize,
-    /// How answers spell, where they do.
-    sequence: Option<Sequence>,
+    /// What answers stand for.
+    answers: Answers,
     pending: Pending,
 }
 
@@ -85,8 +88,9 @@ impl Run {
         let (wiring, mut plans) =
             Wiring::new(student, &set.teachers, &config.terms, &reads, set.samples.len(), &mut extras)?;
         let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
-        let spells = set.sequence.is_some_and(|sequence| sequence.reading == Reading::Ctc);
-        plans.iter_mut().for_each(|plan| plan.spells = spells);
+        let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
+        let numbers = *set.answers == Answers::Input;
+        plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers) = (spells, numbers));
         objective.prepare(&plans, &mut learners.extras)?;
         let mut asked = vec![];
         for (index, source) in set.teachers.iter().enumerate() {
@@ -104,6 +108,11 @@ impl Run {
                 relays[source] = Some(Network::new(graph, &tracked)?);
             }
         }
+        let teaches = |source: usize| {
+            let mut terms = objective.terms().enumerate();
+            terms.any(|(index, term)| term.wants_peer() && wiring.places(index).1 == source)
+        };
+        let taught = (0..set.teachers.len()).map(teaches).collect();
         let optimizer = Optimizer::new(config.optimizer, config.clip_norm, learners.count());
         let classes = teachers::classes(student);
         let average = match config.ema > 0.0 {
@@ -119,6 +128,7 @@ impl Run {
             objective,
             wiring,
             asked,
+            taught,
             relays,
             optimizer,
             device: device.clone(),
@@ -131,7 +141,7 @@ impl Run {
             average,
             class_weights,
             classes,
-            sequence: set.sequence.cloned(),
+            answers: set.answers.clone(),
             pending: Pending::default(),
         };
         match Checkpoint::load(file)? {
@@ -158,7 +168,7 @@ impl Run {
         let student = teachers::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
         let logits = student.logits.ok_or_else(|| Error::Config("the student has no output".into()))?;
         let first = said.first().and_then(|s| s.logits.clone());
-        let hits = hits(&logits, batch, first, self.sequence.as_ref());
+        let hits = hits(&logits, batch, first, &self.answers);
         let (mut values, teaches) = self.values(logits, &student.taps, &said, batch, config.seed, progress);
         self.reroute(batch, mode, &mut values)?;
         let mut parts = self.objective.parts(&values, &mut self.learners.extras);
@@ -230,11 +240,11 @@ impl Run {
     pub fn end_epoch(&mut self, set: &TrainingSet, epoch: usize) -> Result<Epoch, Error> {
         let kept = self.kept();
         let accuracy = if self.average.is_empty() {
-            evaluate(&self.learners.student, set.samples, set.validation, set.sequence)?.0
+            evaluate(&self.learners.student, set.samples, set.validation, set.answers)?.0
         } else {
             let running = self.learners.student.snapshot();
             self.learners.student.restore(&kept)?;
-            let (accuracy, _) = evaluate(&self.learners.student, set.samples, set.validation, set.sequence)?;
+            let (accuracy, _) = evaluate(&self.learners.student, set.samples, set.validation, set.answers)?;
             self.learners.student.restore(&running)?;
             accuracy
         };

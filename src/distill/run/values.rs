@@ -1,14 +1,13 @@
 //! What the terms of a run see of a batch.
 
 use super::Run;
-use crate::data::{Reading, Sequence};
+use crate::data::{Answers, Reading};
 use crate::distill::feed::Batch;
 use crate::distill::history::Hits;
 use crate::distill::routes::Way;
 use crate::distill::step::MixedIn;
 use crate::distill::teachers::{self, Labels, Said};
 use crate::distill::terms::Route;
-use crate::distill::trainer::argmax;
 use crate::distill::{Error, StepValues};
 use crate::exec::{Mode, Value};
 use crate::graph::ValueId;
@@ -21,7 +20,10 @@ impl Run {
         let one = |(index, kept): (usize, &Vec<f32>)| {
             let (_, taps) = self.wiring.reads_of(index);
             let mut said = match (&self.learners.peers[index], &self.asked[index]) {
-                (Some((_, peer)), _) => teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?,
+                (Some((_, peer)), _) => {
+                    let mode = if self.taught[index] { mode } else { Mode::Infer };
+                    teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?
+                }
                 (_, Some(fixed)) => teachers::ask(fixed, batch.inputs.clone(), &[], taps, Mode::Infer)?,
                 _ => Said { logits: None, taps: vec![] },
             };
@@ -92,6 +94,10 @@ impl Run {
         let each: Vec<usize> = (0..batch.samples.len()).collect();
         let own = self.labels(batch, &each, positions);
         let (words, mask) = self.words(batch, positions);
+        let targets = (self.answers == Answers::Input).then(|| batch.inputs.first()).flatten().map(|input| {
+            let values = TensorData::new(input.to_f32().into_owned(), logits.dims());
+            Tensor::from_data(values, &self.device.clone().autodiff())
+        });
         let mixed = batch.mixed.as_ref().map(|mixed| {
             let other = self.labels(batch, &mixed.with, positions);
             MixedIn { labels: other.classes, weights: other.weights, share: 1.0 - mixed.own }
@@ -108,6 +114,7 @@ impl Run {
                 labels: own.classes.clone(),
                 weights: own.weights.clone(),
                 mixed: mixed.clone(),
+                targets: targets.clone(),
                 mask: mask.clone(),
                 words: words.clone(),
                 lottery: lottery.clone(),
@@ -129,7 +136,7 @@ impl Run {
                 (true, weight) => weight.copied().unwrap_or(1.0),
             };
             for position in 0..positions {
-                let (symbol, counts) = match &self.sequence {
+                let (symbol, counts) = match self.answers.words() {
                     None => (class, counts),
                     // Symbols have no place of their own in CTC.
                     Some(sequence) if sequence.reading == Reading::Ctc => (0, 0.0),
@@ -155,7 +162,7 @@ impl Run {
 
     /// The words of a batch, and which positions are of one or its end, where answers spell symbol by symbol.
     fn words(&self, batch: &Batch, positions: usize) -> (Vec<Option<Vec<u16>>>, Option<Tensor<1>>) {
-        let Some(sequence) = &self.sequence else { return (vec![], None) };
+        let Some(sequence) = self.answers.words() else { return (vec![], None) };
         let word = |(&class, &said): (&u16, &bool)| said.then(|| sequence.word(class).to_vec());
         let words: Vec<_> = batch.classes.iter().zip(&batch.labelled).map(word).collect();
         if sequence.reading == Reading::Ctc {
@@ -173,13 +180,15 @@ impl Run {
 }
 
 /// What the student made of a batch.
-pub(super) fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>, sequence: Option<&Sequence>) -> Hits {
+pub(super) fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>, answers: &Answers) -> Hits {
+    if *answers == Answers::Input {
+        return Hits { samples: batch.samples.len() as u64, ..Hits::default() };
+    }
     let [rows, symbols] = logits.dims();
     let each = rows / batch.samples.len().max(1) * symbols;
     let said = |logits: Tensor<2>| -> Vec<Option<u16>> {
         let values: Vec<f32> = logits.inner().into_data().iter::<f32>().collect();
-        let class = |row: &[f32]| sequence.map_or_else(|| Some(argmax(row) as u16), |sequence| sequence.class(row));
-        values.chunks(each.max(1)).map(class).collect()
+        values.chunks(each.max(1)).map(|row| answers.class(row)).collect()
     };
     let student = said(logits.clone());
     let mut hits = Hits { samples: student.len() as u64, ..Hits::default() };

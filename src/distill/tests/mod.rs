@@ -4,7 +4,7 @@ mod stages;
 mod trial;
 
 use super::*;
-use crate::data::{Augment, Dataset, Images, Layout, Preprocess, Samples};
+use crate::data::{Answers, Augment, Dataset, Images, Layout, Preprocess, Samples};
 use crate::graph::{Builder, Dim, Graph, Op, Tensor as HostTensor};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +22,7 @@ fn values(student: &[[f32; 3]], teacher: &[[f32; 3]], labels: &[i64]) -> StepVal
         words: vec![],
         labels: Tensor::<1, Int>::from_data(TensorData::new(labels.to_vec(), [labels.len()]), &Device::flex()),
         weights: None,
+        targets: None,
         mixed: None,
         mask: None,
         lottery: (0..labels.len()).map(|i| i as f32 / labels.len() as f32).collect(),
@@ -197,14 +198,14 @@ impl Setting {
             train: &self.train,
             validation: &self.validation,
             teachers: vec![kept(&oracle)],
-            sequence: None,
+            answers: &Answers::Classes,
         };
         train(&(&small_network()).into(), &set, config, &Device::flex(), checkpoint, on)
     }
 
     fn accuracy(&self, graph: &Graph) -> f64 {
         let network = crate::exec::Network::new(graph, &Device::flex()).unwrap();
-        evaluate(&network, &self.samples, &self.validation, None).unwrap().0
+        evaluate(&network, &self.samples, &self.validation, &Answers::Classes).unwrap().0
     }
 }
 
@@ -316,7 +317,7 @@ fn a_step_of_several_batches_is_that_of_one_large_batch() {
             train: train_on,
             validation,
             teachers: vec![kept(&oracle)],
-            sequence: None,
+            answers: &Answers::Classes,
         };
         let trained =
             train(&(&student).into(), &set, &config, &Device::flex(), &folder.path().join("c"), &mut on).unwrap();
@@ -356,7 +357,13 @@ fn lost_numbers_are_met_with_half_the_learning_rate_from_the_last_checkpoint() {
     let run = |wrong: std::ops::Range<usize>, name: &str| {
         let teacher = Faulty { oracle: Oracle(&setting.samples), asked: AtomicUsize::new(0), wrong };
         let (samples, train_on, validation) = (&setting.samples, &setting.train[..], &setting.validation[..]);
-        let set = TrainingSet { samples, train: train_on, validation, teachers: vec![kept(&teacher)], sequence: None };
+        let set = TrainingSet {
+            samples,
+            train: train_on,
+            validation,
+            teachers: vec![kept(&teacher)],
+            answers: &Answers::Classes,
+        };
         let mut events = Vec::new();
         let mut on = |event| {
             if let Event::RolledBack { loss, step, to, lr } = event {
@@ -440,7 +447,13 @@ fn balanced_classes_count_alike() {
     // 64 of class 0, 22 of class 1, none of the others.
     let samples = quadrants(256);
     let train_on: Vec<usize> = (0..256).filter(|i| i % 4 == 0 || i % 12 == 1).collect();
-    let set = TrainingSet { samples: &samples, train: &train_on, validation: &[], teachers: vec![], sequence: None };
+    let set = TrainingSet {
+        samples: &samples,
+        train: &train_on,
+        validation: &[],
+        teachers: vec![],
+        answers: &Answers::Classes,
+    };
     let weights = super::run::balanced(&set, 4);
     assert_eq!(weights[..2], [86.0 / (2.0 * 64.0), 86.0 / (2.0 * 22.0)]);
     let folder = tempfile::tempdir().unwrap();

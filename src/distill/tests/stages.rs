@@ -1,7 +1,7 @@
 //! Recipes from start to end: stages, teachers that come about on the way, ways through two networks.
 
 use super::*;
-use crate::data::Partly;
+use crate::data::{Answers, Partly};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn follow_in(
         train: &setting.train,
         validation: &setting.validation,
         teachers: vec![source],
-        sequence: None,
+        answers: &Answers::Classes,
     };
     let config = Config { epochs: 4, ..config() };
     follow(&small_network(), recipe, &set, &config, &Device::flex(), folder, on)
@@ -151,7 +151,7 @@ fn who_is_not_there_cannot_teach() {
         train: &setting.train,
         validation: &[],
         teachers: vec![kept(&oracle), other],
-        sequence: None,
+        answers: &Answers::Classes,
     };
     let config = Config { terms: vec![spec], ..config() };
     let file = folder.path().join("several");

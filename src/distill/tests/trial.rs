@@ -133,6 +133,7 @@ impl Trial {
             samples: self.samples,
             named: false,
             spells: true,
+            numbers: self.inputs.contains_key("targets"),
             pairs: pairs.iter().map(|pair| (pair.student.extents(), pair.teacher.extents())).collect(),
         };
         let mut term = self.spec.term()?;
@@ -151,6 +152,7 @@ impl Trial {
             words: self.words(),
             labels: Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &device),
             weights: flat("weights"),
+            targets: flat("targets").map(|all| logits("targets", all)),
             mixed: None,
             mask: flat("mask"),
             lottery: self.inputs.get("lottery").map_or(vec![0.5; rows], Numbers::floats),

@@ -44,7 +44,7 @@ fn gradients(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Vec<f32>>, Err
         let classes = answers.len() / batch.len().max(1);
         let own = answers.to_f32();
         let label = |(row, &sample): (&[f32], &usize)| {
-            samples.label(sample).map_or_else(|| distill::argmax(row) as i64, i64::from)
+            samples.label(sample).map_or_else(|| data::argmax(row) as i64, i64::from)
         };
         let labels: Vec<i64> = own.chunks(classes.max(1)).zip(batch).map(label).collect();
         let logits = logits.into_float()?.reshape(&[batch.len(), classes]).into_tensor::<2>()?;

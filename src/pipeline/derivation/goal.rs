@@ -9,7 +9,7 @@ use super::super::{Error, Job, Progress};
 use super::halving::{Proxies, taught};
 use super::variants::{Candidate, Studio};
 use super::{Derived, Prepared};
-use crate::distill;
+use crate::data;
 use crate::distill::TeacherLogits;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Budgets, Spec};
@@ -143,7 +143,7 @@ fn of_teacher(job: &Job, asked: &Asked, samples: &[usize]) -> f64 {
         let Some(label) = data.label(sample) else { continue };
         logits.read(sample, 0, &mut row);
         labelled += 1;
-        right += usize::from(distill::argmax(&row) == usize::from(label));
+        right += usize::from(data::argmax(&row) == usize::from(label));
     }
     if labelled == 0 { 1.0 } else { right as f64 / f64::from(labelled) }
 }

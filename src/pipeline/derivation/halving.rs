@@ -49,7 +49,8 @@ pub struct Proxies {
 impl Proxies {
     pub fn new(job: &Job) -> Proxies {
         let config = &job.training;
-        let (mut order, mut judges) = data::split(job.data.train.as_ref(), config.validation, job.options.seed);
+        let (mut order, mut judges) =
+            data::split(job.data.train.as_ref(), &job.data.answers, config.validation, job.options.seed);
         judges.truncate(JUDGES);
         let affordable = ((order.len() * config.epochs) as f64 * SHARE) as usize;
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(job.options.seed));
