@@ -116,7 +116,7 @@ def main():
     test = np.array([part == "test" for _, _, part in rows])
     for name, model, parts, epochs in [
         ("bag", Bag(), {"input_ids": ids, "attention_mask": mask}, 4),
-        ("bert", Bert(), {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}, 2),
+        ("bert", Bert(), {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}, 10),
     ]:
         inputs = list(parts.values())
         train(model, [x[~test] for x in inputs], labels[~test], epochs)

@@ -39,6 +39,10 @@ pub(super) struct TrainingArguments {
     #[arg(long, value_name = "FILE|NAME", conflicts_with = "labels_only")]
     recipe: Option<String>,
 
+    /// A further trained network to learn from, an ONNX file of the same classes. Repeatable; see several-teachers
+    #[arg(long = "teacher", value_name = "FILE", requires = "recipe")]
+    teachers: Vec<PathBuf>,
+
     /// Train on labels alone: the baseline to compare distillation with
     #[arg(long)]
     labels_only: bool,
@@ -115,7 +119,10 @@ impl TrainingArguments {
             temperature: self.temperature,
             alpha: self.alpha,
             labels_only: self.labels_only,
-            recipe: self.recipe.as_deref().map(recipe).transpose()?,
+            recipe: match self.recipe.as_deref() {
+                Some(word) => Some(recipe(word)?.with_teachers(&self.teachers)?),
+                None => None,
+            },
             views: self.views,
             top_k: self.top_k,
             accumulate: self.accumulate,

@@ -35,6 +35,11 @@ pub const PRESETS: &[Preset] = &[
         text: include_str!("presets/unlabelled.toml"),
     },
     Preset {
+        name: "several-teachers",
+        summary: "this teacher and those of --teacher: the surer of a sample counts more",
+        text: include_str!("presets/several-teachers.toml"),
+    },
+    Preset {
         name: "transfer",
         summary: "a teacher of another task: it learns the data's classes from a new last layer on, then teaches",
         text: include_str!("presets/transfer.toml"),

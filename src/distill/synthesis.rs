@@ -118,7 +118,7 @@ pub fn synthesize(
                 .into(),
         ));
     }
-    let network = Network::new(teacher, &tracked)?;
+    let network = Network::new(teacher, &tracked)?.untrained();
     let shape = shape_at(&teacher.value(input).shape, 1)[1..].to_vec();
     let classes = teachers::classes(teacher);
     let (mut values, mut drawn, mut right) = (vec![], vec![], 0);
@@ -210,9 +210,11 @@ fn apart(value: Value, memory: &Memory) -> Result<Tensor<1>, Error> {
     let (batch, channels) = (shape[0], shape[1]);
     let positions = shape[2..].iter().product::<usize>();
     let maps: Tensor<3> = value.reshape(&[batch, channels, positions]).into_tensor()?;
-    let rows = maps.swap_dims(1, 2).reshape([batch * positions, channels]);
-    let mean = rows.clone().mean_dim(0);
-    let variance = (rows - mean.clone()).square().mean_dim(0);
+    // Of a channel: over its positions, then over the batch; no map is turned round for it.
+    let over = |maps: Tensor<3>| maps.mean_dim(2).mean_dim(0);
+    let mean = over(maps.clone());
+    let variance = over((maps - mean.clone()).square()).reshape([1, channels]);
+    let mean = mean.reshape([1, channels]);
     let norm = |difference: Tensor<2>| (difference.square().sum() + 1e-12).sqrt();
     Ok(norm(mean - memory.mean.clone()) + norm(variance - memory.variance.clone()))
 }

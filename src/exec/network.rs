@@ -108,6 +108,15 @@ impl Network {
         Ok(Network { graph, plan, params, param_of, constants, statistics, device: device.clone() })
     }
 
+    /// The same network with parameters that nobody asks the gradients of: gradients go through it, and cost half.
+    #[must_use]
+    pub fn untrained(mut self) -> Network {
+        for param in self.params.iter_mut().filter(|_| self.device.is_autodiff()) {
+            param.tensor = Tensor::from_inner(param.tensor.clone().inner());
+        }
+        self
+    }
+
     /// Runs the network. `inputs` in the graph's order; floats on this network's device (the plain one for
     /// [`Mode::Infer`]) or on the host, from where they are copied.
     ///

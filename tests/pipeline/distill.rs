@@ -149,3 +149,19 @@ fn an_autoencoder_teaches_numbers() {
         assert!(said(&output).contains(word), "{}", said(&output));
     }
 }
+
+#[test]
+fn several_teachers_are_named_on_the_command_line() {
+    let workshop = Workshop::new();
+    std::fs::copy(workshop.path("teacher.onnx"), workshop.path("other.onnx")).unwrap();
+    let output = distill(&workshop, &["--recipe", "several-teachers"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("--teacher FILE"), "{}", said(&output));
+    let told = json(&workshop, &["--recipe", "several-teachers", "--teacher", "other.onnx"]);
+    assert!(told["distilled"]["accuracy"].as_f64().unwrap() > 0.7, "{told}");
+    let kept = std::fs::read_to_string(workshop.path("teacher-student/recipe.toml")).unwrap();
+    // Written down, it is the same recipe from there.
+    let again = json(&workshop, &["--recipe", "teacher-student/recipe.toml", "--out", "again"]);
+    assert_eq!(again["distilled"], told["distilled"]);
+    assert!(kept.contains("teacher = [\"teacher\", \"second\"]") && kept.contains("other.onnx"), "{kept}");
+}

@@ -98,7 +98,7 @@ impl Recipe {
         let mut recipe = Recipe::parse(&text, path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         for model in recipe.teachers.iter_mut().filter_map(|t| t.model.as_mut()) {
-            *model = folder.join(&*model);
+            *model = super::absolute(&folder.join(&*model));
         }
         Ok(recipe)
     }

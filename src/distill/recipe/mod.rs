@@ -8,6 +8,8 @@
 //! model = "other.onnx"        # or kind = "peer", a network like the student that learns along, or "tuned", a copy of the
 //!                             # teacher that does
 //!
+//! # A term's teacher is one of them, several, or "*": every trained one, the first included.
+//!
 //! [data]
 //! labels = 1000               # so many labels are looked at; a share below 1; 0: none
 //! labelled-share = 0.25       # of every batch
@@ -34,10 +36,10 @@
 
 mod file;
 
-use super::Synthesis;
 use super::objective::TermSpec;
+use super::{Error, Synthesis};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How a student is trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,12 +162,52 @@ impl Recipe {
         }
     }
 
+    /// With these networks as further teachers, named `second`, `third` and so on where the recipe has no others, and with
+    /// the names in the place of every `*`: all trained networks, the first included.
+    ///
+    /// # Errors
+    /// When a name is taken, or `*` is the first teacher alone.
+    pub fn with_teachers(mut self, models: &[PathBuf]) -> Result<Recipe, Error> {
+        const NAMES: [&str; 6] = ["second", "third", "fourth", "fifth", "sixth", "seventh"];
+        if models.len() > NAMES.len() {
+            return Err(Error::Config(format!(
+                "{} teachers beside the first; {} are the most",
+                models.len(),
+                NAMES.len()
+            )));
+        }
+        for (name, model) in NAMES.iter().zip(models) {
+            if self.teachers.iter().any(|teacher| teacher.name == *name) {
+                return Err(Error::Config(format!(
+                    "--teacher adds a teacher '{name}', and the recipe has one of that name"
+                )));
+            }
+            let (name, model) = ((*name).to_string(), Some(absolute(model)));
+            self.teachers.push(TeacherSpec { name, model, kind: TeacherKind::Model });
+        }
+        let trained = self.teachers.iter().filter(|t| t.kind == TeacherKind::Model).map(|t| t.name.clone());
+        let all: Vec<String> = std::iter::once("teacher".to_string()).chain(trained).collect();
+        let stages = self.stages.iter_mut().flat_map(|s| &mut s.terms);
+        for term in stages.chain(self.choices.iter_mut().flat_map(|c| &mut c.terms)) {
+            if term.teachers != [ALL] {
+                continue;
+            }
+            if all.len() < 2 {
+                let what = "the recipe learns from several teachers (teacher = \"*\"); name the others with --teacher FILE, or \
+                            as [[teacher]] in the recipe";
+                return Err(Error::Config(what.into()));
+            }
+            term.teachers.clone_from(&all);
+        }
+        Ok(self)
+    }
+
     /// Refuses what cannot work, whatever the model and the data.
     fn check(&self) -> Result<(), String> {
         if self.stages.is_empty() {
             return Err("it has no term; add [[term]] with a method, as method = \"soft-label\"".into());
         }
-        let mut known = vec!["teacher".to_string()];
+        let mut known = vec!["teacher".to_string(), ALL.to_string()];
         for teacher in &self.teachers {
             if known.contains(&teacher.name) {
                 return Err(format!("there are two teachers '{}'", teacher.name));
@@ -183,7 +225,7 @@ impl Recipe {
             let named = stage.terms.iter().flat_map(|t| &t.teachers);
             if let Some(name) = named.into_iter().find(|n| !known.contains(n)) {
                 let place = index + 1;
-                return Err(format!("stage {place} learns from '{name}', and there is {} then", known.join(", ")));
+                return Err(format!("stage {place} learns from '{name}', and there is {} then", without_all(&known)));
             }
             let shares = [("share", stage.share.unwrap_or(1.0)), ("samples", stage.samples)];
             if let Some((key, value)) = shares.iter().find(|(_, v)| !(*v > 0.0 && *v <= 1.0)) {
@@ -289,6 +331,18 @@ impl Stage {
             terms,
         }
     }
+}
+
+/// The same file wherever the recipe is written to.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
+/// Stands for all teachers in a term.
+const ALL: &str = "*";
+
+fn without_all(names: &[String]) -> String {
+    names.iter().filter(|n| *n != ALL).map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -80,3 +80,16 @@ fn what_is_wrong_is_told_with_its_line() {
         assert!(error.starts_with(&format!("r.toml:{line}: ")) && error.contains(word), "{text}: {error}");
     }
 }
+
+#[test]
+fn a_star_stands_for_all_trained_networks() {
+    let text = "[[teacher]]\nname = \"p\"\nkind = \"peer\"\n[[term]]\nmethod = \"dkd\"\nteacher = \"*\"\n";
+    let recipe = parse(text).unwrap();
+    let error = recipe.clone().with_teachers(&[]).unwrap_err().to_string();
+    assert!(error.contains("name the others with --teacher FILE"), "{error}");
+    let recipe = recipe.with_teachers(&["a.onnx".into(), "b.onnx".into()]).unwrap();
+    assert_eq!(recipe.stages[0].terms[0].teachers, ["teacher", "second", "third"]);
+    let model = recipe.teachers[2].model.as_deref().unwrap();
+    assert!(model.is_absolute() && model.ends_with("b.onnx"), "{}", model.display());
+    assert!(recipe.with_teachers(&["c.onnx".into()]).unwrap_err().to_string().contains("'second'"));
+}

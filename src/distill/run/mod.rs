@@ -105,7 +105,7 @@ impl Run {
             let (_, source) = wiring.places(index);
             let graph = set.teachers.get(source).and_then(|s| s.graph);
             if let (Route::Relay { .. }, Some(graph)) = (term.route(0.0), graph) {
-                relays[source] = Some(Network::new(graph, &tracked)?);
+                relays[source] = Some(Network::new(graph, &tracked)?.untrained());
             }
         }
         let teaches = |source: usize| {
