@@ -13,6 +13,8 @@ pub enum Answers {
     Words(Sequence),
     /// The network's own input again: autoencoders.
     Input,
+    /// A token for each position of a text, `[batch, positions, vocabulary]`: language models. Some tokens are hidden.
+    Tokens,
 }
 
 /// The word for it in a sidecar.
@@ -22,6 +24,7 @@ pub enum AnswersOption {
     #[default]
     Classes,
     Input,
+    Tokens,
 }
 
 impl Answers {
@@ -30,8 +33,13 @@ impl Answers {
         match self {
             Answers::Classes => Some(argmax(answer) as u16),
             Answers::Words(sequence) => sequence.class(answer),
-            Answers::Input => None,
+            Answers::Input | Answers::Tokens => None,
         }
+    }
+
+    /// Whether samples have classes, be they named or spelled.
+    pub fn are_classes(&self) -> bool {
+        matches!(self, Answers::Classes | Answers::Words(_))
     }
 
     /// How they spell, where they do.
@@ -47,6 +55,7 @@ impl Answers {
         match self {
             Answers::Classes | Answers::Words(_) => "accuracy",
             Answers::Input => "explained variance",
+            Answers::Tokens => "accuracy on hidden tokens",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What every consumer of samples knows of them.
 
-use super::{Answers, Error, Images};
+use super::{Answers, Error, Hidden, Images};
 use crate::graph::{DType, Dim, Graph, Tensor, elements, shape_text};
 use serde::Serialize;
 use std::fmt::Debug;
@@ -33,6 +33,11 @@ pub trait Dataset: Debug + Send + Sync {
     /// # Panics
     /// If a look names no sample.
     fn batch(&self, looks: &[Look]) -> Vec<Tensor>;
+
+    /// What these looks hide from a language model; `None` where nothing is hidden from anybody.
+    fn hidden(&self, _looks: &[Look]) -> Option<Hidden> {
+        None
+    }
 
     /// Names the samples, their labels, and how they become inputs: two sets of the same hash make the same batches of
     /// plain looks.
@@ -179,6 +184,19 @@ pub(super) fn fits_answers(graph: &Graph, data: &Splits) -> Result<(), Error> {
                 output.name,
                 shape_text(&output.shape),
                 output.dtype
+            )),
+        };
+    }
+    if data.answers == Answers::Tokens {
+        // How many tokens there are, the tokenizer knows: the reader of texts has looked.
+        let positions = data.train.inputs().first().map(|input| input.shape.iter().product::<usize>());
+        return match output.shape[..] {
+            [_, Dim::Fixed(l), Dim::Fixed(_)] if Some(l) == positions && output.dtype.is_float() => Ok(()),
+            _ => fail(format!(
+                "its output {} is {}, and answers = \"tokens\" wants [batch,{},vocabulary]",
+                output.name,
+                shape_text(&output.shape),
+                positions.unwrap_or(0)
             )),
         };
     }

@@ -15,6 +15,7 @@ mod error;
 mod folders;
 mod images;
 mod labels;
+mod masking;
 mod names;
 mod partly;
 mod preprocess;
@@ -34,6 +35,7 @@ pub use augment::{Augment, Move};
 pub use dataset::{Dataset, Input, Look, Shown, Splits, View};
 pub use error::{Error, Location, Place};
 pub use images::Images;
+pub use masking::Hidden;
 pub use names::{Pattern, Rule};
 pub use partly::Partly;
 pub use preprocess::{Layout, Preprocess};
@@ -64,7 +66,8 @@ use texts::Encoder;
 /// # Errors
 /// Names file and line of what cannot be used, and what does not go together.
 pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
-    let splits = load_inputs(sidecar, path, network, labels::outputs(network))?;
+    let outputs = if sidecar.answers == AnswersOption::Classes { labels::outputs(network) } else { 0 };
+    let splits = load_inputs(sidecar, path, network, outputs)?;
     fits_answers(network, &splits)?;
     Ok(splits)
 }
@@ -107,7 +110,7 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
             vectors(sidecar, network, sounds.shape, vec![], (sounds.train, sounds.test), sounds.classes)?
         }
         Format::Csv | Format::Jsonl | Format::Parquet if let Some(text) = &sidecar.source.text => {
-            let encoder = Encoder::new(text, network)?;
+            let encoder = Encoder::new(text, network, sidecar.answers == AnswersOption::Tokens)?;
             let table = readers::table::load(path, sidecar, Content::Text(&text.column))?;
             let classes = labels::resolve(&table.train.labels, &table.test.labels, given, outputs)?;
             let part = |texts, labels| -> Result<Arc<dyn Dataset>, Error> {
@@ -130,11 +133,16 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
     if let Some(options) = &sidecar.sequence {
         splits.answers = Answers::Words(Sequence::new(options, &splits.class_names)?);
     }
-    if sidecar.answers == AnswersOption::Input {
+    if sidecar.answers == AnswersOption::Tokens && sidecar.source.text.is_none() {
+        let what = "answers = \"tokens\" is for texts; [text] is missing";
+        return Err(Location::whole(&sidecar.path).error(what));
+    }
+    if sidecar.answers != AnswersOption::Classes {
         // Whatever the samples are labelled with, no answer names it.
         let unlabelled = |samples| -> Arc<dyn Dataset> { Arc::new(Partly::new(samples, 0.0, 0)) };
         let (train, test) = (unlabelled(splits.train), unlabelled(splits.test));
-        splits = Splits { train, test, class_names: vec![], answers: Answers::Input };
+        let answers = if sidecar.answers == AnswersOption::Input { Answers::Input } else { Answers::Tokens };
+        splits = Splits { train, test, class_names: vec![], answers };
     }
     labels::not_empty(&splits, &Location::whole(path))?;
     fits_inputs(network, &splits)?;

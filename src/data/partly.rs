@@ -1,6 +1,6 @@
 //! Samples of which only some labels are looked at.
 
-use super::{Dataset, Images, Input, Look, Shown};
+use super::{Dataset, Hidden, Images, Input, Look, Shown};
 use crate::graph::Tensor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -41,6 +41,10 @@ impl Dataset for Partly {
 
     fn label(&self, sample: usize) -> Option<u16> {
         self.samples.label(sample).filter(|_| self.shown[sample])
+    }
+
+    fn hidden(&self, looks: &[Look]) -> Option<Hidden> {
+        self.samples.hidden(looks)
     }
 
     fn inputs(&self) -> &[Input] {

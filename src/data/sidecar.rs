@@ -172,11 +172,11 @@ impl Sidecar {
                 (Some(folder.join(path)), format, names, classes, answers)
             }
         };
-        if answers == AnswersOption::Input && (classes.is_some() || file.sequence.is_some()) {
+        if answers != AnswersOption::Classes && (classes.is_some() || file.sequence.is_some()) {
             let span = classes.as_ref().map(toml::Spanned::span);
             return Err(fail(
                 span,
-                "answers = \"input\" are no classes and no words; leave classes and [sequence] out".into(),
+                "these answers are no classes and no words; leave classes and [sequence] out".into(),
             ));
         }
         let preprocess = match file.input {

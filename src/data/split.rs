@@ -87,7 +87,7 @@ impl Split {
 pub fn split(samples: &dyn Dataset, answers: &Answers, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let (mut train, mut validation) = (Vec::new(), Vec::new());
     for (class, members) in classes(samples, seed) {
-        let judges = class.is_some() || *answers == Answers::Input;
+        let judges = class.is_some() || !answers.are_classes();
         let taken = if judges { share(members.len(), fraction) } else { 0 };
         validation.extend_from_slice(&members[..taken]);
         train.extend_from_slice(&members[taken..]);

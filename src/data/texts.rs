@@ -2,6 +2,7 @@
 
 use super::dataset::{Dataset, Input, Look, Shown};
 use super::error::Location;
+use super::masking::{Hidden, Masking};
 use super::{Column, Error};
 use crate::graph::{DType, Data, Dim, Graph, Tensor, shape_text};
 use serde::Deserialize;
@@ -62,6 +63,7 @@ pub(super) struct Encoder {
     padding: u32,
     /// Tokens of a sample, padding included.
     length: usize,
+    masking: Option<Masking>,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -72,11 +74,12 @@ impl std::fmt::Debug for Encoder {
 }
 
 impl Encoder {
-    /// Reads the tokenizer and finds out what the network's inputs are.
+    /// Reads the tokenizer and finds out what the network's inputs are. `hides`: some tokens are masked, and the network is
+    /// to find them.
     ///
     /// # Errors
     /// Names the tokenizer's file, or the input that is none of the three.
-    pub fn new(options: &TextOptions, network: &Graph) -> Result<Encoder, Error> {
+    pub fn new(options: &TextOptions, network: &Graph, hides: bool) -> Result<Encoder, Error> {
         let fail = |what: String| Err(Error::Mismatch { what });
         let at = || Location::whole(&options.tokenizer);
         let bytes = std::fs::read(&options.tokenizer)
@@ -128,10 +131,11 @@ impl Encoder {
             Some(padding) => padding.pad_id,
             None => ["[PAD]", "<pad>"].iter().find_map(|token| tokenizer.token_to_id(token)).unwrap_or(0),
         };
+        let masking = hides.then(|| masking(&tokenizer, network, &options.tokenizer)).transpose()?;
         tokenizer.with_padding(None);
         let truncation = TruncationParams { max_length, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|e| at().error(format!("max_length {max_length}: {e}")))?;
-        Ok(Encoder { tokenizer: Arc::new(tokenizer), roles, inputs, padding, length })
+        Ok(Encoder { tokenizer: Arc::new(tokenizer), roles, inputs, padding, length, masking })
     }
 
     /// The texts as samples.
@@ -143,15 +147,31 @@ impl Encoder {
             .tokenizer
             .encode_batch(texts, true)
             .map_err(|e| Location::whole(tokenizer).error(format!("it cannot encode the texts: {e}")))?;
-        let (mut ids, mut types, mut ends) = (vec![], vec![], vec![]);
+        let (mut ids, mut types, mut ends, mut special) = (vec![], vec![], vec![], vec![]);
         for encoding in encodings {
             let count = encoding.get_ids().len().min(self.length);
             ids.extend_from_slice(&encoding.get_ids()[..count]);
             types.extend(encoding.get_type_ids()[..count].iter().map(|&t| t as u8));
+            special.extend(encoding.get_special_tokens_mask()[..count].iter().map(|&s| s != 0));
             ends.push(ids.len());
         }
-        Ok(Texts { encoder: self.clone(), ids, types, ends, labels })
+        Ok(Texts { encoder: self.clone(), ids, types, special, ends, labels })
     }
+}
+
+/// How tokens are hidden with this tokenizer from this network.
+fn masking(tokenizer: &Tokenizer, network: &Graph, path: &Path) -> Result<Masking, Error> {
+    let mask = ["[MASK]", "<mask>"].iter().find_map(|token| tokenizer.token_to_id(token));
+    let mask = mask.ok_or_else(|| {
+        Location::whole(path).error("it has no token [MASK] or <mask>, which answers = \"tokens\" hides others behind")
+    })?;
+    let vocabulary = tokenizer.get_vocab_size(true);
+    let told = network.outputs.first().and_then(|&id| network.value(id).shape.last().map(|dim| dim.at(1)));
+    if told.is_some_and(|told| told < vocabulary) {
+        let what = format!("it has {vocabulary} tokens, the network tells {} apart", told.unwrap_or(0));
+        return Err(Location::whole(path).error(what));
+    }
+    Ok(Masking { mask, vocabulary: vocabulary as u32 })
 }
 
 /// Texts as token numbers, and how they become the inputs of a network.
@@ -161,6 +181,8 @@ pub struct Texts {
     /// The tokens of all samples, one after the other, without padding.
     ids: Vec<u32>,
     types: Vec<u8>,
+    /// Whether a token is the tokenizer's own, as those at the ends: it is never hidden.
+    special: Vec<bool>,
     /// Where the tokens of each sample end.
     ends: Vec<usize>,
     labels: Vec<Option<u16>>,
@@ -171,13 +193,19 @@ impl Texts {
         sample.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[sample]
     }
 
+    /// What a look sees in the place of a token that it hides.
+    fn seen(&self, look: &Look, position: usize, at: usize) -> Option<u32> {
+        let masking = self.encoder.masking.as_ref().filter(|_| !self.special[at])?;
+        masking.seen(look, position, self.ids[at])
+    }
+
     /// A sample as one input sees it, padded.
-    fn row(&self, sample: usize, role: Role) -> impl Iterator<Item = i64> {
-        let range = self.range(sample);
+    fn row(&self, look: Look, role: Role) -> impl Iterator<Item = i64> {
+        let range = self.range(look.sample);
         (0..self.encoder.length).map(move |i| {
             let at = Some(range.start + i).filter(|at| range.contains(at));
             match (role, at) {
-                (Role::Ids, Some(at)) => self.ids[at].into(),
+                (Role::Ids, Some(at)) => self.seen(&look, i, at).unwrap_or(self.ids[at]).into(),
                 (Role::Ids, None) => self.encoder.padding.into(),
                 (Role::Mask, at) => at.is_some().into(),
                 (Role::Types, at) => at.map_or(0, |at| self.types[at].into()),
@@ -201,7 +229,7 @@ impl Dataset for Texts {
 
     fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
         let one = |(&role, input): (&Role, &Input)| {
-            let values = looks.iter().flat_map(|look| self.row(look.sample, role));
+            let values = looks.iter().flat_map(|&look| self.row(look, role));
             let data = match input.dtype {
                 DType::I32 => Data::I32(values.map(|x| x as i32).collect()),
                 DType::F32 => Data::F32(values.map(|x| x as f32).collect()),
@@ -212,9 +240,24 @@ impl Dataset for Texts {
         self.encoder.roles.iter().zip(&self.encoder.inputs).map(one).collect()
     }
 
+    fn hidden(&self, looks: &[Look]) -> Option<Hidden> {
+        self.encoder.masking?;
+        let mut hidden = Hidden::default();
+        for look in looks {
+            let range = self.range(look.sample);
+            for i in 0..self.encoder.length {
+                let at = Some(range.start + i).filter(|at| range.contains(at));
+                hidden.real.push(at.is_some());
+                hidden.tokens.push(at.and_then(|at| self.seen(look, i, at).map(|_| self.ids[at])));
+            }
+        }
+        Some(hidden)
+    }
+
     fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        let Encoder { roles, inputs, padding, length, .. } = &self.encoder;
+        let Encoder { roles, inputs, padding, length, masking, .. } = &self.encoder;
+        hasher.update(format!("{masking:?}").as_bytes());
         hasher.update(format!("kdc texts 1\n{roles:?} {inputs:?} {padding} {length} {}\n", self.len()).as_bytes());
         self.ids.iter().for_each(|id| _ = hasher.update(&id.to_le_bytes()));
         hasher.update(&self.types);
@@ -224,7 +267,7 @@ impl Dataset for Texts {
     }
 
     fn augmentation(&self) -> String {
-        "none".into()
+        if self.encoder.masking.is_some() { "hidden tokens".into() } else { "none".into() }
     }
 
     fn show(&self, sample: usize) -> Shown {

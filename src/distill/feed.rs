@@ -4,7 +4,7 @@ use super::DataSpec;
 use super::mixing::{Mixed, mix};
 use super::teachers::Source;
 use super::trainer::TrainingSet;
-use crate::data::{Look, View};
+use crate::data::{Hidden, Look, View};
 use crate::graph::Tensor as HostTensor;
 use std::sync::mpsc;
 
@@ -18,6 +18,8 @@ pub struct Batch {
     pub inputs: Vec<HostTensor>,
     /// The true class of each; 0 where nobody said it.
     pub classes: Vec<u16>,
+    /// What is hidden from language models.
+    pub hidden: Option<Hidden>,
     /// Whether somebody said it.
     pub labelled: Vec<bool>,
     /// How samples were mixed, if they were.
@@ -44,7 +46,8 @@ impl Batch {
         let labels: Vec<Option<u16>> = samples.iter().map(|&sample| set.samples.label(sample)).collect();
         let classes = labels.iter().map(|label| label.unwrap_or(0)).collect();
         let labelled = labels.iter().map(Option::is_some).collect();
-        Batch { samples: samples.to_vec(), inputs, classes, labelled, mixed, kept }
+        let hidden = set.samples.hidden(&Look::at(samples, view));
+        Batch { samples: samples.to_vec(), inputs, hidden, classes, labelled, mixed, kept }
     }
 
     /// How many rows of logits so many numbers are: one for each sample where rows have any length.

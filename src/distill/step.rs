@@ -205,6 +205,8 @@ pub struct Plan {
     pub spells: bool,
     /// Whether answers are numbers with targets and no classes.
     pub numbers: bool,
+    /// Whether tokens are hidden, which labels are for.
+    pub hides: bool,
     /// Samples that training may show.
     pub samples: usize,
     /// Whether somebody named the pairs, so that all of them are meant.

@@ -94,6 +94,7 @@ impl Wiring {
                 samples,
                 spells: false,
                 numbers: false,
+                hides: false,
                 named: !spec.layers.is_empty(),
                 pairs: pairs.iter().map(|(s, t)| (size(student, s), size(network.unwrap_or(student), t))).collect(),
             });

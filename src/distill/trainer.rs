@@ -5,7 +5,7 @@ use super::history::Event;
 use super::run::{Learned, Run};
 use super::teachers::Source;
 use super::{Config, Epoch, Error, mixing};
-use crate::data::{Answers, Dataset, Explained, Look, View};
+use crate::data::{self, Answers, Dataset, Explained, Look, View};
 use crate::exec::{Mode, Network, in_pool};
 use crate::graph::Graph;
 use burn::tensor::Device;
@@ -72,6 +72,8 @@ pub struct Trained {
 const STEPS_PER_CHECKPOINT: usize = 200;
 /// Samples per forward pass when nothing is learned.
 const EVALUATION_BATCH: usize = 256;
+/// The same where an answer is a vocabulary for each position.
+const TOKENS_BATCH: usize = 16;
 
 /// Trains a student, going on from `checkpoint` where that file exists.
 ///
@@ -101,7 +103,9 @@ pub fn train(
         }
         let epoch = run.done / per_epoch;
         let order = epoch_order(set, config, epoch);
-        let view = View { seed: config.seed, number: epoch % config.views };
+        // What language models do not see is anew in every epoch: nobody keeps their teachers' answers.
+        let number = if *set.answers == Answers::Tokens { epoch } else { epoch % config.views };
+        let view = View { seed: config.seed, number };
         let asked = run.asked();
         let left = order[..per_epoch * per_step].chunks(config.batch_size);
         let left = left.skip(run.done % per_epoch * config.accumulate);
@@ -149,6 +153,10 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     mixing::check(&config.data, set.samples.inputs())?;
     let objective = config.objective()?;
     let (labels, teacher) = objective.learns_from();
+    if *set.answers == Answers::Tokens {
+        // Every look has its labels: the tokens that it hides.
+        return Ok(());
+    }
     if *set.answers == Answers::Input {
         return match config
             .terms
@@ -173,7 +181,8 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
 }
 
 /// How good a network is, and its answers in order, to plain looks: the share of the labelled samples that it classifies
-/// rightly, or of their variance that it explains ([`Explained`]). NaN where nothing says.
+/// rightly, of the hidden tokens that it finds, or of the variance that it explains ([`Explained`]). NaN where nothing
+/// says. Answers of tokens are not given back: they are too many.
 ///
 /// # Errors
 /// When the network cannot be run.
@@ -186,13 +195,26 @@ pub fn evaluate(
     let mut all = Vec::new();
     let (mut right, mut labelled) = (0usize, 0usize);
     let mut explained = Explained::default();
-    let make = |batch: &[usize]| (samples.batch(&Look::plain(batch.iter().copied())), batch.to_vec());
-    ahead(indices.chunks(EVALUATION_BATCH), make, |(inputs, batch)| {
+    let make = |batch: &[usize]| {
+        let looks = Look::plain(batch.iter().copied());
+        (samples.batch(&looks), samples.hidden(&looks), batch.to_vec())
+    };
+    let size = if *answers == Answers::Tokens { TOKENS_BATCH } else { EVALUATION_BATCH };
+    ahead(indices.chunks(size), make, |(inputs, hidden, batch)| {
         let asked = (*answers == Answers::Input).then(|| inputs.first().map(|x| x.to_f32().into_owned())).flatten();
         let outputs = in_pool(|| network.forward(inputs, &[], Mode::Infer))?.outputs;
         let output = outputs.into_iter().next().ok_or_else(|| Error::Config("the network has no output".into()))?;
         let output = output.to_host()?;
         let values = output.to_f32();
+        if let Some(hidden) = hidden {
+            let width = (values.len() / hidden.tokens.len().max(1)).max(1);
+            for (row, token) in values.chunks(width).zip(&hidden.tokens) {
+                let Some(token) = *token else { continue };
+                labelled += 1;
+                right += usize::from(data::argmax(row) == token as usize);
+            }
+            return Ok(Next::Go);
+        }
         let width = (values.len() / batch.len().max(1)).max(1);
         for (row, &sample) in values.chunks(width).zip(&batch) {
             if let Some(label) = samples.label(sample) {

@@ -135,7 +135,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
         let (teacher, baseline) = (others(&by_teacher), others(&by_baseline));
         Class { name: name.clone(), teacher, student: found(&by_student), baseline }
     };
-    let agreement = by_teacher.as_ref().filter(|_| job.data.answers != Answers::Input).map(|by_teacher| {
+    let agreement = by_teacher.as_ref().filter(|_| job.data.answers.are_classes()).map(|by_teacher| {
         let agree = by_teacher.iter().zip(&by_student).filter(|(a, b)| a == b).count();
         agree as f64 / truth.len().max(1) as f64
     });
@@ -211,6 +211,10 @@ fn read(logits: &[f32], samples: usize, answers: &Answers) -> Vec<Option<u16>> {
 }
 
 fn judge(score: f64, logits: &[f32], truth: &[Option<u16>], answers: &Answers) -> Judged {
+    if *answers == Answers::Tokens {
+        let accuracy = score.is_finite().then_some(score);
+        return Judged { accuracy, calibration_error: None, explained_variance: None };
+    }
     if *answers == Answers::Input {
         let explained_variance = score.is_finite().then_some(score);
         return Judged { accuracy: None, calibration_error: None, explained_variance };

@@ -165,10 +165,14 @@ impl Job {
             teacher_hash = files::hash(format!("{teacher_hash} with a new head by {}", options.seed).as_bytes());
         }
         let asked_about = data.train.clone();
-        if data.answers == Answers::Input && options.training.recipe.is_none() {
-            recipe = match options.training.labels_only {
-                true => labels_only(&data.answers),
-                false => distill::Recipe::of("numbers", vec![TermSpec::new("regression")]),
+        if !data.answers.are_classes() && options.training.recipe.is_none() {
+            recipe = match (options.training.labels_only, &data.answers) {
+                (true, answers) => labels_only(answers),
+                (_, Answers::Tokens) => {
+                    let teacher = TermSpec::new("soft-label").with("alpha", 1.0).with("temperature", 2.0);
+                    distill::Recipe::of("hidden tokens", vec![TermSpec::new("masked-lm"), teacher])
+                }
+                _ => distill::Recipe::of("numbers", vec![TermSpec::new("regression")]),
             };
             training.terms = recipe.for_search();
         }
@@ -219,6 +223,7 @@ impl Job {
 pub(super) fn labels_only(answers: &Answers) -> distill::Recipe {
     let term = match answers {
         Answers::Input => TermSpec::new("regression").with("alpha", 0.0),
+        Answers::Tokens => TermSpec::new("masked-lm"),
         _ => TermSpec::new("hard-label"),
     };
     distill::Recipe::of("labels only", vec![term])

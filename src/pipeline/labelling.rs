@@ -33,7 +33,7 @@ impl Kept {
         let last =
             || job.teacher.outputs.first().and_then(|&id| job.teacher.value(id).shape.last().map(|dim| dim.at(1)));
         let row = match &job.data.answers {
-            Answers::Classes => answers.classes(),
+            Answers::Classes | Answers::Tokens => answers.classes(),
             Answers::Words(sequence) => sequence.symbols,
             Answers::Input => last().unwrap_or(answers.classes()),
         };
@@ -75,8 +75,8 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
         let answers = LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), on)?;
         Ok::<_, Error>(Kept::new(job, answers))
     };
-    // Answers to inputs that change from step to step cannot be kept.
-    let keeps = !job.recipe.data.mixes();
+    // Answers to inputs that change from step to step cannot be kept, and a vocabulary for each position is too much.
+    let keeps = !job.recipe.data.mixes() && job.data.answers != Answers::Tokens;
     let logits = match keeps && reads_answers(job, "teacher") {
         true => Some(kept(teacher.as_ref(), &job.teacher_hash, value.as_deref(), &mut on)?),
         false => None,

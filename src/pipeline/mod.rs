@@ -63,8 +63,8 @@ pub enum Error {
     Fit { model: PathBuf, data: PathBuf, source: crate::data::Error },
     #[error("the answers of {} spell words ([sequence] in its sidecar), which generated programs and their checks do not read yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
     Spells { model: PathBuf },
-    #[error("the answers of {} are its input again (answers = \"input\" in its sidecar), which the checks of generated programs do not judge yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
-    Numbers { model: PathBuf },
+    #[error("the answers of {} {what} by its sidecar, which the checks of generated programs do not judge yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
+    Answers { model: PathBuf, what: &'static str },
     #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
     Brought { path: PathBuf, why: String },
     #[error("{}: {source}", path.display())]
@@ -136,7 +136,8 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     match job.data.answers {
         Answers::Classes => {}
         Answers::Words(_) => return Err(Error::Spells { model: model() }),
-        Answers::Input => return Err(Error::Numbers { model: model() }),
+        Answers::Input => return Err(Error::Answers { model: model(), what: "are its input again (\"input\")" }),
+        Answers::Tokens => return Err(Error::Answers { model: model(), what: "are tokens (\"tokens\")" }),
     }
     let teacher = derivation::prepare_teacher(&job)?;
     let mut output = output::Output::open(&job.out)?;

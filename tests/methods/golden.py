@@ -228,6 +228,11 @@ student, teacher = case.logits()
 targets = case.constant("targets", case.numbers(4, 5, scale=2.0))
 case.done(0.7 * F.mse_loss(student, targets), 0.3 * F.mse_loss(student, teacher))
 
+case = Case("hidden tokens", "masked-lm")
+student, y = case.logits(both=False), case.labels()
+hidden = case.constant("weights", torch.tensor([1.0, 0, 1, 0]))
+case.done(F.cross_entropy(student[hidden.bool()], y[hidden.bool()]))
+
 def smoothed(case, alpha, correct, t):
     student, y = case.logits(both=False), case.labels()
     made = torch.full((4, 5), (1 - correct) / 4).scatter(1, y[:, None], correct)

@@ -37,13 +37,18 @@ fn three() -> Graph {
 }
 
 fn read(tokenizer: &str, more: &str, network: &Graph) -> Result<Splits, Error> {
+    read_for("", tokenizer, more, network)
+}
+
+/// With `data` in the sidecar's [data].
+fn read_for(data: &str, tokenizer: &str, more: &str, network: &Graph) -> Result<Splits, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.csv");
     fs::write(&path, TEXTS).unwrap();
     if !tokenizer.is_empty() {
         fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
     }
-    let text = format!("[data]\npath = \"t.csv\"\nformat = \"csv\"\n{SIDECAR}{more}");
+    let text = format!("[data]\npath = \"t.csv\"\nformat = \"csv\"\n{data}{SIDECAR}{more}");
     load(&Sidecar::parse(&folder.path().join("net.toml"), &text)?, &path, network)
 }
 
@@ -64,6 +69,58 @@ fn tokens_mask_and_types_go_to_their_inputs() {
     assert_eq!(set.test.batch(&Look::plain([0]))[1].data, Data::I64(vec![2, 7, 7, 7, 7, 3]));
     let Shown::Tokens { tokens } = set.train.show(1) else { panic!() };
     assert_eq!(tokens, ["[CLS]", "bad", "[SEP]"]);
+}
+
+/// A network that answers with a token for each of six positions, of so many.
+fn language_model(vocabulary: usize) -> Graph {
+    let mut b = Builder::new("net");
+    let ids = b.input_like(&crate::graph::Value {
+        name: "ids".into(),
+        dtype: DType::I64,
+        shape: vec![Dim::Batch, Dim::Fixed(6)],
+        data: None,
+        quant: None,
+    });
+    let table = b.constant("table", Tensor::f32([8, vocabulary], vec![0.0; 8 * vocabulary]));
+    let y = b.node("embed", Op::Gather { axis: 0 }, &[table, ids]).unwrap();
+    b.finish(&[y])
+}
+
+#[test]
+fn language_models_are_asked_for_what_is_hidden() {
+    const TOKENS: &str = "answers = \"tokens\"\n";
+    let masked = TOKENIZER.replace("\"very\": 7", "\"[MASK]\": 7");
+    let set = read_for(TOKENS, &masked, "", &language_model(8)).unwrap();
+    assert_eq!((set.answers.clone(), set.class_names.len(), set.train.label(0)), (Answers::Tokens, 0, None));
+    let (mut some, mut masks) = (0, 0);
+    for number in 0..200 {
+        let look = [Look { sample: 0, view: Some(View { seed: 3, number }) }];
+        let Data::I64(seen) = set.train.batch(&look).remove(0).data else { panic!() };
+        let hidden = set.train.hidden(&look).unwrap();
+        // [CLS] good film [UNK] [UNK] [SEP], of which the ends are never hidden.
+        let plain = [2, 4, 6, 1, 1, 3];
+        assert_eq!(hidden.real, [true; 6]);
+        assert_eq!((hidden.tokens[0], hidden.tokens[5]), (None, None));
+        for (at, token) in hidden.tokens.iter().enumerate() {
+            match token {
+                Some(token) => assert_eq!(i64::from(*token), plain[at]),
+                None => assert_eq!(seen[at], plain[at]),
+            }
+            some += usize::from(token.is_some());
+            masks += usize::from(seen[at] == 7);
+        }
+    }
+    // 120 of 800 expected.
+    assert!((60..180).contains(&some) && masks > some / 2, "{some} {masks}");
+    assert!(read_for("", &masked, "", &network_for(&[("ids", DType::I64)], 6)).unwrap().train.hidden(&[]).is_none());
+    let refused = |tokenizer: &str, network: &Graph, expected: &str| {
+        let message = read_for(TOKENS, tokenizer, "", network).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} should say {expected:?}");
+    };
+    refused(TOKENIZER, &language_model(8), "it has no token [MASK] or <mask>");
+    refused(&masked, &language_model(7), "it has 8 tokens, the network tells 7 apart");
+    let flat = network_for(&[("ids", DType::I64)], 6);
+    refused(&masked, &flat, "it has 8 tokens, the network tells 2 apart");
 }
 
 #[test]

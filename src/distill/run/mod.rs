@@ -89,8 +89,8 @@ impl Run {
             Wiring::new(student, &set.teachers, &config.terms, &reads, set.samples.len(), &mut extras)?;
         let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
         let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
-        let numbers = *set.answers == Answers::Input;
-        plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers) = (spells, numbers));
+        let (numbers, hides) = (*set.answers == Answers::Input, *set.answers == Answers::Tokens);
+        plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers, plan.hides) = (spells, numbers, hides));
         objective.prepare(&plans, &mut learners.extras)?;
         let mut asked = vec![];
         for (index, source) in set.teachers.iter().enumerate() {

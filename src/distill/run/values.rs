@@ -1,7 +1,7 @@
 //! What the terms of a run see of a batch.
 
 use super::Run;
-use crate::data::{Answers, Reading};
+use crate::data::{Answers, Hidden, Reading};
 use crate::distill::feed::Batch;
 use crate::distill::history::Hits;
 use crate::distill::routes::Way;
@@ -130,6 +130,12 @@ impl Run {
         let tracked = self.device.clone().autodiff();
         let (mut classes, mut weights) = (vec![], vec![]);
         for &sample in samples {
+            if let Some(hidden) = &batch.hidden {
+                let rows = &hidden.tokens[sample * positions..][..positions];
+                classes.extend(rows.iter().map(|token| i64::from(token.unwrap_or(0))));
+                weights.extend(rows.iter().map(|token| if token.is_some() { 1.0 } else { 0.0 }));
+                continue;
+            }
             let class = batch.classes[sample];
             let counts = match (batch.labelled[sample], self.class_weights.get(usize::from(class))) {
                 (false, _) => 0.0,
@@ -162,6 +168,12 @@ impl Run {
 
     /// The words of a batch, and which positions are of one or its end, where answers spell symbol by symbol.
     fn words(&self, batch: &Batch, positions: usize) -> (Vec<Option<Vec<u16>>>, Option<Tensor<1>>) {
+        if let Some(hidden) = &batch.hidden {
+            let real: Vec<f32> = hidden.real.iter().map(|&real| if real { 1.0 } else { 0.0 }).collect();
+            let rows = real.len();
+            let mask = Tensor::from_data(TensorData::new(real, [rows]), &self.device.clone().autodiff());
+            return (vec![], Some(mask));
+        }
         let Some(sequence) = self.answers.words() else { return (vec![], None) };
         let word = |(&class, &said): (&u16, &bool)| said.then(|| sequence.word(class).to_vec());
         let words: Vec<_> = batch.classes.iter().zip(&batch.labelled).map(word).collect();
@@ -181,6 +193,9 @@ impl Run {
 
 /// What the student made of a batch.
 pub(super) fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>, answers: &Answers) -> Hits {
+    if let Some(hidden) = &batch.hidden {
+        return found(logits, hidden, teacher);
+    }
     if *answers == Answers::Input {
         return Hits { samples: batch.samples.len() as u64, ..Hits::default() };
     }
@@ -200,6 +215,27 @@ pub(super) fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>
     if let Some(teacher) = teacher.filter(|t| t.dims() == logits.dims()) {
         hits.asked = student.len() as u64;
         hits.agreed = student.iter().zip(said(teacher)).filter(|(a, b)| *a == b).count() as u64;
+    }
+    hits
+}
+
+/// Which hidden tokens were found.
+fn found(logits: &Tensor<2>, hidden: &Hidden, teacher: Option<Tensor<2>>) -> Hits {
+    let said = |logits: &Tensor<2>| -> Vec<i64> {
+        let classes = logits.clone().inner().argmax(1);
+        classes.into_data().iter::<i64>().collect()
+    };
+    let (student, teacher) = (said(logits), teacher.as_ref().map(said));
+    let mut hits = Hits::default();
+    for (row, token) in hidden.tokens.iter().enumerate() {
+        let Some(token) = *token else { continue };
+        hits.samples += 1;
+        hits.labelled += 1;
+        hits.right += u64::from(student[row] == i64::from(token));
+        if let Some(teacher) = &teacher {
+            hits.asked += 1;
+            hits.agreed += u64::from(student[row] == teacher[row]);
+        }
     }
     hits
 }

@@ -18,6 +18,7 @@ mod flow;
 mod hard_label;
 mod hint;
 mod logit_mse;
+mod masked_lm;
 mod mutual;
 mod nce_softmax;
 mod progressive_replacement;
@@ -231,6 +232,7 @@ pub const METHODS: &[Entry] = &[
     mutual::ENTRY,
     hard_label::ENTRY,
     ctc::ENTRY,
+    masked_lm::ENTRY,
     regression::ENTRY,
     hint::ENTRY,
     attention::ENTRY,

@@ -133,6 +133,7 @@ impl Trial {
             samples: self.samples,
             named: false,
             spells: true,
+            hides: true,
             numbers: self.inputs.contains_key("targets"),
             pairs: pairs.iter().map(|pair| (pair.student.extents(), pair.teacher.extents())).collect(),
         };
