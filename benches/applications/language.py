@@ -49,6 +49,9 @@ def network(pieces):
             self.head = nn.Linear(WIDTH, pieces)
 
         def forward(self, ids, mask):
+            return self.head(self.body(ids, mask))
+
+        def body(self, ids, mask):
             heads = lambda x: x.reshape(-1, LENGTH, 4, WIDTH // 4).transpose(1, 2)
             bias = (1 - mask.to(torch.float32))[:, None, None, :] * -1e4
             x = self.embed(ids) + self.places
@@ -58,7 +61,7 @@ def network(pieces):
                 mixed = scores.softmax(3) @ heads(self.v[i](y))
                 x = x + self.out[i](mixed.transpose(1, 2).reshape(-1, LENGTH, WIDTH))
                 x = x + self.down[i](torch.nn.functional.gelu(self.up[i](self.norms[2 * i + 1](x))))
-            return self.head(self.norms[4](x))
+            return self.norms[4](x)
 
     return Model()
 
@@ -88,7 +91,8 @@ def make(out, epochs):
             part = order[at : at + batch]
             hidden = (torch.rand(batch, LENGTH) < 0.15) & (special[part] == 0)
             seen = torch.where(hidden & (torch.rand(batch, LENGTH) < 0.9), hide, ids[part])
-            loss = F.cross_entropy(model(seen, mask[part])[hidden], ids[part][hidden])
+            # The vocabulary only where something is hidden.
+            loss = F.cross_entropy(model.head(model.body(seen, mask[part])[hidden]), ids[part][hidden])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

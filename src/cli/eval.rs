@@ -49,6 +49,21 @@ fn accuracy(share: Option<f64>) -> String {
 }
 
 fn shown(evaluation: &Evaluation) -> String {
+    if evaluation.classes.is_empty() {
+        let of = |share: Option<f64>| share.map_or_else(|| "nothing that varies".into(), percent);
+        let mut text = format!(
+            "{}: {} {} on {} test samples, measured by {}\n",
+            evaluation.model,
+            of(evaluation.accuracy),
+            evaluation.judged_by,
+            count(evaluation.samples as f64),
+            evaluation.engine
+        );
+        if let Some(other) = &evaluation.other {
+            text += &format!("{}: {}\n", other.model, of(other.accuracy));
+        }
+        return text;
+    }
     let mut text = format!(
         "{}: {} of {} test samples, measured by {}\n\n",
         evaluation.model,

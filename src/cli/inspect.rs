@@ -166,12 +166,12 @@ fn numbers(names: &[String], values: &[f32]) -> String {
 /// The first test sample, and what the network makes of it.
 fn of_sample(sample: &Sample) -> String {
     let range = |r: &Range| format!("{} from {:.3} to {:.3}, mean {:.3}", r.name, r.smallest, r.largest, r.mean);
-    let mut text = format!(
-        "\nThe first test sample, labelled {}, said to be {}; as the network gets it: {}\n",
-        sample.class,
-        sample.predicted,
-        sample.inputs.iter().map(range).collect::<Vec<_>>().join("; ")
-    );
+    let judged = sample
+        .predicted
+        .as_ref()
+        .map_or_else(String::new, |predicted| format!(", labelled {}, said to be {predicted}", sample.class));
+    let inputs = sample.inputs.iter().map(range).collect::<Vec<_>>().join("; ");
+    let mut text = format!("\nThe first test sample{judged}; as the network gets it: {inputs}\n");
     match &sample.shown {
         Shown::Image { shape: [_, width, _], pixels } => text += &picture(pixels, *width),
         Shown::Tokens { tokens } => text += &format!("  {}\n", tokens.join(" ")),
@@ -180,7 +180,9 @@ fn of_sample(sample: &Sample) -> String {
     let samples = count(sample.samples as f64);
     text + &match sample.accuracy {
         Some(share) => {
-            format!("\nAccuracy, measured: {:.2}% of {samples} test samples, by {}\n", 100.0 * share, sample.engine)
+            let (name, of) = (sample.judged_by, if sample.predicted.is_some() { "of" } else { "on" });
+            let name = name[..1].to_uppercase() + &name[1..];
+            format!("\n{name}, measured: {:.2}% {of} {samples} test samples, by {}\n", 100.0 * share, sample.engine)
         }
         None => format!("\nNone of the {samples} test samples has a label: there is no accuracy.\n"),
     }

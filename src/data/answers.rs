@@ -1,6 +1,7 @@
 //! What a network answers with.
 
-use super::Sequence;
+use super::{Dataset, Look, Sequence};
+use crate::graph::Tensor;
 use serde::Deserialize;
 
 /// What the answers of a network stand for.
@@ -63,6 +64,63 @@ impl Answers {
 /// The index of the largest number, the first of equals.
 pub fn argmax(row: &[f32]) -> usize {
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &v)| if v > best.1 { (i, v) } else { best }).0
+}
+
+/// Adds up how good answers are.
+#[derive(Debug)]
+pub struct Score<'a> {
+    answers: &'a Answers,
+    right: usize,
+    /// Samples with a label, or hidden tokens.
+    judged: usize,
+    explained: Explained,
+}
+
+impl<'a> Score<'a> {
+    pub fn new(answers: &'a Answers) -> Score<'a> {
+        Score { answers, right: 0, judged: 0, explained: Explained::default() }
+    }
+
+    /// Takes in what a network answers to looks at samples, look by look; `inputs`: what it was given.
+    pub fn add(&mut self, samples: &dyn Dataset, looks: &[Look], inputs: &[Tensor], values: &[f32]) {
+        let rows = |count: usize| values.chunks((values.len() / count.max(1)).max(1));
+        match self.answers {
+            Answers::Classes | Answers::Words(_) => {
+                for (row, look) in rows(looks.len()).zip(looks) {
+                    let Some(label) = samples.label(look.sample) else { continue };
+                    self.judged += 1;
+                    self.right += usize::from(self.answers.class(row) == Some(label));
+                }
+            }
+            Answers::Input => {
+                let asked = inputs.first().map(Tensor::to_f32).unwrap_or_default();
+                let width = (asked.len() / looks.len().max(1)).max(1);
+                asked.chunks(width).zip(rows(looks.len())).for_each(|(x, y)| self.explained.add(x, y));
+            }
+            Answers::Tokens => {
+                let hidden = samples.hidden(looks).unwrap_or_default();
+                for (row, token) in rows(hidden.tokens.len()).zip(&hidden.tokens) {
+                    let Some(token) = *token else { continue };
+                    self.judged += 1;
+                    self.right += usize::from(argmax(row) == token as usize);
+                }
+            }
+        }
+    }
+
+    /// The share of the labelled samples that are classified rightly, of the hidden tokens that are found, or of the
+    /// variance that is explained; `None` where nothing says.
+    pub fn share(&self) -> Option<f64> {
+        match self.answers {
+            Answers::Input => self.explained.share(),
+            _ => (self.judged > 0).then(|| self.right as f64 / self.judged as f64),
+        }
+    }
+
+    /// How many samples go through a network at once: fewer where an answer is a vocabulary for each position.
+    pub fn batch(&self) -> usize {
+        if *self.answers == Answers::Tokens { 16 } else { 256 }
+    }
 }
 
 /// How much of what varies in the samples is in the answers: `1 − Σ (x − x̂)² / Σ (x − x̄)²`, with the mean of each number

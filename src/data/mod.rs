@@ -30,7 +30,7 @@ mod tests;
 mod texts;
 mod vectors;
 
-pub use answers::{Answers, Explained, argmax};
+pub use answers::{Answers, Explained, Score, argmax};
 pub use augment::{Augment, Move};
 pub use dataset::{Dataset, Input, Look, Shown, Splits, View};
 pub use error::{Error, Location, Place};

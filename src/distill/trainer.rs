@@ -5,7 +5,7 @@ use super::history::Event;
 use super::run::{Learned, Run};
 use super::teachers::Source;
 use super::{Config, Epoch, Error, mixing};
-use crate::data::{self, Answers, Dataset, Explained, Look, View};
+use crate::data::{Answers, Dataset, Look, Score, View};
 use crate::exec::{Mode, Network, in_pool};
 use crate::graph::Graph;
 use burn::tensor::Device;
@@ -70,10 +70,6 @@ pub struct Trained {
 
 /// A checkpoint is written at the end of every epoch and, within long ones, after this many steps.
 const STEPS_PER_CHECKPOINT: usize = 200;
-/// Samples per forward pass when nothing is learned.
-const EVALUATION_BATCH: usize = 256;
-/// The same where an answer is a vocabulary for each position.
-const TOKENS_BATCH: usize = 16;
 
 /// Trains a student, going on from `checkpoint` where that file exists.
 ///
@@ -180,9 +176,8 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     }
 }
 
-/// How good a network is, and its answers in order, to plain looks: the share of the labelled samples that it classifies
-/// rightly, of the hidden tokens that it finds, or of the variance that it explains ([`Explained`]). NaN where nothing
-/// says. Answers of tokens are not given back: they are too many.
+/// How good a network is, and its answers in order, to plain looks: see [`Score::share`]; NaN where nothing says. Answers of
+/// tokens are not given back: they are too many.
 ///
 /// # Errors
 /// When the network cannot be run.
@@ -192,47 +187,23 @@ pub fn evaluate(
     indices: &[usize],
     answers: &Answers,
 ) -> Result<(f64, Vec<f32>), Error> {
-    let mut all = Vec::new();
-    let (mut right, mut labelled) = (0usize, 0usize);
-    let mut explained = Explained::default();
+    let (mut all, mut score) = (Vec::new(), Score::new(answers));
     let make = |batch: &[usize]| {
         let looks = Look::plain(batch.iter().copied());
-        (samples.batch(&looks), samples.hidden(&looks), batch.to_vec())
+        (samples.batch(&looks), looks)
     };
-    let size = if *answers == Answers::Tokens { TOKENS_BATCH } else { EVALUATION_BATCH };
-    ahead(indices.chunks(size), make, |(inputs, hidden, batch)| {
-        let asked = (*answers == Answers::Input).then(|| inputs.first().map(|x| x.to_f32().into_owned())).flatten();
-        let outputs = in_pool(|| network.forward(inputs, &[], Mode::Infer))?.outputs;
+    ahead(indices.chunks(score.batch()), make, |(inputs, looks)| {
+        let outputs = in_pool(|| network.forward(inputs.clone(), &[], Mode::Infer))?.outputs;
         let output = outputs.into_iter().next().ok_or_else(|| Error::Config("the network has no output".into()))?;
         let output = output.to_host()?;
         let values = output.to_f32();
-        if let Some(hidden) = hidden {
-            let width = (values.len() / hidden.tokens.len().max(1)).max(1);
-            for (row, token) in values.chunks(width).zip(&hidden.tokens) {
-                let Some(token) = *token else { continue };
-                labelled += 1;
-                right += usize::from(data::argmax(row) == token as usize);
-            }
-            return Ok(Next::Go);
+        score.add(samples, &looks, &inputs, &values);
+        if *answers != Answers::Tokens {
+            all.extend_from_slice(&values);
         }
-        let width = (values.len() / batch.len().max(1)).max(1);
-        for (row, &sample) in values.chunks(width).zip(&batch) {
-            if let Some(label) = samples.label(sample) {
-                labelled += 1;
-                right += usize::from(answers.class(row) == Some(label));
-            }
-        }
-        if let Some(asked) = asked {
-            asked.chunks(width).zip(values.chunks(width)).for_each(|(x, y)| explained.add(x, y));
-        }
-        all.extend_from_slice(&values);
         Ok::<_, Error>(Next::Go)
     })?;
-    let score = match answers {
-        Answers::Input => explained.share(),
-        _ => (labelled > 0).then(|| right as f64 / labelled as f64),
-    };
-    Ok((score.unwrap_or(f64::NAN), all))
+    Ok((score.share().unwrap_or(f64::NAN), all))
 }
 
 /// The order of the samples in an epoch: a function of seed and epoch alone. Where every batch is to have a share of

@@ -2,7 +2,7 @@
 
 use super::answers::labels;
 use super::{Error, job};
-use crate::data::Splits;
+use crate::data::{Look, Score, Splits};
 use crate::graph::Graph;
 use crate::{onnx, teacher};
 use serde::Serialize;
@@ -14,7 +14,9 @@ pub struct Evaluation {
     pub model: String,
     pub engine: String,
     pub samples: usize,
-    /// Of the labelled samples; `None` where there are none.
+    /// What the share below is: accuracy, where answers are classes.
+    pub judged_by: &'static str,
+    /// Of the labelled samples, or by what else answers are judged; `None` where nothing says.
     pub accuracy: Option<f64>,
     pub classes: Vec<ClassResult>,
     /// `confusion[label][predicted]`: how many samples.
@@ -51,11 +53,45 @@ pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) ->
 }
 
 /// The class that a model gives each test sample; one that there is not where its answer spells none.
-fn predicted(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Vec<u16>, Error> {
+pub(super) fn predicted(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Vec<u16>, Error> {
     let Some(sequence) = data.answers.words() else { return Ok(teacher::predict(engine, data.test.as_ref())?) };
     let logits = teacher::logits(engine, data.test.as_ref())?;
     let row = (logits.len() / data.test.len().max(1)).max(1);
     Ok(logits.to_f32().chunks(row).map(|row| sequence.class(row).unwrap_or(u16::MAX)).collect())
+}
+
+/// How good a model is whose answers are no classes.
+pub(super) fn scored(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Option<f64>, Error> {
+    let mut score = Score::new(&data.answers);
+    let all: Vec<usize> = (0..data.test.len()).collect();
+    for part in all.chunks(score.batch()) {
+        let looks = Look::plain(part.iter().copied());
+        let inputs = data.test.batch(&looks);
+        let answers = engine.run(&inputs)?;
+        let values = answers.outputs.first().map(|output| output.to_f32().into_owned()).unwrap_or_default();
+        score.add(data.test.as_ref(), &looks, &inputs, &values);
+    }
+    Ok(score.share())
+}
+
+/// A model whose answers are no classes, and perhaps a second one beside it.
+fn evaluate_numbers(model: &Path, against: Option<&Path>, data: &Splits) -> Result<Evaluation, Error> {
+    let open = |model: &Path| teacher::open(model, &[], teacher::EngineChoice::Auto);
+    let engine = open(model)?;
+    let other = against.map(|other| -> Result<Other, Error> {
+        let accuracy = scored(open(other)?.as_ref(), data)?;
+        Ok(Other { model: other.display().to_string(), accuracy, disagreements: vec![] })
+    });
+    Ok(Evaluation {
+        model: model.display().to_string(),
+        engine: engine.engine().into(),
+        samples: data.test.len(),
+        judged_by: data.answers.score(),
+        accuracy: scored(engine.as_ref(), data)?,
+        classes: vec![],
+        confusion: vec![],
+        other: other.transpose()?,
+    })
 }
 
 /// Runs a model on the test samples. The second model sees them as the first one's sidecar says.
@@ -64,6 +100,9 @@ fn predicted(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Vec<u16>, E
 /// When a model or the data cannot be read, do not fit each other, or no engine runs the model.
 pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Result<Evaluation, Error> {
     let dataset = samples_for(model, data, &onnx::load(model)?)?;
+    if !dataset.answers.are_classes() {
+        return evaluate_numbers(model, against, &dataset);
+    }
     let test = dataset.test.as_ref();
     let labels = labels(test);
     let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
@@ -99,6 +138,7 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
         model: model.display().to_string(),
         engine: engine.engine().into(),
         samples: test.len(),
+        judged_by: dataset.answers.score(),
         accuracy: teacher::accuracy(&said, test),
         classes: dataset.class_names.iter().enumerate().map(class).collect(),
         confusion,

@@ -1,6 +1,6 @@
 //! What a model is: read, not run, unless there is data to run it on.
 
-use super::evaluation::samples_for;
+use super::evaluation::{predicted, samples_for, scored};
 use super::{Error, job};
 use crate::data::{Look, Shown};
 use crate::graph::{self, Cost, Graph, Op, shape_text};
@@ -101,13 +101,16 @@ pub struct Unsupported {
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
     pub class: String,
-    pub predicted: String,
+    /// `None` where answers are no classes.
+    pub predicted: Option<String>,
     pub shown: Shown,
     /// The network's inputs for it.
     pub inputs: Vec<Range>,
     pub engine: String,
-    /// Measured on so many test samples; `None` where none of them has a label.
     pub samples: usize,
+    /// What the share below is: accuracy, where answers are classes.
+    pub judged_by: &'static str,
+    /// Measured on so many test samples; `None` where none of them has a label.
     pub accuracy: Option<f64>,
 }
 
@@ -222,7 +225,10 @@ fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, 
     let dataset = samples_for(model, data, network)?;
     let test = dataset.test.as_ref();
     let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
-    let predicted = teacher::predict(engine.as_ref(), test)?;
+    let said = match dataset.answers.are_classes() {
+        true => Some(predicted(engine.as_ref(), &dataset)?),
+        false => None,
+    };
     let range = |(id, part): (&graph::ValueId, graph::Tensor)| {
         let values = part.to_f32();
         let fold = |f: fn(f32, f32) -> f32| values.iter().copied().reduce(f).unwrap_or(0.0);
@@ -233,11 +239,15 @@ fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, 
     let name = |label: u16| dataset.class_names.get(usize::from(label)).cloned().unwrap_or_default();
     Ok(Sample {
         class: test.label(0).map_or("nothing".into(), name),
-        predicted: name(predicted[0]),
+        predicted: said.as_ref().map(|said| name(said[0])),
         shown: test.show(0),
         inputs,
         engine: engine.engine().into(),
         samples: test.len(),
-        accuracy: teacher::accuracy(&predicted, test),
+        judged_by: dataset.answers.score(),
+        accuracy: match &said {
+            Some(said) => teacher::accuracy(said, test),
+            None => scored(engine.as_ref(), &dataset)?,
+        },
     })
 }

@@ -137,6 +137,16 @@ fn an_autoencoder_teaches_numbers() {
     assert_eq!(told["classes"].as_array().unwrap().len(), 0);
     let log = std::fs::read_to_string(workshop.path("teacher-student/train/log.csv")).unwrap();
     assert!(log.contains("loss by targets,loss by teacher") && !log.lines().last().unwrap().ends_with(','), "{log}");
+    for (arguments, word) in [
+        (
+            &["eval", "teacher.onnx", "--against", "teacher-student/student.onnx"][..],
+            "% explained variance on 128 test",
+        ),
+        (&["inspect", "teacher.onnx"], "Explained variance, measured: "),
+    ] {
+        let output = succeed(workshop.kdc(arguments));
+        assert!(said(&output).contains(word), "{}", said(&output));
+    }
     // What learns classes has nothing to learn here, and a program of it is not judged yet.
     std::fs::write(workshop.path("r.toml"), "[[term]]\nmethod = \"soft-label\"\n").unwrap();
     for (command, word) in [

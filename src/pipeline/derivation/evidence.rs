@@ -2,7 +2,7 @@
 
 use super::super::stages::observe;
 use super::super::{Error, Job};
-use crate::data::{self, Look};
+use crate::data::{self, Answers, Look};
 use crate::distill;
 use crate::exec::{Mode, Network};
 use crate::graph::{Graph, ValueId};
@@ -30,7 +30,8 @@ pub fn gather(job: &Job, graph: &Graph, groups: &Groups, criterion: Criterion) -
     }
 }
 
-/// Gradients of the loss on labels, summed over a few batches. A sample without a label has the network's own answer.
+/// Gradients of the loss on labels, summed over a few batches. What has no label has the network's own answer: a sample, or
+/// a position where an answer is a row for each. Of numbers the loss is the distance from what they should be.
 fn gradients(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Vec<f32>>, Error> {
     let device = Device::flex().autodiff();
     let network = Network::new(graph, &device)?;
@@ -38,18 +39,33 @@ fn gradients(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Vec<f32>>, Err
     let mut sums: HashMap<ValueId, Vec<f32>> = HashMap::new();
     for batch in data::sample(samples, EVIDENCE_SAMPLES, job.options.seed).chunks(BATCH) {
         let inputs = samples.batch(&Look::plain(batch.iter().copied()));
+        let asked = inputs.first().filter(|_| job.data.answers == Answers::Input).map(|x| x.to_f32().into_owned());
         let outputs = network.forward(inputs, &[], Mode::Train { momentum: 1.0 })?;
         let Some(logits) = outputs.outputs.into_iter().next() else { return Ok(sums) };
         let answers = logits.to_host()?;
-        let classes = answers.len() / batch.len().max(1);
-        let own = answers.to_f32();
-        let label = |(row, &sample): (&[f32], &usize)| {
-            samples.label(sample).map_or_else(|| data::argmax(row) as i64, i64::from)
+        let logits = logits.into_float()?;
+        let loss = match asked {
+            Some(asked) => {
+                let said: Tensor<1> = logits.reshape(&[asked.len()]).into_tensor()?;
+                let count = asked.len();
+                (said - Tensor::<1>::from_data(TensorData::new(asked, [count]), &device)).square().mean()
+            }
+            None => {
+                let rows = match job.data.answers {
+                    Answers::Classes => batch.len(),
+                    _ => answers.len() / answers.shape.last().copied().unwrap_or(1).max(1),
+                };
+                let classes = answers.len() / rows.max(1);
+                let label = |(row, said): (usize, &[f32])| {
+                    let given = if rows == batch.len() { samples.label(batch[row]) } else { None };
+                    given.map_or_else(|| data::argmax(said) as i64, i64::from)
+                };
+                let labels: Vec<i64> = answers.to_f32().chunks(classes.max(1)).enumerate().map(label).collect();
+                let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows]), &device.clone().inner());
+                distill::cross_entropy(logits.reshape(&[rows, classes]).into_tensor::<2>()?, labels).mean()
+            }
         };
-        let labels: Vec<i64> = own.chunks(classes.max(1)).zip(batch).map(label).collect();
-        let logits = logits.into_float()?.reshape(&[batch.len(), classes]).into_tensor::<2>()?;
-        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch.len()]), &device.clone().inner());
-        let mut gradients = distill::cross_entropy(logits, labels).mean().backward();
+        let mut gradients = loss.backward();
         for (parameter, gradient) in network.params().iter().zip(network.take_gradients(&mut gradients)) {
             let Some(gradient) = gradient else { continue };
             let numbers: Vec<f32> = gradient.into_data().iter::<f32>().collect();
