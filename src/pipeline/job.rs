@@ -131,9 +131,7 @@ fn misfit(source: data::Error, model: &Path, data: &Path) -> Error {
 /// A teacher of other classes as the teacher of the data's: with a last layer that knows nothing yet.
 fn transferred(options: &Options, teacher: &Graph, sidecar: &Sidecar, path: &Path) -> Result<(Graph, Splits), Error> {
     let data = data::load_for_body(sidecar, path, teacher).map_err(|e| misfit(e, &options.model, path))?;
-    if data.answers != Answers::Classes {
-        return Err(Error::Spells { model: options.model.clone() });
-    }
+    Error::unless_classes(&data.answers, &options.model)?;
     let network = student::with_head(teacher, data.class_names.len(), options.seed)?;
     Ok((network, data))
 }

@@ -110,6 +110,9 @@ pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled
         onnx::load_with(&options.model, &onnx::Given { shapes: options.inputs.clone(), ..Default::default() })?;
     let (sidecar, data) = job::locate_data(&options.model, None, options.data.as_deref())?;
     let data = job::load_data(&options.model, &sidecar, &data, &network)?;
+    if data.answers == Answers::Tokens {
+        return Err(Error::TooMuch { model: options.model.clone() });
+    }
     let value = logits_name(&network);
     let teacher = open(&options.model, value.as_deref(), options.engine, progress)?;
     let hash = teacher::content_hash(&options.model)?;

@@ -61,10 +61,10 @@ pub enum Error {
     Output { path: PathBuf, source: std::io::Error },
     #[error("{} and the data in {} do not go together: {source}; name the right data with --data, or correct the model's sidecar", model.display(), data.display())]
     Fit { model: PathBuf, data: PathBuf, source: crate::data::Error },
-    #[error("the answers of {} spell words ([sequence] in its sidecar), which generated programs and their checks do not read yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
-    Spells { model: PathBuf },
-    #[error("the answers of {} {what} by its sidecar, which the checks of generated programs do not judge yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
+    #[error("the answers of {} {what} by its sidecar, and no classes: generated programs, their checks and new classes are for classifiers yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
     Answers { model: PathBuf, what: &'static str },
+    #[error("the answers of {} are a vocabulary for each position: they are asked for at every step of training, and not kept", model.display())]
+    TooMuch { model: PathBuf },
     #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
     Brought { path: PathBuf, why: String },
     #[error("{}: {source}", path.display())]
@@ -110,6 +110,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Refuses networks whose answers are no classes.
+    fn unless_classes(answers: &Answers, model: &Path) -> Result<(), Error> {
+        let what = match answers {
+            Answers::Classes => return Ok(()),
+            Answers::Words(_) => "spell words ([sequence])",
+            Answers::Input => "are its input again (answers = \"input\")",
+            Answers::Tokens => "are tokens (answers = \"tokens\")",
+        };
+        Err(Error::Answers { model: model.into(), what })
+    }
+
     fn read(path: &Path, source: std::io::Error) -> Error {
         Error::Read { path: path.into(), source }
     }
@@ -132,13 +143,7 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let mut clock = Clock { progress, stages: vec![] };
     let mut job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
     let fingerprint = fingerprint?;
-    let model = || job.options.model.clone();
-    match job.data.answers {
-        Answers::Classes => {}
-        Answers::Words(_) => return Err(Error::Spells { model: model() }),
-        Answers::Input => return Err(Error::Answers { model: model(), what: "are its input again (\"input\")" }),
-        Answers::Tokens => return Err(Error::Answers { model: model(), what: "are tokens (\"tokens\")" }),
-    }
+    Error::unless_classes(&job.data.answers, &job.options.model)?;
     let teacher = derivation::prepare_teacher(&job)?;
     let mut output = output::Output::open(&job.out)?;
     if job.options.dry_run {

@@ -97,7 +97,7 @@ fn page(entry: &Entry, results: &BTreeMap<String, Set>) -> String {
 fn index(results: &BTreeMap<String, Set>) -> String {
     let mut text = String::from(
         "# Distillation methods\n\nEvery method composes in a recipe with any teacher and student that kdc can read; \
-         see [the recipes](../src/distill/recipe.rs) for the format. The pages are made from the code and from the results \
+         see [the recipes](../src/distill/recipe/mod.rs) for the format. The pages are made from the code and from the results \
          of `benches/methods/table.py`.\n",
     );
     for family in [Family::Instance, Family::Feature, Family::Model] {
