@@ -31,7 +31,7 @@ struct Row {
 fn title(set: &str) -> &str {
     match set {
         "mnist1d" => "MNIST-1D, 4,000 signals, a convolutional network of 1,606 parameters",
-        "fashion" => "Fashion-MNIST, all labels",
+        "fashion" => "Fashion-MNIST, all labels, a student of 300,000 multiply-accumulates",
         "fashion-few" => "Fashion-MNIST, 1,000 labels and 59,000 samples without",
         "transfer" => "Digits of MNIST with 500 labels, by a teacher of Fashion-MNIST",
         "cifar10" => "CIFAR-10, ResNet-56 and a student of an eighth of its multiply-accumulates",
