@@ -2,15 +2,14 @@
 """Distillation of an autoencoder: one that knows how speech sounds, as machines are watched by how they sound. Five frames
 of 64 log-mel bands of the Free Spoken Digit Dataset go through a bottleneck of eight numbers and come back.
 
-    python benches/applications/autoencoder.py OUT --source FSDD make
-    python benches/applications/autoencoder.py OUT --source FSDD run KDC --seeds 3
+    python benches/applications/autoencoder.py OUT make --source FSDD
+    python benches/applications/autoencoder.py OUT run KDC --seeds 3
 
 Judged by the share of the test samples' variance that the answers explain. Teacher and student are of MLPerf Tiny's
 anomaly detection (Banbury et al. 2021, https://arxiv.org/abs/2106.07597): 128 wide in its hidden layers, the student 24.
 Test part: takes 0 to 4. Needs what benches/data needs.
 """
 
-import argparse
 import pathlib
 import wave
 
@@ -108,14 +107,7 @@ RECIPES = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--source", type=pathlib.Path, help="folder with the set's `recordings`")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("what", choices=["make", "run"])
-    parser.add_argument("kdc", nargs="?")
-    given = parser.parse_args()
+    given = runs.asked(__doc__, 20, "folder with the set's `recordings`")
     if given.what == "make":
         return make(given.out, given.source)
     arguments = [given.out / "autoencoder.onnx", "--student", given.out / "autoencoder-student.onnx", "--start", "random",

@@ -8,7 +8,6 @@
 Judged by the share of hidden tokens that are found. The student is kdc's own derivation, from random weights.
 """
 
-import argparse
 import csv
 import pathlib
 
@@ -115,13 +114,7 @@ RECIPES = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("what", choices=["make", "run"])
-    parser.add_argument("kdc", nargs="?")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    given = parser.parse_args()
+    given = runs.asked(__doc__, 4)
     if given.what == "make":
         return make(given.out, 5 * given.epochs)
     arguments = [given.out / "language.onnx", "--no-search", "--start", "random", "--epochs", given.epochs,

@@ -1,9 +1,24 @@
 """What the scripts beside this one share: students distilled by a recipe, seed by seed."""
 
+import argparse
 import json
+import pathlib
 import statistics
 import subprocess
 import sys
+
+
+def asked(text, epochs, source=None):
+    """The command line: a folder, `make` or `run`, kdc, seeds and epochs; `source`: what --source is, where there is one."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("what", choices=["make", "run"])
+    parser.add_argument("kdc", nargs="?")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    if source:
+        parser.add_argument("--source", type=pathlib.Path, help=source)
+    return parser.parse_args()
 
 
 def distilled(kdc, arguments, recipe, seeds, scratch):

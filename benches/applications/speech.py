@@ -2,14 +2,13 @@
 """Distillation of networks that spell: a QuartzNet-like teacher (separable convolutions over time, CTC) and a
 Listen-Attend-Spell-like one (recurrent, attention, a letter a step), both of the Free Spoken Digit Dataset.
 
-    python benches/applications/speech.py OUT --source FSDD make             # teachers, students, sidecars
-    python benches/applications/speech.py OUT --source FSDD run KDC --seeds 3  # students from labels alone, and distilled
+    python benches/applications/speech.py OUT make --source FSDD             # teachers, students, sidecars
+    python benches/applications/speech.py OUT run KDC --seeds 3  # students from labels alone, and distilled
 
 A word is right when every letter is. Test part by the set's authors' rule: takes 0 to 4. Needs what benches/data needs.
 Kriman et al. 2019, https://arxiv.org/abs/1910.10261; Chan et al. 2015, https://arxiv.org/abs/1508.01211.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -197,14 +196,7 @@ def run(out, kdc, seeds, epochs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--source", type=pathlib.Path, required=True, help="folder with the set's `recordings`")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("what", choices=["make", "run"])
-    parser.add_argument("kdc", nargs="?")
-    given = parser.parse_args()
+    given = runs.asked(__doc__, 20, "folder with the set's `recordings`")
     if given.what == "make":
         make(given.out, given.source)
     else:

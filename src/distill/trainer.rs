@@ -154,11 +154,7 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
         return Ok(());
     }
     if *set.answers == Answers::Input {
-        return match config
-            .terms
-            .iter()
-            .find(|spec| spec.term().is_ok_and(|t| t.reads().labels) && spec.method != "regression")
-        {
+        return match config.terms.iter().find(|spec| spec.term().is_ok_and(|t| t.reads().labels)) {
             Some(spec) => Err(Error::Config(format!(
                 "'{}' learns classes, and these samples have none (answers = \"input\" in the sidecar); 'regression' learns numbers",
                 spec.method

@@ -241,7 +241,7 @@ fn write(job: &Job, teacher: &derivation::Prepared, trained: &Trained, output: &
     }
     output.put("student.onnx", &onnx::export(&student)?)?;
     output.put("recipe.toml", job.recipe.text().as_bytes())?;
-    output.put("train/log.csv", trained.log.csv().as_bytes())?;
+    output.put("train/log.csv", trained.log.csv(job.data.answers.score()).as_bytes())?;
     output.put("train/log.json", &trained.log.json())?;
     if let Some(curves) = trained.log.curves() {
         output.put("train/curves.svg", curves.as_bytes())?;

@@ -174,6 +174,11 @@ impl Job {
             };
             training.terms = recipe.for_search();
         }
+        if !data.answers.are_classes() && (recipe.data.labels.is_some() || recipe.data.labelled_share.is_some()) {
+            let what = "[data] labels and labelled-share of the recipe choose among labels, and these samples have none; leave \
+                        them out";
+            return Err(distill::Error::Config(what.into()).into());
+        }
         if let Some(labels) = recipe.data.labels {
             data.train = Arc::new(data::Partly::new(data.train, labels, options.seed));
         }

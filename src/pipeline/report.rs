@@ -271,7 +271,7 @@ fn write(
         output.put("candidates.svg", svg.as_bytes())?;
         entry("candidates.svg", svg.len(), "the candidates: latency and accuracy, and which no other beats in both");
     }
-    let (json, csv) = (trained.log.json(), trained.log.csv());
+    let (json, csv) = (trained.log.json(), trained.log.csv(job.data.answers.score()));
     output.put("train/log.json", &json)?;
     entry("train/log.json", json.len(), "losses and accuracies by epoch");
     output.put("train/log.csv", csv.as_bytes())?;

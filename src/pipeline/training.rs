@@ -33,12 +33,12 @@ impl TrainingLog {
         serde_json::to_vec_pretty(self).expect("a log is plain data")
     }
 
-    /// As `log.csv`, a line for each epoch; what is not known is empty.
-    pub fn csv(&self) -> String {
+    /// As `log.csv`, a line for each epoch; what is not known is empty. `score`: what the student is judged by.
+    pub fn csv(&self, score: &str) -> String {
         let parts = self.history.first().map_or(&[][..], |e| &e.parts);
         let mut text = String::from("epoch,lr,loss");
         parts.iter().for_each(|part| _ = write!(text, ",loss by {}", part.name));
-        text.push_str(",training accuracy,agreement with the teacher,validation accuracy\n");
+        _ = writeln!(text, ",training accuracy,agreement with the teacher,validation {score}");
         let field = |v: f64| if v.is_finite() { v.to_string() } else { String::new() };
         for e in &self.history {
             let shares = [e.train_accuracy, e.agreement, e.accuracy];
@@ -288,7 +288,7 @@ mod tests {
         let log = TrainingLog { history: vec![epoch(f64::NAN)], best: 1, steps: 4 };
         let want = "epoch,lr,loss,loss by labels,loss by teacher,training accuracy,agreement with the teacher,\
                     validation accuracy\n1,0.1,2,0.5,1.5,0.25,,\n";
-        assert_eq!(log.csv(), want);
+        assert_eq!(log.csv("accuracy"), want);
         let read: TrainingLog = serde_json::from_slice(&log.json()).unwrap();
         assert_eq!((read.history[0].loss, read.history[0].accuracy.is_nan()), (2.0, true));
         assert!(log.curves().unwrap().starts_with("<svg"));

@@ -55,6 +55,11 @@ fn labels_that_are_not_shown_are_not_used() {
     let log = std::fs::read_to_string(workshop.path("teacher-student/train/log.csv")).unwrap();
     let last = log.lines().last().unwrap();
     assert!(last.ends_with(','), "a validation accuracy without a label: {last}");
+    // Two that learn at once, of which one does not.
+    recipe("[[term]]\nmethod = \"mutual\"\nteacher = \"teacher\"\n");
+    let output = distill(&workshop, &["--recipe", "r.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("'teacher' does not learn along"), "{}", said(&output));
     // Labels alone, and none of them.
     recipe("[data]\nlabels = 0\n[[term]]\nmethod = \"hard-label\"\n");
     let output = distill(&workshop, &["--recipe", "r.toml"]).output().unwrap();
@@ -136,7 +141,8 @@ fn an_autoencoder_teaches_numbers() {
     assert!(told["distilled"]["accuracy"].is_null() && told["agreement"].is_null(), "{told}");
     assert_eq!(told["classes"].as_array().unwrap().len(), 0);
     let log = std::fs::read_to_string(workshop.path("teacher-student/train/log.csv")).unwrap();
-    assert!(log.contains("loss by targets,loss by teacher") && !log.lines().last().unwrap().ends_with(','), "{log}");
+    assert!(log.contains("loss by targets,loss by teacher") && log.contains("validation explained variance"), "{log}");
+    assert!(log.contains("loss by teacher") && !log.lines().last().unwrap().ends_with(','), "{log}");
     for (arguments, word) in [
         (
             &["eval", "teacher.onnx", "--against", "teacher-student/student.onnx"][..],
@@ -147,6 +153,10 @@ fn an_autoencoder_teaches_numbers() {
         let output = succeed(workshop.kdc(arguments));
         assert!(said(&output).contains(word), "{}", said(&output));
     }
+    let recipe = "[data]\nlabels = 10\n[[term]]\nmethod = \"regression\"\n";
+    std::fs::write(workshop.path("r.toml"), recipe).unwrap();
+    let output = distill(&workshop, &["--recipe", "r.toml"]).output().unwrap();
+    assert!(output.status.code() == Some(2) && said(&output).contains("these samples have none"), "{}", said(&output));
     // What learns classes has nothing to learn here, and a program of it is not judged yet.
     std::fs::write(workshop.path("r.toml"), "[[term]]\nmethod = \"soft-label\"\n").unwrap();
     for (command, word) in [

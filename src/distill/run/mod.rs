@@ -108,11 +108,16 @@ impl Run {
                 relays[source] = Some(Network::new(graph, &tracked)?.untrained());
             }
         }
-        let teaches = |source: usize| {
-            let mut terms = objective.terms().enumerate();
-            terms.any(|(index, term)| term.wants_peer() && wiring.places(index).1 == source)
-        };
-        let taught = (0..set.teachers.len()).map(teaches).collect();
+        let mut taught = vec![false; set.teachers.len()];
+        for (index, term) in objective.terms().enumerate().filter(|(_, term)| term.wants_peer()) {
+            let source = wiring.places(index).1;
+            if !set.teachers[source].is_peer {
+                let (term, name) = (term.name(), &set.teachers[source].name);
+                let what = "does not learn along; name a [[teacher]] of kind = \"peer\" or \"tuned\"";
+                return Err(Error::Config(format!("'{term}' teaches whom it learns from, and '{name}' {what}")));
+            }
+            taught[source] = true;
+        }
         let optimizer = Optimizer::new(config.optimizer, config.clip_norm, learners.count());
         let classes = teachers::classes(student);
         let average = match config.ema > 0.0 {
