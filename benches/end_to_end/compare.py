@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Time to reach an accuracy: kdc beside a PyTorch distillation of the same student on the same schedule.
 
-    compare.py KDC [--data FOLDER] [--epochs N] [--accuracy SHARE] [--engine auto|tract|onnxruntime]
+    compare.py KDC [--data FOLDER] [--epochs N] [--accuracy SHARE] [--engine auto|tract|onnxruntime] [--start teacher]
 
-Three runs after each other on an otherwise idle machine: PyTorch, kdc with an empty cache (the teacher is asked), kdc
+The student is derived without a search among kinds, and both begin with random weights (--start teacher: kdc with the
+teacher's, which is its default). Three runs after each other on an otherwise idle machine: PyTorch, kdc with an empty cache (the teacher is asked), kdc
 again at another learning rate (its answers are there). FOLDER holds Fashion-MNIST in IDX files. All times are measured
 from the start of the process to the end of the first epoch with that validation accuracy. Needs the packages of peers.txt.
 """
@@ -32,7 +33,7 @@ def kdc(scratch, rate, options):
     out = scratch / f"out-{rate}"
     command = [
         options.kdc, "compile", MODEL, "--target", "raspberry-pi", "--data", options.data, "--epochs", options.epochs,
-        "--lr", rate, "--no-build", "--engine", options.engine, "--emit", "onnx", "--out", out,
+        "--lr", rate, "--no-search", "--start", options.start, "--no-build", "--engine", options.engine, "--emit", "onnx", "--out", out,
     ]
     start = time.perf_counter()
     environment = {**os.environ, "XDG_CACHE_HOME": str(scratch / "cache")}
@@ -61,6 +62,7 @@ def main():
     options.add_argument("--epochs", type=int, default=6)
     options.add_argument("--accuracy", type=float, default=0.91)
     options.add_argument("--engine", default="auto")
+    options.add_argument("--start", default="random")
     options = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)

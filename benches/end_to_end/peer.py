@@ -41,18 +41,18 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Widths in the order of the nodes, as plan.toml has them: input, stem, first convolutions and sums of blocks."""
+    """Widths: stem, first convolutions of the six blocks, sums of the second and third stage."""
 
     def __init__(self, widths, norm):
         super().__init__()
-        _, stem, a, b, c, second, d, e, third, f, classes = widths
+        stem, a, b, c, d, e, f, second, third = widths
         self.stem = conv(1, stem, 3, 1, norm)
         self.body = nn.Sequential(
             Block(stem, a, stem, 1, norm), Block(stem, b, stem, 1, norm),
             Block(stem, c, second, 2, norm), Block(second, d, second, 1, norm),
             Block(second, e, third, 2, norm), Block(third, f, third, 1, norm),
         )
-        self.head = nn.Linear(third, classes)
+        self.head = nn.Linear(third, 10)
 
     def forward(self, x):
         return self.head(self.body(torch.relu(self.stem(x))).mean((2, 3)))
@@ -62,11 +62,18 @@ def load_teacher(path):
     model = onnx.load(path)
     arrays = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.op_type in ("Conv", "Gemm")]
-    teacher = ResNet([1, 24, 24, 24, 48, 48, 48, 96, 96, 96, 10], norm=False).eval()
+    teacher = ResNet([24, 24, 24, 48, 48, 96, 96, 48, 96], norm=False).eval()
     layers = [m for m in teacher.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     for layer, node in zip(layers, nodes, strict=True):
         layer.weight.data, layer.bias.data = arrays[node.input[1]], arrays[node.input[2]]
     return teacher
+
+
+def widths_of(plan):
+    """As plan.toml has them: by the node that first has a width."""
+    widths = tomllib.loads(pathlib.Path(plan).read_text())["student"]["widths"]
+    blocks = [f"/body/body.{i}/conv1/Conv" for i in range(6)]
+    return [widths[node] for node in ["/stem/stem.0/Conv", *blocks, "/body/body.2/conv2/Conv", "/body/body.4/conv2/Conv"]]
 
 
 def read(folder, name):
@@ -101,8 +108,7 @@ def main():
     teacher_path, plan, folder, epochs = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
     start = time.perf_counter()
     torch.manual_seed(0)
-    widths = tomllib.loads(pathlib.Path(plan).read_text())["student"]["widths"]
-    teacher, student = load_teacher(teacher_path), ResNet(widths, norm=True).train()
+    teacher, student = load_teacher(teacher_path), ResNet(widths_of(plan), norm=True).train()
     (x, y), (test_x, test_y) = samples(folder, "train"), samples(folder, "t10k")
     order = torch.randperm(len(x))
     held = int(VALIDATION * len(x))
