@@ -1,5 +1,6 @@
 //! Images as samples of a network.
 
+use super::augment::Kind;
 use super::dataset::{Dataset, Input, Look, Shown};
 use super::{Augment, Error, Move, Preprocess, Samples};
 use crate::graph::{DType, Tensor};
@@ -17,9 +18,10 @@ impl Images {
     /// Images of one shape.
     ///
     /// # Errors
-    /// When the preprocessing does not fit their channels.
+    /// When the preprocessing does not fit their channels, or the augmentation is not for images.
     pub fn new(samples: Samples, preprocess: Preprocess, augment: Augment) -> Result<Images, Error> {
         preprocess.check(samples.shape[2])?;
+        augment.check(Kind::Images)?;
         let shape = preprocess.layout.shape(1, samples.shape).split_off(1);
         let inputs = [Input { name: None, dtype: DType::F32, shape }];
         Ok(Images { samples, preprocess, augment, inputs })
@@ -75,7 +77,7 @@ impl Dataset for Images {
     }
 
     fn augmentation(&self) -> String {
-        format!("shift {} flip {}", self.augment.shift, self.augment.flip)
+        self.augment.text()
     }
 
     fn show(&self, sample: usize) -> Shown {

@@ -4,7 +4,8 @@
 //! [`Splits`] of samples behind one trait, [`Dataset`], which is all that consumers know: labels, batches as tensors,
 //! augmented views, a hash.
 //!
-//! Images stay bytes until the last moment. Augmentation ([`Move`]) moves bytes; preprocessing is one look-up table
+//! Views of a sample are augmented by its kind ([`Augment`]). Images stay bytes until the last moment: a [`Move`] moves
+//! bytes, and preprocessing is one look-up table
 //! of 256 entries per channel ([`Preprocess::table`]). So teacher, student, calibration and the generated program
 //! see the same numbers, bit for bit.
 
@@ -98,7 +99,8 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
                 }
                 (train, test) => {
                     let values = (train.into_numbers(), test.into_numbers());
-                    vectors(sidecar, network, arrays.shape, vec![], values, classes)?
+                    let time = arrays.shape.len().checked_sub(1);
+                    vectors(sidecar, network, (arrays.shape, time), vec![], values, classes)?
                 }
             }
         }
@@ -107,10 +109,11 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
                 return Err(Location::whole(&sidecar.path).error("[audio] is missing"));
             };
             let sounds = readers::wav::load(path, sidecar, audio, outputs)?;
-            vectors(sidecar, network, sounds.shape, vec![], (sounds.train, sounds.test), sounds.classes)?
+            let shape = (sounds.shape, Some(sounds.time));
+            vectors(sidecar, network, shape, vec![], (sounds.train, sounds.test), sounds.classes)?
         }
         Format::Csv | Format::Jsonl | Format::Parquet if let Some(text) = &sidecar.source.text => {
-            let encoder = Encoder::new(text, network, sidecar.answers == AnswersOption::Tokens)?;
+            let encoder = Encoder::new(text, network, sidecar.answers == AnswersOption::Tokens, sidecar.augment)?;
             let table = readers::table::load(path, sidecar, Content::Text(&text.column))?;
             let classes = labels::resolve(&table.train.labels, &table.test.labels, given, outputs)?;
             let part = |texts, labels| -> Result<Arc<dyn Dataset>, Error> {
@@ -127,7 +130,7 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
             let table = readers::table::load(path, sidecar, Content::Numbers)?;
             let classes = labels::resolve(&table.train.labels, &table.test.labels, given, outputs)?;
             let values = (table.train.values, table.test.values);
-            vectors(sidecar, network, vec![table.features.len()], table.features, values, classes)?
+            vectors(sidecar, network, (vec![table.features.len()], None), table.features, values, classes)?
         }
     };
     if let Some(options) = &sidecar.sequence {
@@ -156,22 +159,21 @@ fn images(sidecar: &Sidecar, (train, test, class_names): (Samples, Samples, Vec<
     Ok(Splits { train: part(train)?, test: part(test)?, class_names, answers: Answers::Classes })
 }
 
-/// Samples of real numbers. `names`: of the numbers of a sample, where they have some.
+/// Samples of real numbers, of these extents, one of which may be time. `names`: of the numbers of a sample, where they
+/// have some.
 fn vectors(
     sidecar: &Sidecar,
     network: &Graph,
-    shape: Vec<usize>,
+    (shape, time): (Vec<usize>, Option<usize>),
     names: Vec<String>,
     values: (Vec<f32>, Vec<f32>),
     classes: Classes,
 ) -> Result<Splits, Error> {
-    if sidecar.augment != Augment::default() {
-        return Err(Error::Mismatch { what: "[augment] of the sidecar moves images, and the samples are none".into() });
-    }
     let input = network.inputs.first().map(|&id| shape_at(&network.value(id).shape, 1)).unwrap_or_default();
     let part = |values, labels| -> Result<Arc<dyn Dataset>, Error> {
         let (shape, names, input) = (shape.clone(), names.clone(), input.get(1..).unwrap_or_default());
-        Ok(Arc::new(Vectors::new(shape, names, values, labels, &sidecar.preprocess, input)?))
+        let samples = Vectors::new(shape, names, values, labels, &sidecar.preprocess, input)?;
+        Ok(Arc::new(samples.augmented(sidecar.augment, time)?))
     };
     Ok(Splits {
         train: part(values.0, classes.train)?,

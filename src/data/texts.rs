@@ -1,9 +1,10 @@
 //! Texts as token numbers for networks that read them.
 
-use super::dataset::{Dataset, Input, Look, Shown};
+use super::augment::{Kind, mix};
+use super::dataset::{Dataset, Input, Look, Shown, View};
 use super::error::Location;
 use super::masking::{Hidden, Masking};
-use super::{Column, Error};
+use super::{Augment, Column, Error};
 use crate::graph::{DType, Data, Dim, Graph, Tensor, shape_text};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ pub(super) struct Encoder {
     /// Tokens of a sample, padding included.
     length: usize,
     masking: Option<Masking>,
+    /// In views: what stands for a token that is dropped, and the share of those.
+    dropout: Option<(u32, f64)>,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -78,8 +81,9 @@ impl Encoder {
     /// to find them.
     ///
     /// # Errors
-    /// Names the tokenizer's file, or the input that is none of the three.
-    pub fn new(options: &TextOptions, network: &Graph, hides: bool) -> Result<Encoder, Error> {
+    /// Names the tokenizer's file, the input that is none of the three, or what cannot be done to texts.
+    pub fn new(options: &TextOptions, network: &Graph, hides: bool, augment: Augment) -> Result<Encoder, Error> {
+        augment.check(Kind::Texts)?;
         let fail = |what: String| Err(Error::Mismatch { what });
         let at = || Location::whole(&options.tokenizer);
         let bytes = std::fs::read(&options.tokenizer)
@@ -132,10 +136,20 @@ impl Encoder {
             None => ["[PAD]", "<pad>"].iter().find_map(|token| tokenizer.token_to_id(token)).unwrap_or(0),
         };
         let masking = hides.then(|| masking(&tokenizer, network, &options.tokenizer)).transpose()?;
+        let dropout = match augment.token_dropout {
+            0.0 => None,
+            _ if hides => return fail("answers = \"tokens\" hides tokens itself; leave token_dropout out".into()),
+            share => {
+                let stands = ["[MASK]", "<mask>", "[UNK]", "<unk>"].iter().find_map(|t| tokenizer.token_to_id(t));
+                let what =
+                    "it has no token [MASK], <mask>, [UNK] or <unk>, which token_dropout puts in place of others";
+                Some((stands.ok_or_else(|| at().error(what))?, share))
+            }
+        };
         tokenizer.with_padding(None);
         let truncation = TruncationParams { max_length, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|e| at().error(format!("max_length {max_length}: {e}")))?;
-        Ok(Encoder { tokenizer: Arc::new(tokenizer), roles, inputs, padding, length, masking })
+        Ok(Encoder { tokenizer: Arc::new(tokenizer), roles, inputs, padding, length, masking, dropout })
     }
 
     /// The texts as samples.
@@ -195,6 +209,9 @@ impl Texts {
 
     /// What a look sees in the place of a token that it hides.
     fn seen(&self, look: &Look, position: usize, at: usize) -> Option<u32> {
+        if let (Some((stands, share)), Some(view)) = (self.encoder.dropout, look.view) {
+            return (!self.special[at] && drops(&view, look.sample, position, share)).then_some(stands);
+        }
         let masking = self.encoder.masking.as_ref().filter(|_| !self.special[at])?;
         masking.seen(look, position, self.ids[at])
     }
@@ -212,6 +229,12 @@ impl Texts {
             }
         })
     }
+}
+
+/// Whether a view drops what stands at a place: a pure function of its arguments.
+fn drops(view: &View, sample: usize, position: usize, share: f64) -> bool {
+    let state = mix(mix(mix(mix(view.seed) ^ sample as u64) ^ view.number as u64) ^ position as u64);
+    ((state >> 11) as f64 / (1u64 << 53) as f64) < share
 }
 
 impl Dataset for Texts {
@@ -267,7 +290,11 @@ impl Dataset for Texts {
     }
 
     fn augmentation(&self) -> String {
-        if self.encoder.masking.is_some() { "hidden tokens".into() } else { "none".into() }
+        match (self.encoder.masking, self.encoder.dropout) {
+            (Some(_), _) => "hidden tokens".into(),
+            (None, Some((stands, share))) => format!("{stands} for {share} of the tokens"),
+            (None, None) => "none".into(),
+        }
     }
 
     fn show(&self, sample: usize) -> Shown {

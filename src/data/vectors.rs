@@ -1,7 +1,8 @@
 //! Samples of real numbers: rows of a table, signals, features of sounds.
 
+use super::augment::Kind;
 use super::dataset::{Dataset, Input, Look, Shown};
-use super::{Error, Preprocess};
+use super::{Augment, Error, Preprocess};
 use crate::graph::{DType, Tensor};
 
 /// Samples of real numbers, all of one shape, normalised, and how they become the input of a network.
@@ -15,6 +16,9 @@ pub struct Vectors {
     values: Vec<f32>,
     labels: Vec<Option<u16>>,
     inputs: [Input; 1],
+    augment: Augment,
+    /// Which extent of a sample is time; `None`: numbers that stand for themselves.
+    time: Option<usize>,
 }
 
 impl Vectors {
@@ -52,7 +56,18 @@ impl Vectors {
         // Where they do not agree, the check of the network against the data says so with both sides.
         let input = if long(&shape) == long(input) { input.to_vec() } else { shape.clone() };
         let inputs = [Input { name: None, dtype: DType::F32, shape: input }];
-        Ok(Vectors { shape, names, values, labels, inputs })
+        Ok(Vectors { shape, names, values, labels, inputs, augment: Augment::default(), time: None })
+    }
+
+    /// With views that are changed so. `time`: which extent of a sample is time, in which signals shift; `None` where
+    /// none is, as in rows of a table.
+    ///
+    /// # Errors
+    /// When they cannot be changed so.
+    pub fn augmented(mut self, augment: Augment, time: Option<usize>) -> Result<Vectors, Error> {
+        augment.check(if time.is_some() { Kind::Signals } else { Kind::Rows })?;
+        (self.augment, self.time) = (augment, time);
+        Ok(self)
     }
 
     fn sample(&self, index: usize) -> &[f32] {
@@ -77,7 +92,16 @@ impl Dataset for Vectors {
     fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
         let mut shape = vec![looks.len()];
         shape.extend(&self.inputs[0].shape);
-        let values = looks.iter().flat_map(|look| self.sample(look.sample)).copied().collect();
+        let mut values: Vec<f32> = looks.iter().flat_map(|look| self.sample(look.sample)).copied().collect();
+        if self.augment != Augment::default() {
+            let size: usize = self.shape.iter().product();
+            for (values, look) in values.chunks_mut(size.max(1)).zip(looks) {
+                let Some(view) = look.view else { continue };
+                let change = self.augment.change(view.seed, look.sample, view.number);
+                // Without time there is no shift, so that the axis does not matter.
+                change.apply(values, &self.shape, self.time.unwrap_or(0));
+            }
+        }
         vec![Tensor::f32(shape, values)]
     }
 
@@ -90,7 +114,10 @@ impl Dataset for Vectors {
     }
 
     fn augmentation(&self) -> String {
-        "none".into()
+        if self.augment == Augment::default() {
+            return "none".into();
+        }
+        format!("{} along {:?}", self.augment.text(), self.time)
     }
 
     fn show(&self, sample: usize) -> Shown {

@@ -4,7 +4,7 @@
 //! arrangement whatever the machine, and memory does not grow with the batch. The last chunk is filled up with zeros:
 //! one execution plan does for all.
 
-use super::{Answers, Error};
+use super::{Error, Reply};
 use crate::graph::{Data, Tensor};
 
 /// The extents of one input of a model, as far as its file says.
@@ -107,7 +107,7 @@ pub(super) fn join(
     chunks: Vec<Vec<Tensor>>,
     size: usize,
     n: usize,
-) -> Result<Answers, Error> {
+) -> Result<Reply, Error> {
     let fail = |what: String| Error::Engine { engine: engine.into(), model: model.into(), what };
     let mut joined: Vec<Option<Tensor>> = vec![None; names.len()];
     for chunk in chunks {
@@ -151,5 +151,5 @@ pub(super) fn join(
         tensors.push(Tensor::f32(shape, values));
     }
     let taps = tensors.split_off(outputs);
-    Ok(Answers { outputs: tensors, taps })
+    Ok(Reply { outputs: tensors, taps })
 }

@@ -29,7 +29,7 @@ use std::path::Path;
 
 /// What a teacher says about a batch. The first extent of every tensor is the number of samples; all are `f32`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answers {
+pub struct Reply {
     /// The network's outputs, in the file's order.
     pub outputs: Vec<Tensor>,
     /// The values asked for when it was opened, in the order asked for.
@@ -46,7 +46,7 @@ pub trait Teacher: Send + Sync {
         None
     }
 
-    /// The names of the values that [`Answers::taps`] holds.
+    /// The names of the values that [`Reply::taps`] holds.
     fn taps(&self) -> &[String];
 
     /// Runs the network on a batch: one tensor for each input of the file, in its order, each shaped as that input is,
@@ -54,7 +54,7 @@ pub trait Teacher: Send + Sync {
     ///
     /// # Errors
     /// When the batch does not fit the inputs, the engine fails, or an answer is not finite.
-    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error>;
+    fn run(&self, batch: &[Tensor]) -> Result<Reply, Error>;
 }
 
 /// Which engine runs a teacher.

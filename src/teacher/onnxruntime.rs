@@ -2,7 +2,7 @@
 
 use super::chunks::{self, Inputs};
 use super::file::Model;
-use super::{Answers, Error, Teacher, library};
+use super::{Error, Reply, Teacher, library};
 use crate::graph::{Data, Tensor};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
@@ -111,7 +111,7 @@ impl Teacher for OnnxRuntime {
         &self.names[self.outputs..]
     }
 
-    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
+    fn run(&self, batch: &[Tensor]) -> Result<Reply, Error> {
         let size = self.inputs.chunk(batch, CHUNK)?;
         let answers: Result<Vec<Vec<Tensor>>, ort::Error> =
             chunks::cut(batch, size).iter().map(|piece| self.call(piece)).collect();

@@ -302,14 +302,14 @@ impl Teacher for Echo {
         &[]
     }
 
-    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
+    fn run(&self, batch: &[Tensor]) -> Result<Reply, Error> {
         let batch = &batch[0];
         let n = batch.shape[0];
         if self.seen.fetch_add(n, Ordering::Relaxed) + n > self.until {
             return Err(Error::Engine { engine: "echo".into(), model: "none".into(), what: "interrupted".into() });
         }
         let twice = batch.to_f32().iter().flat_map(|&x| [x, -x]).collect();
-        Ok(Answers { outputs: vec![Tensor::f32([n, 2], twice)], taps: vec![] })
+        Ok(Reply { outputs: vec![Tensor::f32([n, 2], twice)], taps: vec![] })
     }
 }
 
@@ -318,7 +318,7 @@ fn pixels() -> Images {
     pixels_as(0, 1.0, SHIFT)
 }
 
-const SHIFT: Augment = Augment { shift: 1, flip: false };
+const SHIFT: Augment = Augment { shift: 1, flip: false, gain: 0.0, noise: 0.0, token_dropout: 0.0 };
 
 fn pixels_as(label: u16, scale: f64, augment: Augment) -> Images {
     let pixels = (0..5000).map(|i| (i % 251) as u8).collect();
@@ -529,10 +529,10 @@ impl Teacher for Five {
         &[]
     }
 
-    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
+    fn run(&self, batch: &[Tensor]) -> Result<Reply, Error> {
         let n = batch[0].shape[0];
         let rows = [-1.0f32, 2.0, 0.5, 4.0, -3.0].repeat(n);
-        Ok(Answers { outputs: vec![Tensor::f32([n, 5], rows)], taps: vec![] })
+        Ok(Reply { outputs: vec![Tensor::f32([n, 5], rows)], taps: vec![] })
     }
 }
 

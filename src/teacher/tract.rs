@@ -7,7 +7,7 @@
 
 use super::chunks::{self, Inputs};
 use super::file::{Model, no_value};
-use super::{Answers, Error, Teacher};
+use super::{Error, Reply, Teacher};
 use crate::graph::{Data, Op, Tensor};
 use crate::{onnx, pass};
 use rayon::prelude::*;
@@ -186,7 +186,7 @@ impl Teacher for Tract {
         &self.names[self.outputs..]
     }
 
-    fn run(&self, batch: &[Tensor]) -> Result<Answers, Error> {
+    fn run(&self, batch: &[Tensor]) -> Result<Reply, Error> {
         let fail = |e: TractError| Error::Engine {
             engine: self.engine.clone(),
             model: self.inputs.model.clone(),

@@ -3,7 +3,7 @@
 use crate::data::error::Location;
 use crate::data::folders::{self, Entry, Search};
 use crate::data::labels::{Classes, resolve};
-use crate::data::spectrum::{AudioOptions, Extractor};
+use crate::data::spectrum::{AudioOptions, Extractor, First};
 use crate::data::{Error, Sidecar};
 use hound::{SampleFormat, WavReader};
 use rayon::prelude::*;
@@ -16,6 +16,8 @@ pub(crate) struct Sounds {
     pub classes: Classes,
     /// The extents of one sound's features.
     pub shape: Vec<usize>,
+    /// Which of them is time.
+    pub time: usize,
 }
 
 /// Reads the sounds below a folder.
@@ -34,7 +36,9 @@ pub(crate) fn load(root: &Path, sidecar: &Sidecar, options: &AudioOptions, outpu
     let extractor = Extractor::new(options);
     let size = extractor.shape().iter().product();
     let features = |entries: &[Entry]| all(entries, &extractor, options, size);
-    Ok(Sounds { train: features(&train)?, test: features(&test)?, classes, shape: extractor.shape() })
+    let shape = extractor.shape();
+    let time = if options.first == First::Frames { 0 } else { shape.len() - 1 };
+    Ok(Sounds { train: features(&train)?, test: features(&test)?, classes, shape, time })
 }
 
 /// In parallel, each to its place; memory holds one sound per thread beyond the result.

@@ -209,3 +209,58 @@ fn what_cannot_be_used_is_named() {
     let message = read(&good(), "", &network_for(&[5], 3)).unwrap_err().to_string();
     assert!(message.contains("[batch,5]") && message.contains("[batch,4]"), "{message}");
 }
+
+/// Views of one sample, as the network gets them.
+fn views(part: &Arc<dyn Dataset>, sample: usize, count: usize) -> Vec<Vec<f32>> {
+    let look = |number| [Look { sample, view: Some(View { seed: 5, number }) }];
+    (0..count).map(|number| part.batch(&look(number)).remove(0).to_f32().into_owned()).collect()
+}
+
+#[test]
+fn signals_are_shifted_along_time_and_repeat_their_edge() {
+    let network = network_for(&[2, 3], 3);
+    let pairs = [("x", npy("<f4", false, "3, 2, 3", &floats((0..18).map(|i| i as f32)))), good()[1].clone()];
+    let tests = [("x_test", npy("<f4", false, "2, 2, 3", &floats((0..12).map(|i| i as f32)))), good()[3].clone()];
+    let set = read(&[pairs, tests].concat(), "[augment]\nshift = 1\n", &network).unwrap();
+    let right: [&[f32]; 3] = [&[0., 1., 2., 3., 4., 5.], &[0., 0., 1., 3., 3., 4.], &[1., 2., 2., 4., 5., 5.]];
+    let seen = views(&set.train, 0, 60);
+    assert!(right.iter().all(|right| seen.iter().any(|view| view == right)), "{seen:?}");
+    assert!(seen.iter().all(|view| right.contains(&&view[..])), "{seen:?}");
+    // As it is where no view is asked for, and the same view is the same.
+    assert_eq!(values(&set.train)[..6], *right[0]);
+    assert_eq!(seen, views(&set.train, 0, 60));
+}
+
+#[test]
+fn signals_become_louder_and_noisy() {
+    let network = network_for(&[4], 3);
+    let plain = read(&good(), "", &network).unwrap();
+    let set = read(&good(), "[augment]\ngain = 0.5\n", &network).unwrap();
+    let factors: Vec<f32> = views(&set.train, 1, 400).iter().map(|view| view[3] / 7.0).collect();
+    let (low, high) = factors.iter().fold((2.0f32, 0.0f32), |(a, b), &x| (a.min(x), b.max(x)));
+    assert!((0.5..0.52).contains(&low) && (1.48..1.5).contains(&high), "{low} {high}");
+    assert_ne!(plain.train.augmentation(), set.train.augmentation());
+    assert_eq!(plain.train.hash(), set.train.hash());
+
+    let set = read(&good(), "[augment]\nnoise = 0.25\n", &network).unwrap();
+    let added: Vec<f32> = views(&set.train, 0, 1000).iter().flat_map(|v| [v[0], v[1] - 1.0, v[2] - 2.0]).collect();
+    let mean = added.iter().sum::<f32>() / added.len() as f32;
+    let deviation = (added.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / added.len() as f32).sqrt();
+    assert!(mean.abs() < 0.03 && (deviation - 0.25).abs() < 0.02, "{mean} {deviation}");
+}
+
+#[test]
+fn augmentation_of_other_kinds_and_out_of_range_is_refused() {
+    let refused = |more: &str, expected: &str| {
+        let message = read(&good(), &format!("[augment]\n{more}\n"), &network_for(&[4], 3)).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} should say {expected:?}");
+    };
+    refused(
+        "flip = true",
+        "flip in [augment] is not for these samples, which are signals or arrays of numbers; for them: shift, gain, noise",
+    );
+    refused("token_dropout = 0.1", "token_dropout in [augment] is not for");
+    refused("gain = 1.0", "gain 1 in [augment] is no share");
+    refused("noise = -0.1", "noise -0.1 in [augment] is no standard deviation");
+    refused("noise = nan", "noise NaN in [augment]");
+}

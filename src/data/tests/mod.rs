@@ -260,7 +260,7 @@ fn a_batch_of_views_is_the_batch_of_moved_bytes() {
 
 #[test]
 fn views_are_pure_and_spread_evenly() {
-    let augment = Augment { shift: 2, flip: true };
+    let augment = Augment { shift: 2, flip: true, ..Augment::default() };
     // Fixed for ever: caches of teacher answers hang on these numbers.
     let first: Vec<Move> = (0..3).map(|k| augment.of(7, 11, k)).collect();
     assert_eq!(first, (0..3).map(|k| augment.of(7, 11, k)).collect::<Vec<_>>());
@@ -324,7 +324,7 @@ fn sidecars_stand_beside_their_model() {
     assert_eq!(found.data.unwrap(), found.path.parent().unwrap().join("data"));
     assert_eq!(found.preprocess.scale, 1.0 / 255.0);
     assert_eq!(found.classes.unwrap(), ["a", "b"]);
-    assert_eq!(found.augment, Augment { shift: 0, flip: false });
+    assert_eq!(found.augment, Augment::default());
     assert_eq!(Sidecar::find(Path::new("/nowhere/net.onnx")).unwrap(), None);
 }
 
@@ -369,7 +369,7 @@ fn fashion() -> PathBuf {
 fn the_sample_model_comes_with_its_data() {
     let sidecar = Sidecar::find(&fashion().join("teacher.onnx")).unwrap().unwrap();
     assert_eq!(sidecar.preprocess, fashion_preprocess());
-    assert_eq!(sidecar.augment, Augment { shift: 2, flip: true });
+    assert_eq!(sidecar.augment, Augment { shift: 2, flip: true, ..Augment::default() });
     let data = sidecar.data.clone().unwrap();
     let set = load(&sidecar, &data, &network(10)).unwrap();
     assert_eq!((set.train.len(), set.test.len(), set.train.extents().as_str()), (12_000, 2_000, "28×28×1"));

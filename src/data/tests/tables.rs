@@ -181,7 +181,7 @@ fn what_cannot_be_used_is_named_by_line() {
     assert!(message.contains("\"kind\" is both the label and a feature"), "{message}");
     let augmented = format!("{ROLES}[augment]\nflip = true\n");
     let message = read("t.csv", TABLE.as_bytes(), &augmented, &network).unwrap_err().to_string();
-    assert!(message.contains("[augment]"), "{message}");
+    assert!(message.contains("flip in [augment] is not for these samples, which are rows of a table"), "{message}");
 }
 
 #[test]

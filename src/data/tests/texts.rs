@@ -124,6 +124,38 @@ fn language_models_are_asked_for_what_is_hidden() {
 }
 
 #[test]
+fn views_drop_tokens_but_never_the_ends() {
+    let network = network_for(&[("attention_mask", DType::I32), ("input_ids", DType::I64)], 6);
+    let augment = |share: f64| format!("[augment]\ntoken_dropout = {share}\n");
+    let set = read(TOKENIZER, &augment(0.25), &network).unwrap();
+    let plain = set.train.batch(&Look::plain([0]));
+    let Data::I64(right) = &plain[1].data else { panic!() };
+    let mut dropped = 0;
+    for number in 0..400 {
+        let look = [Look { sample: 0, view: Some(View { seed: 3, number }) }];
+        let batch = set.train.batch(&look);
+        assert_eq!(batch[0], plain[0]);
+        let Data::I64(seen) = &batch[1].data else { panic!() };
+        assert_eq!((seen[0], seen[5]), (2, 3));
+        // [UNK] stands for what is dropped: of four tokens, one is unknown anyway.
+        dropped += seen.iter().zip(right).filter(|(a, b)| a != b).inspect(|(a, _)| assert_eq!(**a, 1)).count();
+        assert_eq!(set.train.batch(&look), batch);
+        assert!(set.train.hidden(&look).is_none());
+    }
+    // 300 of 1,200 expected; six standard deviations.
+    assert!((210..390).contains(&dropped), "{dropped}");
+
+    let nothing = TOKENIZER.replace("[UNK]", "[OTHER]");
+    let message = read(&nothing, &augment(0.25), &network).unwrap_err().to_string();
+    assert!(message.contains("which token_dropout puts in place of others"), "{message}");
+    let message = read(TOKENIZER, "[augment]\nshift = 1\n", &network).unwrap_err().to_string();
+    assert!(
+        message.contains("shift in [augment] is not for these samples, which are texts; for them: token_dropout"),
+        "{message}"
+    );
+}
+
+#[test]
 fn the_length_may_be_less_than_the_network_takes() {
     let network = network_for(&[("tokens", DType::I64)], 6);
     let set = read(TOKENIZER, "max_length = 4\n", &network).unwrap();
