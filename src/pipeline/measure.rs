@@ -11,7 +11,7 @@ use crate::distill;
 use crate::exec::Network;
 use crate::files;
 use crate::program::{Precision, Program};
-use crate::report::{AccuracyRow, Changes, Equality, Measurement, Network as Name, Skipped};
+use crate::report::{AccuracyRow, Changes, ClassRow, Equality, Measurement, Network as Name, Skipped};
 use crate::target::{self, Profile, cost, elf};
 use crate::teacher;
 use burn::tensor::Device;
@@ -29,6 +29,7 @@ pub struct Measured {
     pub equality: Option<Equality>,
     /// The int8 student beside the f32 student.
     pub quantization: Option<Changes>,
+    pub classes: Vec<ClassRow>,
     pub nnef: Option<NnefCheck>,
     pub qdq: Option<QdqCheck>,
     /// Bytes of the arena that the program was seen to use.
@@ -175,7 +176,9 @@ fn accuracy(
         measured.rows.push(row(Name::StudentInt8, "reference interpreter", &said));
         by_integers = Some(said);
     }
-    measured.quantization = by_integers.map(|said| Changes::of(&by_float, &said, &truth));
+    measured.quantization = by_integers.as_ref().map(|said| Changes::of(&by_float, said, &truth));
+    let by_student = by_integers.as_ref().unwrap_or(&by_float);
+    measured.classes = by_class(&job.data.class_names, &truth, teacher.as_deref(), by_student);
     match (&built.target, target_student(job, built)) {
         (Some(Ok(_)), Some(student)) => {
             let samples = if job.profile.is_host() { all.as_slice() } else { few };
@@ -202,6 +205,18 @@ fn accuracy(
         measured.arena_used = Some(host.arena()?.used_bytes);
     }
     Ok(truth)
+}
+
+/// What networks find of each class that some sample is of.
+fn by_class(names: &[String], truth: &[Option<u16>], teacher: Option<&[u16]>, student: &[u16]) -> Vec<ClassRow> {
+    let row = |(class, name): (usize, &String)| {
+        let class = class as u16;
+        let of: Vec<usize> = (0..truth.len()).filter(|&i| truth[i] == Some(class)).collect();
+        let found = |said: &[u16]| of.iter().filter(|&&i| said[i] == class).count() as f64 / of.len() as f64;
+        let (teacher, student) = (teacher.map(found), found(student));
+        (!of.is_empty()).then(|| ClassRow { name: name.clone(), samples: of.len(), teacher, student })
+    };
+    names.iter().enumerate().filter_map(row).collect()
 }
 
 /// The target's program and how to start it here.
@@ -303,4 +318,19 @@ fn times(
         measured.own = super::stages::own(path);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_counted_one_by_one_and_those_without_samples_left_out() {
+        let names: Vec<String> = ["cat", "dog", "cow"].map(String::from).to_vec();
+        let truth = [Some(0), Some(0), None, Some(2), Some(0)];
+        let rows = by_class(&names, &truth, Some(&[0, 0, 0, 1, 0]), &[0, 2, 0, 2, 0]);
+        let row = |name: &str, samples, teacher, student| ClassRow { name: name.into(), samples, teacher, student };
+        assert_eq!(rows, [row("cat", 3, Some(1.0), 2.0 / 3.0), row("cow", 1, Some(0.0), 1.0)]);
+        assert_eq!(by_class(&names, &truth, None, &[0; 5])[0].teacher, None);
+    }
 }

@@ -178,6 +178,7 @@ pub fn finish(
         rows: measured.rows.clone(),
         equality: measured.equality,
         quantization: measured.quantization,
+        classes: measured.classes.clone(),
     });
     let linked = built.target.as_ref().and_then(|t| t.as_ref().ok());
     if let (Some((_, toolchain)), Some(info)) = (linked, &measured.elf) {

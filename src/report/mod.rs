@@ -27,7 +27,7 @@ pub use curves::curves;
 pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
 pub use model::{
-    Accuracy, AccuracyRow, Arena, CandidateRow, Change, Equality, Extent, FileEntry, Header, Layer, Linked,
+    Accuracy, AccuracyRow, Arena, CandidateRow, Change, ClassRow, Equality, Extent, FileEntry, Header, Layer, Linked,
     Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Replaced, Report, SCHEMA, Size, Skipped, Stage,
     Storage,
 };

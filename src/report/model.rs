@@ -242,6 +242,9 @@ pub struct Accuracy {
     /// What quantization changed: the int8 student beside the f32 student.
     #[serde(default)]
     pub quantization: Option<Changes>,
+    /// Class by class, in the order of their labels.
+    #[serde(default)]
+    pub classes: Vec<ClassRow>,
 }
 
 impl Accuracy {
@@ -263,6 +266,18 @@ pub struct AccuracyRow {
     pub accuracy: f64,
     /// Share of them on which it says what the teacher says; `None` for the teacher.
     pub agreement: Option<f64>,
+}
+
+/// How often the networks know one class: shares of its samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassRow {
+    pub name: String,
+    /// How many samples are of it.
+    pub samples: usize,
+    /// `None` where its classes are others.
+    pub teacher: Option<f64>,
+    /// By the student that will run: int8 where there is one, else f32.
+    pub student: f64,
 }
 
 /// The networks of a compilation, from the first to the last.

@@ -72,6 +72,10 @@ pub fn sample() -> Report {
             ],
             quantization: Some(Changes { samples: 2000, lost: 11, gained: 4 }),
             equality: Some(Equality { samples: 256, values: 2560, differing: 0 }),
+            classes: vec![
+                ClassRow { name: "Trouser".into(), samples: 990, teacher: Some(0.98), student: 0.985 },
+                ClassRow { name: "Shirt".into(), samples: 1010, teacher: Some(0.83), student: 0.79 },
+            ],
         }),
         memory: Some(memory),
         layers: vec![

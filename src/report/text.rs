@@ -2,7 +2,7 @@
 
 use super::format::{bytes, change, count, duration, part, percent, seconds};
 use super::table::{Align::Left, Align::Right, list, table};
-use super::{Accuracy, Arena, Extent, Linked, Memory, Outcome, Port, Report, Storage};
+use super::{Accuracy, Arena, ClassRow, Extent, Linked, Memory, Outcome, Port, Report, Storage};
 use crate::bench::Origin;
 use crate::program::Precision;
 
@@ -169,7 +169,34 @@ fn accuracy(accuracy: &Accuracy) -> String {
         text +=
             &format!("  int8 beside f32: {lost} samples lost, {gained} gained; chance explains {chance:.2} points\n");
     }
-    text
+    text + &by_class(&accuracy.classes)
+}
+
+/// Classes that are shown; report.json has them all.
+const CLASSES: usize = 10;
+
+/// What the student finds of each class; where there are many, of those that it loses most of.
+fn by_class(classes: &[ClassRow]) -> String {
+    if classes.is_empty() {
+        return String::new();
+    }
+    let gain = |c: &ClassRow| c.student - c.teacher.unwrap_or(1.0);
+    let mut shown: Vec<&ClassRow> = classes.iter().collect();
+    if shown.len() > CLASSES {
+        shown.sort_by(|a, b| gain(a).total_cmp(&gain(b)));
+        shown.truncate(CLASSES);
+    }
+    let head = [("class", Left), ("samples", Right), ("teacher", Right), ("student", Right), ("gain", Right)];
+    let rows = shown.iter().map(|c| {
+        let teacher = c.teacher.map_or("-".into(), percent);
+        let gain = c.teacher.map_or("-".into(), |_| format!("{:+.2}", 100.0 * gain(c)));
+        vec![c.name.clone(), count(c.samples as f64), teacher, percent(c.student), gain]
+    });
+    let what = match classes.len() {
+        n if n > CLASSES => format!("the {CLASSES} of {n} classes that lost most"),
+        _ => "by class".into(),
+    };
+    format!("\n  found of the samples, {what}:\n{}", table(&head, rows))
 }
 
 fn memory(memory: &Memory) -> String {
