@@ -91,7 +91,11 @@ def kl(p, log_q):
 # Instance-based.
 
 
-def soft_label(case, alpha, t, mask=None, weights=None, hidden=None):
+def z_scores(z):
+    return (z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True, correction=0)
+
+
+def soft_label(case, alpha, t, mask=None, weights=None, hidden=None, standardize=False):
     student, teacher = case.logits()
     y = case.labels()
     ce = F.cross_entropy(student, y, reduction="none")
@@ -100,7 +104,8 @@ def soft_label(case, alpha, t, mask=None, weights=None, hidden=None):
     if hidden is not None:
         case.constant("lottery", hidden[0])
         ce = torch.where(hidden[0] < hidden[1], 0, ce)
-    soft = kl((teacher / t).softmax(1), (student / t).log_softmax(1))
+    of_student, of_teacher = (z_scores(z) if standardize else z for z in (student, teacher))
+    soft = kl((of_teacher / t).softmax(1), (of_student / t).log_softmax(1))
     rows = slice(None) if mask is None else case.constant("mask", mask).bool()
     case.done((1 - alpha) * ce[rows].mean(), alpha * t**2 * soft[rows].mean())
 
@@ -110,6 +115,8 @@ soft_label(Case("soft labels, padding, weights", "soft-label", alpha=0.5, temper
            torch.tensor([1.0, 0, 1, 1]), torch.tensor([0.5, 1, 0, 2]))  # fmt: skip
 soft_label(Case("soft labels, some hidden", "soft-label", alpha=0.3, temperature=1.0, **{"strip-labels": 0.4}), 0.3, 1,
            hidden=(torch.tensor([0.1, 0.7, 0.3, 0.9]), 0.4))  # fmt: skip
+soft_label(Case("soft labels, standardised", "soft-label", alpha=0.9, temperature=2.0, standardize=True), 0.9, 2,
+           standardize=True)  # fmt: skip
 
 case = Case("labels alone", "hard-label")
 student, y = case.logits(both=False), case.labels()
@@ -145,7 +152,7 @@ for standardize in (False, True):
     student, teacher = case.logits()
     kept = case.constant("mask", torch.tensor([1.0, 0, 1, 1])).bool()
     if standardize:
-        student, teacher = ((z - z.mean(1, keepdim=True)) / z.std(1, keepdim=True, correction=0) for z in (student, teacher))
+        student, teacher = z_scores(student), z_scores(teacher)
     case.done(F.mse_loss(student[kept], teacher[kept]))
 
 

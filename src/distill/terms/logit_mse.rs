@@ -51,7 +51,7 @@ impl Term for LogitMse {
 }
 
 /// Each row with the mean 0 and the variance 1. A row of equals becomes zeros.
-fn standardized(z: Tensor<2>) -> Tensor<2> {
+pub(super) fn standardized(z: Tensor<2>) -> Tensor<2> {
     let centred = z.clone() - z.mean_dim(1);
     let variance = centred.clone().square().mean_dim(1);
     centred / (variance + 1e-12).sqrt()

@@ -1,5 +1,6 @@
 //! `soft-label`: the teacher's softened distribution beside the true class.
 
+use super::logit_mse::standardized;
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes, share};
 use crate::distill::step::{Plan, kl, log_softmax};
 use crate::distill::{Error, Extras, Schedule, StepValues};
@@ -11,7 +12,8 @@ pub const ENTRY: Entry = Entry {
     family: Family::Instance,
     summary: "the teacher's softened distribution beside the labels",
     formula: "(1 − α)·CE(y, z_s) + α·T²·KL(softmax(z_t/T) ‖ softmax(z_s/T))",
-    source: "Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531",
+    source: "Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531; standardised: Sun et al. 2024, \
+             https://arxiv.org/abs/2403.01427",
     when: "first: it needs nothing but answers, works between any two networks, and most methods are held against it",
     weight: 1.0,
     make: made::<SoftLabel>,
@@ -28,11 +30,14 @@ pub struct SoftLabel {
     pub temperature: Schedule,
     /// This share of the samples, always the same ones, hides its labels and learns from the teacher alone.
     pub strip_labels: f64,
+    /// Whether each row of logits, the teacher's and the student's, is brought to mean 0 and deviation 1 before the
+    /// temperature: a small student need not reach the teacher's scale (Sun et al. 2024).
+    pub standardize: bool,
 }
 
 impl Default for SoftLabel {
     fn default() -> Self {
-        SoftLabel { alpha: 0.9, temperature: Schedule::Constant(4.0), strip_labels: 0.0 }
+        SoftLabel { alpha: 0.9, temperature: Schedule::Constant(4.0), strip_labels: 0.0, standardize: false }
     }
 }
 
@@ -65,8 +70,11 @@ impl Term for SoftLabel {
         }
         if self.alpha > 0.0 {
             let t = self.temperature.at(values.progress);
-            let log_p_s = log_softmax(values.student_logits.clone().div_scalar(t));
-            let log_p_t = log_softmax(values.teacher().div_scalar(t));
+            let (mut student, mut teacher) = (values.student_logits.clone(), values.teacher());
+            if self.standardize {
+                (student, teacher) = (standardized(student), standardized(teacher));
+            }
+            let (log_p_s, log_p_t) = (log_softmax(student.div_scalar(t)), log_softmax(teacher.div_scalar(t)));
             parts.push(("teacher", values.mean(kl(log_p_t, log_p_s)).mul_scalar(self.alpha * t * t)));
         }
         parts
