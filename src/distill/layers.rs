@@ -3,7 +3,8 @@
 //! A *cut* is a value through which everything goes that a network has computed so far: the end of a residual block or
 //! of an encoder layer, any value of a plain chain. The last cut of each resolution ends a *stage*; where the
 //! resolution never changes, as in transformers, cuts that are evenly spread do. Stages of two networks correspond by
-//! resolution, and by place among those of one resolution.
+//! resolution, and by place among those of one resolution; among the teacher's cuts of a stage, a short look at some
+//! samples decides, where one of them is clearly more similar to the student's ([`probed`]).
 
 use super::step::{Layout, extents};
 use super::terms::Pairs;
@@ -46,6 +47,38 @@ pub fn matched(student: &[Point], teacher: &[Point]) -> Vec<(Point, Point)> {
         from = chosen;
     }
     pairs
+}
+
+/// How much more similar a cut must be than the end of its stage to be taken instead: what is there by chance on so few
+/// samples is not enough.
+const CLEARLY: f64 = 0.1;
+
+/// The pairs, with the teacher's cut of each stage that is most similar to the student's point. `similarity`: of a value
+/// of the student and one of the teacher, 0..=1; `None` where it cannot be told. Order stays: a later stage is never
+/// compared with an earlier value than the stage before it.
+pub fn probed(
+    pairs: Vec<(Point, Point)>,
+    teacher: &Graph,
+    mut similarity: impl FnMut(&Point, &Point) -> Option<f64>,
+) -> Vec<(Point, Point)> {
+    let cuts = cuts(teacher);
+    let mut from = 0;
+    let mut chosen = vec![];
+    for (student, end) in pairs {
+        let last = cuts.iter().position(|cut| cut.value == end.value);
+        let by_place = last.and_then(|_| similarity(&student, &end));
+        let (Some(last), Some(by_place)) = (last, by_place) else {
+            chosen.push((student, end));
+            continue;
+        };
+        let rivals = cuts.iter().take(last).skip(from).filter(|cut| cut.positions == end.positions);
+        let told = rivals.filter_map(|cut| Some((similarity(&student, cut)?, cut)));
+        let best = told.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(found, _)| *found > by_place + CLEARLY);
+        let taken = best.map_or(end, |(_, cut)| cut.clone());
+        from = last;
+        chosen.push((student, taken));
+    }
+    chosen
 }
 
 /// The point of a value that somebody names.
@@ -204,6 +237,11 @@ fn layout(graph: &Graph, makers: &HashMap<ValueId, usize>, id: ValueId) -> Layou
     Layout::ChannelsFirst
 }
 
+/// The values of a network that a probe looks at: its cuts.
+pub fn probes(graph: &Graph) -> Vec<ValueId> {
+    cuts(graph).into_iter().map(|cut| cut.value).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +293,26 @@ mod tests {
         let embedding = points(&teacher, Pairs::Embedding);
         assert_eq!(told(&teacher, &embedding), named(&[("flat", 1)]));
         assert!(points(&teacher, Pairs::Attention).is_empty());
+    }
+
+    #[test]
+    fn a_cut_that_is_clearly_more_similar_than_the_end_of_its_stage_is_taken() {
+        let (teacher, student) = (residual(4, [2, 3]), residual(2, [1, 1]));
+        let pairs = || matched(&points(&student, Pairs::Stages), &points(&teacher, Pairs::Stages));
+        let with = |likes: &[(&str, f64)]| -> Vec<String> {
+            let likes = |_: &Point, t: &Point| {
+                let name = &teacher.value(t.value).name;
+                Some(likes.iter().find(|(n, _)| n == name).map_or(0.5, |(_, like)| *like))
+            };
+            let chosen = probed(pairs(), &teacher, likes);
+            chosen.iter().map(|(_, of)| teacher.value(of.value).name.clone()).collect()
+        };
+        assert_eq!(with(&[]), ["s0b1out", "s1b2out"]);
+        assert_eq!(with(&[("s1b0out", 0.9), ("s1b1out", 0.95)]), ["s0b1out", "s1b1out"]);
+        // Not by so little, and not of another resolution.
+        assert_eq!(with(&[("s1b0out", 0.55), ("s0b0out", 0.59)]), ["s0b1out", "s1b2out"]);
+        let unknown = probed(pairs(), &teacher, |_, _| None);
+        assert_eq!(unknown, pairs());
     }
 
     #[test]

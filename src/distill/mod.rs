@@ -14,8 +14,10 @@
 
 mod checkpoint;
 mod config;
+mod decoder;
 mod extras;
 mod feed;
+mod generator;
 mod history;
 mod layers;
 mod learners;
@@ -23,6 +25,7 @@ mod mixing;
 mod objective;
 mod optimizer;
 pub mod presets;
+mod probe;
 mod recipe;
 mod routes;
 mod run;
@@ -49,7 +52,7 @@ pub use run::Run;
 pub use schedule::Schedule;
 pub use stages::follow;
 pub use step::{Feature, Layout, MixedIn, Pair, Plan, StepValues, cross_entropy};
-pub use synthesis::{Synthesis, Synthesized, synthesize};
+pub use synthesis::{Maker, Synthesis, Synthesized, synthesize};
 pub use teachers::Source;
 pub use terms::{Entry, Family, METHODS, Pairs, Reads, Term, method};
 pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, evaluate, train};

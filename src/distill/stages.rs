@@ -4,13 +4,15 @@
 //! goes on. The student goes from stage to stage; so does what terms of the same method trained beside it. A student
 //! that a stage keeps is a teacher of those that follow: born-again generations (Furlanello et al. 2018,
 //! <https://arxiv.org/abs/1805.04770>), a network's own earlier self (Yuan et al. 2020,
-//! <https://arxiv.org/abs/1909.11723>) and ensembles are recipes, and no code.
+//! <https://arxiv.org/abs/1909.11723>) and ensembles are recipes, and no code. Before the first stage, autoencoders learn
+//! what activations they have to offer.
 
 use super::history::{Epoch, Event};
 use super::recipe::{DataSpec, Recipe, Stage, TeacherKind};
 use super::teachers::Source;
 use super::trainer::{Beginning, Trained, TrainingSet, train};
-use super::{Config, Error};
+use super::{ClassWeights, Config, Error, TermSpec, decoder};
+use crate::data::Answers;
 use crate::graph::Graph;
 use crate::student;
 use burn::tensor::Device;
@@ -39,7 +41,7 @@ pub fn follow(
         recipe.stages.iter().map(|stage| part(set.train, stage.samples, config.seed)).collect();
     let steps = |i: usize| parts[i].len() / per_step * epochs[i];
     let total: usize = (0..recipe.stages.len()).map(steps).sum();
-    let mut kept: Vec<(String, Graph)> = vec![];
+    let mut kept = autoencoders(recipe, set, config, device, folder)?;
     let mut whole: Option<Trained> = None;
     let (mut before, mut epochs_before) = (0, 0);
     for (index, stage) in recipe.stages.iter().enumerate() {
@@ -81,10 +83,47 @@ fn begun(student: &Graph, whole: Option<&Trained>, stage: &Stage, seed: u64) -> 
     graph
 }
 
+/// The autoencoders of a recipe, trained on the samples alone.
+fn autoencoders(
+    recipe: &Recipe,
+    set: &TrainingSet,
+    config: &Config,
+    device: &Device,
+    folder: &Path,
+) -> Result<Vec<(String, Graph)>, Error> {
+    let mut trained = vec![];
+    for spec in recipe.teachers.iter().filter(|t| t.kind == TeacherKind::Autoencoder) {
+        let [input] = set.samples.inputs() else {
+            return Err(Error::Config(format!("'{}', an autoencoder, takes samples of one part", spec.name)));
+        };
+        if !input.dtype.is_float() {
+            let what = format!("'{}', an autoencoder, takes numbers, and samples are {}", spec.name, input.dtype);
+            return Err(Error::Config(what));
+        }
+        let mut graph = decoder::autoencoder(input.name.as_deref().unwrap_or("input"), &input.shape)?;
+        student::redraw(&mut graph, config.seed.wrapping_add(0xC0DE + trained.len() as u64));
+        let config = Config {
+            terms: vec![TermSpec::new("regression").with("alpha", 0.0)],
+            data: DataSpec::default(),
+            class_weights: ClassWeights::default(),
+            freeze: vec![],
+            until: None,
+            epochs: spec.epochs.unwrap_or(config.epochs),
+            ..config.clone()
+        };
+        let set = TrainingSet { teachers: vec![], answers: &Answers::Input, ..set.clone() };
+        let checkpoint = folder.join(format!("checkpoint.{}", spec.name));
+        let learned = train(&(&graph).into(), &set, &config, device, &checkpoint, &mut |_| ())?;
+        trained.push((spec.name.clone(), decoder::encoder(learned.graph)));
+    }
+    Ok(trained)
+}
+
 /// Peers that are like the student, from weights of their own, and copies of the teacher.
 fn peers(recipe: &Recipe, set: &TrainingSet, student: &Graph, seed: u64) -> Result<Vec<(String, Graph)>, Error> {
     let mut peers = vec![];
-    for spec in recipe.teachers.iter().filter(|t| t.kind != TeacherKind::Model && t.model.is_none()) {
+    let learn = |kind| matches!(kind, TeacherKind::Peer | TeacherKind::Tuned);
+    for spec in recipe.teachers.iter().filter(|t| learn(t.kind) && t.model.is_none()) {
         let graph = match spec.kind {
             TeacherKind::Tuned => set.teachers.first().and_then(|t| t.graph).cloned().ok_or_else(|| {
                 let what = "is to learn along, and has operators that kdc cannot run";

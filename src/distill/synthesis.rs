@@ -1,12 +1,12 @@
 //! Samples out of the teacher alone, where there are none: DeepInversion, Yin et al. 2020,
-//! <https://arxiv.org/abs/1912.08795>.
+//! <https://arxiv.org/abs/1912.08795>; for teachers without batch normalisations by a [`generator`].
 //!
 //! Inputs begin as noise and are moved, by gradients through the teacher, to where it is sure of a class that was
 //! drawn, where neighbours resemble each other, and where the statistics before every batch normalisation are those
 //! that the teacher remembers of its training: the one trace of the data that a file may still have.
 
 use super::step::cross_entropy;
-use super::{Error, teachers};
+use super::{Error, generator, teachers};
 use crate::exec::{Datum, Mode, Network, Value, in_pool};
 use crate::graph::{Graph, Op, Tensor as HostTensor, ValueId, shape_at};
 use burn::optim::{AdamWConfig, AdamWState, Optimizer as _};
@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Synthesis {
+    /// By whom.
+    pub by: Maker,
     /// How many.
     pub samples: usize,
     /// Steps that a batch of them is moved.
@@ -37,11 +39,37 @@ pub struct Synthesis {
     pub energy: f64,
     /// Inputs stay within ± this.
     pub bound: f64,
+    /// Steps of a generator.
+    pub rounds: usize,
+    /// The learning rate of the generator and of its student.
+    pub rate: f64,
+    /// Steps of its student to each of its own.
+    pub student_steps: usize,
+    /// Weight of the teacher's being sure of what is generated.
+    pub sure: f64,
+    /// Weight of the classes' being as frequent as each other.
+    pub even: f64,
+    /// Weight of the student's disagreement with the teacher.
+    pub disagreement: f64,
+}
+
+/// Who makes samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Maker {
+    /// Statistics where the teacher has batch normalisations, else a generator.
+    #[default]
+    Auto,
+    /// What batch normalisations remember.
+    Statistics,
+    /// A network against a student.
+    Generator,
 }
 
 impl Default for Synthesis {
     fn default() -> Self {
         Synthesis {
+            by: Maker::Auto,
             samples: 4000,
             steps: 200,
             batch: 250,
@@ -50,6 +78,12 @@ impl Default for Synthesis {
             variation: 2.5e-3,
             energy: 1e-3,
             bound: 3.0,
+            rounds: 1000,
+            rate: 2e-3,
+            student_steps: 5,
+            sure: 1.0,
+            even: 5.0,
+            disagreement: 1.0,
         }
     }
 }
@@ -60,30 +94,29 @@ impl Synthesis {
     /// # Errors
     /// The first setting that cannot.
     pub fn check(&self) -> Result<(), String> {
-        let counts = [("samples", self.samples), ("steps", self.steps), ("batch", self.batch)];
+        let counts = [("samples", self.samples), ("steps", self.steps), ("batch", self.batch), ("rounds", self.rounds)];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(format!("[data.synthetic] {key} is 0"));
         }
         let above = |v: f64| v > 0.0 && v.is_finite();
         let least = |v: f64| v >= 0.0 && v.is_finite();
-        let weights = [self.statistics, self.variation, self.energy];
-        match above(self.lr) && above(self.bound) && weights.iter().all(|&w| least(w)) {
+        let weights = [self.statistics, self.variation, self.energy, self.sure, self.even, self.disagreement];
+        match above(self.lr) && above(self.bound) && above(self.rate) && weights.iter().all(|&w| least(w)) {
             true => Ok(()),
-            false => Err("[data.synthetic] needs lr and bound above 0, and weights of 0 or more".into()),
+            false => Err("[data.synthetic] needs lr, bound and rate above 0, and weights of 0 or more".into()),
         }
     }
 }
 
-/// Samples that the teacher takes for the classes drawn.
+/// Samples that were made of a teacher. Nobody labelled them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Synthesized {
     /// The extents of one.
     pub shape: Vec<usize>,
     /// One after the other.
     pub values: Vec<f32>,
-    pub classes: Vec<u16>,
-    /// Share of them that the teacher puts into the class drawn.
-    pub recognised: f64,
+    /// How well it went, for people.
+    pub note: String,
 }
 
 /// What the teacher remembers of the values before a batch normalisation.
@@ -94,34 +127,52 @@ struct Memory {
     variance: Tensor<2>,
 }
 
-/// Makes samples for a teacher with logits at its end. `progress` hears how many there are, and of how many.
+/// Makes samples for a teacher with logits at its end. `student`: gives a network that takes and gives what the teacher
+/// does, for a generator to play against. `progress` hears how many samples there are, and of how many.
 ///
 /// # Errors
-/// When the teacher has other inputs than one of floats, remembers no statistics, or cannot be run.
-pub fn synthesize(
+/// When the teacher has other inputs than one of floats, remembers no statistics that are asked for, or cannot be run.
+pub fn synthesize<E: From<Error>>(
+    teacher: &Graph,
+    student: impl FnOnce() -> Result<Graph, E>,
+    how: &Synthesis,
+    seed: u64,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Synthesized, E> {
+    match teacher.inputs[..] {
+        [input] if teacher.value(input).dtype.is_float() => (),
+        _ => return Err(Error::Config("samples are made for teachers with one input of floats only".into()).into()),
+    }
+    let remembers = teacher.nodes.iter().any(|n| matches!(n.op, Op::BatchNormalization { .. }));
+    match how.by {
+        Maker::Statistics if !remembers => Err(Error::Config(
+            "by = \"statistics\": samples are made from what batch normalisations remember, and this teacher has none; \
+             export it again with them in training mode (torch.onnx.export with training=TrainingMode.PRESERVE, \
+             do_constant_folding=False), or take by = \"generator\""
+                .into(),
+        )
+        .into()),
+        Maker::Auto | Maker::Statistics if remembers => Ok(invert(teacher, how, seed, device, progress)?),
+        _ => Ok(generator::generate(teacher, &student()?, how, seed, device, progress)?),
+    }
+}
+
+/// By what batch normalisations remember.
+fn invert(
     teacher: &Graph,
     how: &Synthesis,
     seed: u64,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Synthesized, Error> {
-    let input = match teacher.inputs[..] {
-        [input] if teacher.value(input).dtype.is_float() => input,
-        _ => return Err(Error::Config("samples are made for teachers with one input of floats only".into())),
-    };
+    let input = teacher.inputs[0];
     let tracked = device.clone().autodiff();
     let memories = memories(teacher, &tracked);
-    if memories.is_empty() {
-        return Err(Error::Config(
-            "samples are made from what batch normalisations remember, and this teacher has none; export it again with \
-             them in training mode (torch.onnx.export with training=TrainingMode.PRESERVE, do_constant_folding=False)"
-                .into(),
-        ));
-    }
     let network = Network::new(teacher, &tracked)?.untrained();
     let shape = shape_at(&teacher.value(input).shape, 1)[1..].to_vec();
     let classes = teachers::classes(teacher);
-    let (mut values, mut drawn, mut right) = (vec![], vec![], 0);
+    let (mut values, mut right) = (vec![], 0);
     for (index, first) in (0..how.samples).step_by(how.batch.max(1)).enumerate() {
         let count = how.batch.min(how.samples - first);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -134,11 +185,14 @@ pub fn synthesize(
         let said = said.map(|logits| logits.to_f32().into_owned()).unwrap_or_default();
         right += said.chunks(classes.max(1)).zip(&wanted).filter(|(z, y)| crate::data::argmax(z) as i64 == **y).count();
         values.extend(made);
-        drawn.extend(wanted.into_iter().map(|class| class as u16));
         progress(first + count, how.samples);
     }
-    let recognised = right as f64 / drawn.len().max(1) as f64;
-    Ok(Synthesized { shape, values, classes: drawn, recognised })
+    let share = 100.0 * right as f64 / how.samples.max(1) as f64;
+    let note = format!(
+        "{} samples by the teacher's statistics, of which it knows {share:.1}% as what they were made for (measured)",
+        how.samples
+    );
+    Ok(Synthesized { shape, values, note })
 }
 
 fn memories(teacher: &Graph, device: &Device) -> Vec<Memory> {
@@ -154,7 +208,7 @@ fn memories(teacher: &Graph, device: &Device) -> Vec<Memory> {
     norms.filter_map(memory).collect()
 }
 
-fn whole(count: usize, shape: &[usize]) -> Vec<usize> {
+pub(super) fn whole(count: usize, shape: &[usize]) -> Vec<usize> {
     std::iter::once(count).chain(shape.iter().copied()).collect()
 }
 

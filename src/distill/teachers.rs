@@ -2,13 +2,17 @@
 
 use super::layers::{self, Point};
 use super::objective::TermSpec;
+use super::probe::Probe;
 use super::step::{Feature, Pair, Plan, extents};
 use super::terms::{Pairs, Reads};
+use super::trainer::TrainingSet;
 use super::weighing::Weigher;
 use super::{Error, Extras, TeacherLogits};
 use crate::exec::{Mode, Network, Value};
 use crate::graph::{Graph, Tensor as HostTensor, ValueId, shape_at};
 use burn::tensor::{Int, Tensor};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Somebody to learn from.
 #[derive(Clone)]
@@ -57,12 +61,13 @@ impl Wiring {
     /// When a term names somebody or something that is not there, or needs a network that cannot be run.
     pub fn new(
         student: &Graph,
-        sources: &[Source],
+        set: &TrainingSet,
         specs: &[TermSpec],
         reads: &[Reads],
-        samples: usize,
         extras: &mut Extras,
     ) -> Result<(Wiring, Vec<Plan>), Error> {
+        let (sources, samples) = (&set.teachers, set.samples.len());
+        let mut probes = Probes { student, set, own: None, of: HashMap::new() };
         let mut wiring = Wiring { wires: vec![], student_taps: vec![], taps: vec![vec![]; sources.len()] };
         let mut plans = vec![];
         for (index, (spec, &reads)) in specs.iter().zip(reads).enumerate() {
@@ -73,6 +78,10 @@ impl Wiring {
             let network = if own { Some(student) } else { sources.get(source).and_then(|s| s.graph) };
             let pairs = match (reads.pairs, network) {
                 (Pairs::None, _) => vec![],
+                (Pairs::Stages, Some(teacher)) if spec.layers.is_empty() => {
+                    let pairs = compared(student, teacher, spec, reads.pairs)?;
+                    probes.probed(pairs, teacher, source)?
+                }
                 (_, Some(teacher)) => compared(student, teacher, spec, reads.pairs)?,
                 (_, None) => {
                     return Err(Error::Config(format!(
@@ -283,6 +292,35 @@ fn compared(student: &Graph, teacher: &Graph, spec: &TermSpec, kind: Pairs) -> R
         )));
     }
     Ok(pairs)
+}
+
+/// Looks at the student and at those it learns from, each once.
+struct Probes<'a> {
+    student: &'a Graph,
+    set: &'a TrainingSet<'a>,
+    own: Option<Probe>,
+    /// By source.
+    of: HashMap<usize, Probe>,
+}
+
+impl Probes<'_> {
+    /// The pairs of stages, by what the networks make of some samples.
+    fn probed(
+        &mut self,
+        pairs: Vec<(Point, Point)>,
+        teacher: &Graph,
+        source: usize,
+    ) -> Result<Vec<(Point, Point)>, Error> {
+        let look = |graph: &Graph| Probe::new(graph, &layers::probes(graph), self.set);
+        if self.own.is_none() {
+            self.own = Some(look(self.student)?);
+        }
+        if let Entry::Vacant(place) = self.of.entry(source) {
+            place.insert(look(teacher)?);
+        }
+        let (Some(own), Some(other)) = (&self.own, self.of.get(&source)) else { return Ok(pairs) };
+        Ok(layers::probed(pairs, teacher, |s, t| own.similarity(s.value, other, t.value)))
+    }
 }
 
 /// Where something is in a list, added if it is not.

@@ -83,7 +83,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     let mut output = Output::open(&job.out)?;
     if job.recipe.data.synthetic.is_some() {
         progress.start("synthesize");
-        synthesis::replace_data(&mut job, progress)?;
+        synthesis::replace_data(&mut job, &prepared, progress)?;
     }
     let field = derivation::derive(&job, &prepared)?;
     progress.start("label");

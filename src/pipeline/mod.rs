@@ -152,7 +152,8 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
         return Ok(report::plan(&job, &teacher, &student.found, clock.stages));
     }
     if job.recipe.data.synthetic.is_some() {
-        clock.stage("synthesize", || synthesis::replace_data(&mut job, progress).map(|cached| ((), cached)))?;
+        clock
+            .stage("synthesize", || synthesis::replace_data(&mut job, &teacher, progress).map(|cached| ((), cached)))?;
     }
     let field = clock.stage("derive", || Ok((derivation::derive(&job, &teacher)?, false)))?;
     let asked = clock.stage("label", || labelling::ask(&job, &teacher, progress))?;

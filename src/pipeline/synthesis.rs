@@ -1,5 +1,6 @@
 //! Training samples where there are none: the teacher's own.
 
+use super::derivation::{self, Prepared};
 use super::{Error, Job, Progress};
 use crate::data::{Layout, Preprocess, Vectors};
 use crate::distill::{self, Synthesized};
@@ -15,23 +16,24 @@ const FILE: &str = "samples.safetensors";
 ///
 /// # Errors
 /// When none can be made, or kept.
-pub fn replace_data(job: &mut Job, progress: &dyn Progress) -> Result<bool, Error> {
+pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress) -> Result<bool, Error> {
     let Some(how) = job.recipe.data.synthetic else { return Ok(true) };
-    let inputs = [job.teacher_hash.clone(), format!("{how:?} {} {:?}", job.options.seed, job.options.inputs)];
+    // A generator plays against a student of the size that is wanted.
+    let size = format!("{:?} {:?}", job.options.derivation, job.budgets(&prepared.cost));
+    let inputs = [job.teacher_hash.clone(), format!("{how:?} {} {:?} {size}", job.options.seed, job.options.inputs)];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage("synthesize", super::CODE_VERSION, &inputs, |folder| {
         let mut teacher = job.teacher.clone();
         pass::strip_softmax(&mut teacher);
         let device = job.options.device.open()?;
         let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
-        let made = distill::synthesize(&teacher, &how, job.options.seed, &device, &mut on)?;
-        let right = 100.0 * made.recognised;
-        progress.note(&format!("the teacher knows {right:.1}% of the samples that were made of it (measured)"));
+        let student = || derivation::plan(job, prepared).map(|derived| derived.graph);
+        let made = distill::synthesize(&teacher, student, &how, job.options.seed, &device, &mut on)?;
+        progress.note(&made.note);
         write(&made, &folder.join(FILE))
     })?;
     let (shape, values, count) = read(&stage.folder.join(FILE))?;
     let plain = Preprocess { layout: Layout::Nchw, scale: 1.0, mean: vec![0.0], std: vec![1.0] };
-    // The classes drawn are not what the teacher says of a sample: they are no labels.
     let made = Vectors::new(shape.clone(), vec![], values, vec![None; count], &plain, &shape)?;
     job.data.train = Arc::new(made);
     job.asked_about = job.data.train.clone();
@@ -42,7 +44,8 @@ pub fn replace_data(job: &mut Job, progress: &dyn Progress) -> Result<bool, Erro
 
 fn write(made: &Synthesized, path: &Path) -> Result<(), Error> {
     let bytes: Vec<u8> = made.values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let mut shape = vec![made.classes.len()];
+    let size: usize = made.shape.iter().product();
+    let mut shape = vec![made.values.len() / size.max(1)];
     shape.extend(&made.shape);
     let view = TensorView::new(Dtype::F32, shape, &bytes).expect("as many numbers as the extents say");
     let text = safetensors::serialize([("samples", view)], None).expect("one tensor");

@@ -5,8 +5,8 @@
 //!
 //! [[teacher]]                 # beside the model that is compiled, which is "teacher"
 //! name = "second"
-//! model = "other.onnx"        # or kind = "peer", a network like the student that learns along, or "tuned", a copy of the
-//!                             # teacher that does
+//! model = "other.onnx"        # or kind = "peer", a network like the student that learns along; "tuned", a copy of the
+//!                             # teacher that does; "autoencoder", trained first, on the samples without their labels
 //!
 //! # A term's teacher is one of them, several, or "*": every trained one, the first included.
 //!
@@ -74,6 +74,9 @@ pub struct TeacherSpec {
     pub model: Option<PathBuf>,
     #[serde(default)]
     pub kind: TeacherKind,
+    /// Of an autoencoder's training; `None`: as many as the student's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
 }
 
 /// What a teacher is.
@@ -87,6 +90,9 @@ pub enum TeacherKind {
     Peer,
     /// A copy of the teacher that learns along: with `new-classes`, the teacher becomes one of the data's classes.
     Tuned,
+    /// A small network that learns, before the student does, to give its input again through a few numbers: it has seen
+    /// all samples, those without labels too, and what it has learned of them is in its activations. It answers nothing.
+    Autoencoder,
 }
 
 /// Which of the data are seen, and how.
@@ -183,7 +189,7 @@ impl Recipe {
                 )));
             }
             let (name, model) = ((*name).to_string(), Some(absolute(model)));
-            self.teachers.push(TeacherSpec { name, model, kind: TeacherKind::Model });
+            self.teachers.push(TeacherSpec { name, model, kind: TeacherKind::Model, epochs: None });
         }
         let trained = self.teachers.iter().filter(|t| t.kind == TeacherKind::Model).map(|t| t.name.clone());
         let all: Vec<String> = std::iter::once("teacher".to_string()).chain(trained).collect();
@@ -218,6 +224,11 @@ impl Recipe {
             if teacher.kind == TeacherKind::Tuned && teacher.model.is_some() {
                 let name = &teacher.name;
                 return Err(format!("the teacher '{name}' is tuned: a copy of the first, without a model of its own"));
+            }
+            if teacher.kind == TeacherKind::Autoencoder {
+                autoencoder(teacher, self)?;
+            } else if teacher.epochs.is_some() {
+                return Err(format!("the teacher '{}' has epochs, which are an autoencoder's", teacher.name));
             }
             known.push(teacher.name.clone());
         }
@@ -330,6 +341,23 @@ impl Stage {
             keep: None,
             terms,
         }
+    }
+}
+
+/// Refuses what an autoencoder has not.
+fn autoencoder(teacher: &TeacherSpec, recipe: &Recipe) -> Result<(), String> {
+    let name = &teacher.name;
+    if teacher.model.is_some() || teacher.epochs == Some(0) {
+        return Err(format!("the teacher '{name}' is an autoencoder: without a model, and with an epoch at least"));
+    }
+    let mut terms = recipe.stages.iter().flat_map(|s| &s.terms).chain(recipe.choices.iter().flat_map(|c| &c.terms));
+    match terms.find(|t| t.reads_answers_of(name)) {
+        Some(term) => Err(format!(
+            "'{}' reads the answers of '{name}', which is an autoencoder; its activations can be compared, as 'hint' and \
+             'similarity' do",
+            term.method
+        )),
+        None => Ok(()),
     }
 }
 

@@ -68,11 +68,17 @@ fn what_is_wrong_is_told_with_its_line() {
         ("[[term]]\nmethod = \"dkd\"\nweight = nan\n", 3, "weight"),
         ("[[term]]\nmethod = \"dkd\"\ntemperature = { step = { from = 1.0, at = [0.5], values = [] } }\n", 3, "dkd"),
         ("[data]\nlabels = -5\n[[term]]\nmethod = \"dkd\"\n", 1, "labels -5 is no count"),
-        ("[data.synthetic]\nbound = -1\n[[term]]\nmethod = \"dkd\"\n", 1, "bound above 0"),
+        ("[data.synthetic]\nbound = -1\n[[term]]\nmethod = \"dkd\"\n", 1, "lr, bound and rate above 0"),
         ("[[stage]]\nlr = 0.0\n[[stage.term]]\nmethod = \"dkd\"\n", 1, "lr 0"),
         ("[[stage]]\nkeep = \"teacher\"\n[[stage.term]]\nmethod = \"dkd\"\n", 1, "there is one of that name"),
         ("[data]\nnew-classes = true\n[[term]]\nmethod = \"dkd\"\n", 1, "'dkd' reads the teacher's answers"),
         ("[[teacher]]\nname = \"t\"\nkind = \"tuned\"\nmodel = \"m\"\n[[term]]\nmethod = \"dkd\"\n", 1, "'t' is tuned"),
+        (
+            "[[teacher]]\nname = \"a\"\nkind = \"autoencoder\"\n[[term]]\nmethod = \"dkd\"\nteacher = \"a\"\n",
+            1,
+            "'dkd' reads the answers of 'a', which is an autoencoder",
+        ),
+        ("[[teacher]]\nname = \"a\"\nkind = \"peer\"\nepochs = 2\n[[term]]\nmethod = \"dkd\"\n", 1, "'a' has epochs"),
         ("[[stage]]\nepochs = 2\nshare = 0.5\n[[stage.term]]\nmethod = \"dkd\"\n", 1, "either epochs"),
     ];
     for (text, line, word) in cases {

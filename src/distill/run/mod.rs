@@ -85,8 +85,7 @@ impl Run {
         let mut objective = config.objective()?;
         let reads = objective.reads();
         let mut extras = Extras::new(device, config.seed);
-        let (wiring, mut plans) =
-            Wiring::new(student, &set.teachers, &config.terms, &reads, set.samples.len(), &mut extras)?;
+        let (wiring, mut plans) = Wiring::new(student, set, &config.terms, &reads, &mut extras)?;
         let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
         let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
         let (numbers, hides) = (*set.answers == Answers::Input, *set.answers == Answers::Tokens);

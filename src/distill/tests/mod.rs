@@ -134,7 +134,7 @@ fn quadrants(count: usize) -> Images {
     }
     let samples = Samples { shape: [6, 6, 1], pixels, labels };
     let preprocess = Preprocess { layout: Layout::Nchw, scale: 1.0 / 255.0, mean: vec![0.3], std: vec![0.3] };
-    Images::new(samples, preprocess, Augment { shift: 0, flip: false }).unwrap()
+    Images::new(samples, preprocess, Augment::default()).unwrap()
 }
 
 fn small_network() -> Graph {

@@ -2,6 +2,10 @@
 
 use super::*;
 use crate::data::{Answers, Partly};
+use crate::exec::{Mode, Network};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,6 +61,9 @@ fn every_kind_of_recipe_teaches() {
         format!("[data]\nmixup = 0.2\n{soft}"),
         "[[term]]\nmethod = \"progressive-replacement\"\n".to_string(),
         "[[term]]\nmethod = \"distilled-layer\"\n".to_string(),
+        "[[teacher]]\nname = \"seen\"\nkind = \"autoencoder\"\nepochs = 2\n[[term]]\nmethod = \"hard-label\"\n\
+         [[term]]\nmethod = \"similarity\"\nteacher = \"seen\"\nweight = 1.0\n"
+            .to_string(),
         format!(
             "[[stage]]\nshare = 0.5\n[[stage.term]]\nmethod = \"distilled-module\"\n[[stage]]\n{}",
             soft.replace("[[t", "[[stage.t")
@@ -66,6 +73,31 @@ fn every_kind_of_recipe_teaches() {
         let end = setting.accuracy(&followed(&setting, &text, &teacher).graph);
         assert!(end > 0.9 && end > start + 0.3, "from {start} to {end} by\n{text}");
     }
+}
+
+#[test]
+fn an_autoencoder_learns_from_samples_without_labels_and_lends_its_activations() {
+    let setting = Setting::new();
+    let teacher = teacher(&setting);
+    let hint = |epochs: usize| {
+        format!(
+            "[[teacher]]\nname = \"seen\"\nkind = \"autoencoder\"\nepochs = {epochs}\n[data]\nlabels = 0\n\
+             [[term]]\nmethod = \"hint\"\nteacher = \"seen\"\nweight = 1.0\n"
+        )
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe::parse(&hint(3), Path::new("r.toml")).unwrap();
+    let trained = follow_in(&setting, &recipe, &teacher, folder.path(), &mut |_| ()).unwrap();
+    let (first, last) = (&trained.history[0], trained.history.last().unwrap());
+    assert!(last.loss < first.loss, "{} to {}", first.loss, last.loss);
+    // Its own training is found done, and is the same each time.
+    assert!(folder.path().join("checkpoint.seen").is_file());
+    let again = follow_in(&setting, &recipe, &teacher, folder.path(), &mut |_| ()).unwrap();
+    let anew = followed(&setting, &hint(3), &teacher);
+    let bytes = |t: &Trained| crate::onnx::export(&t.graph).unwrap();
+    assert_eq!(bytes(&trained), bytes(&again));
+    assert_eq!(bytes(&trained), bytes(&anew));
+    assert_ne!(bytes(&trained), bytes(&followed(&setting, &hint(1), &teacher)));
 }
 
 #[test]
@@ -167,15 +199,51 @@ fn who_is_not_there_cannot_teach() {
 #[test]
 fn samples_are_made_of_what_a_teacher_remembers() {
     let setting = Setting::new();
-    let mut teacher = teacher(&setting);
+    let teacher = teacher(&setting);
     let how = Synthesis { samples: 24, steps: 60, batch: 12, ..Synthesis::default() };
-    let make = |teacher: &Graph| synthesize(teacher, &how, 3, &Device::flex(), &mut |_, _| ());
-    let made = make(&teacher).unwrap();
+    let none = || -> Result<Graph, Error> { panic!("nobody plays") };
+    let make = || synthesize(&teacher, none, &how, 3, &Device::flex(), &mut |_, _| ()).unwrap();
+    let made = make();
     assert_eq!((made.shape.as_slice(), made.values.len()), (&[1, 6, 6][..], 24 * 36));
-    assert!(made.recognised > 0.9, "{}", made.recognised);
+    let known = made.note.split("it knows ").nth(1).and_then(|rest| rest.split('%').next()).unwrap();
+    assert!(known.parse::<f64>().unwrap() > 90.0, "{}", made.note);
     assert!(made.values.iter().all(|v| v.abs() <= 3.0));
-    assert_eq!(made, make(&teacher).unwrap());
+    assert_eq!(made, make());
+}
+
+#[test]
+fn a_generator_makes_samples_where_nothing_is_remembered() {
+    let setting = Setting::new();
+    let mut teacher = teacher(&setting);
     crate::pass::fold_batch_norm(&mut teacher);
-    let error = make(&teacher).unwrap_err().to_string();
+    let device = Device::flex();
+    let make = |by: Maker, disagreement: f64| {
+        let how = Synthesis { by, samples: 200, batch: 32, rounds: 60, disagreement, ..Synthesis::default() };
+        synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, &mut |_, _| ())
+    };
+    let error = make(Maker::Statistics, 1.0).unwrap_err().to_string();
     assert!(error.contains("this teacher has none; export it again"), "{error}");
+    let made = make(Maker::Auto, 1.0).unwrap();
+    assert_eq!((made.shape.as_slice(), made.values.len()), (&[1, 6, 6][..], 200 * 36));
+    assert_eq!(made, make(Maker::Generator, 1.0).unwrap());
+
+    // The teacher is surer of them than of noise, and they are of all classes.
+    let judge = |values: Vec<f32>| {
+        let network = Network::new(&teacher, &device).unwrap();
+        let x = HostTensor::f32(vec![values.len() / 36, 1, 6, 6], values);
+        let outputs = network.forward(vec![x], &[], Mode::Infer).unwrap().outputs;
+        let logits = outputs[0].to_host().unwrap().to_f32().into_owned();
+        let mut counts = [0; 4];
+        let sure = logits.chunks(4).map(|z| {
+            let best = z.iter().copied().fold(f32::MIN, f32::max);
+            counts[z.iter().position(|x| *x == best).unwrap()] += 1;
+            1.0 / z.iter().map(|x| (x - best).exp()).sum::<f32>()
+        });
+        (sure.sum::<f32>() / (logits.len() / 4) as f32, counts)
+    };
+    let calm = make(Maker::Generator, 0.0).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let noise: Vec<f32> = (0..200 * 36).map(|_| StandardNormal.sample(&mut rng)).collect();
+    let ((of_noise, _), (of_made, counts)) = (judge(noise), judge(calm.values));
+    assert!(of_made > of_noise && counts.iter().all(|&count| count > 20), "{of_noise} {of_made} {counts:?}");
 }

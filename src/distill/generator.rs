@@ -1,0 +1,191 @@
+//! Samples by a generator, for teachers that remember nothing of their data: no batch normalisation, or none that is left.
+//!
+//! A generator turns noise into inputs, against a student that learns from the teacher on what it is shown: the generator
+//! is moved to where the two disagree (Micaelli, Storkey 2019, <https://arxiv.org/abs/1905.09768>), among inputs of which
+//! the teacher is sure, and of all classes alike (Chen et al. 2019, <https://arxiv.org/abs/1904.01186>). What it shows on
+//! its way is kept, evenly over the game but for its beginning: the samples that some student found hard. The student of
+//! the game is thrown away; the one that is wanted learns from the samples as from any.
+
+use super::decoder::{self, LATENT};
+use super::step::{cross_entropy, kl, log_softmax};
+use super::synthesis::{Synthesis, Synthesized};
+use super::{Error, teachers};
+use crate::exec::{Datum, Mode, Network, Value, in_pool};
+use crate::graph::{Graph, Tensor as HostTensor, shape_at};
+use crate::student;
+use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer as _};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+/// The share of the game from whose end on samples are kept.
+const BEGINNING: f64 = 0.2;
+
+/// Plays the game. `student`: a network that takes and gives what the teacher does; its weights are drawn anew.
+///
+/// # Errors
+/// When the networks cannot be run.
+pub(super) fn generate(
+    teacher: &Graph,
+    student: &Graph,
+    how: &Synthesis,
+    seed: u64,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Synthesized, Error> {
+    let shape = shape_at(&teacher.value(teacher.inputs[0]).shape, 1)[1..].to_vec();
+    let tracked = device.clone().autodiff();
+    let mut of_noise = decoder::generator(&shape)?;
+    student::redraw(&mut of_noise, seed);
+    let mut opponent = student.clone();
+    student::redraw(&mut opponent, seed ^ 1);
+    let mut game = Game {
+        teacher: Network::new(teacher, &tracked)?.untrained(),
+        student: Learner::new(&opponent, &tracked)?,
+        generator: Learner::new(&of_noise, &tracked)?,
+        how,
+        size: shape.iter().product(),
+        rng: ChaCha8Rng::seed_from_u64(seed),
+    };
+    let (mut values, mut agreed) = (Vec::with_capacity(how.samples * game.size), 0.0);
+    let first = (BEGINNING * how.rounds as f64) as usize;
+    for round in 0..how.rounds {
+        // From all of the way to none.
+        let rate = how.rate * 0.5 * (1.0 + (std::f64::consts::PI * round as f64 / how.rounds as f64).cos());
+        let shown = in_pool(|| game.round(rate))?;
+        // As many as are due by now.
+        let due = how.samples * (round + 1 - first.min(round + 1)) / (how.rounds - first).max(1);
+        let missing = (due * game.size - values.len()).min(shown.values.len());
+        values.extend_from_slice(&shown.values[..missing]);
+        agreed = if round == 0 { shown.agreed } else { 0.95 * agreed + 0.05 * shown.agreed };
+        progress(due, how.samples);
+    }
+    // Where a round shows fewer than are due of it.
+    while values.len() < how.samples * game.size {
+        let shown = in_pool(|| game.show(Mode::Infer))?.0;
+        let missing = (how.samples * game.size - values.len()).min(shown.len());
+        values.extend_from_slice(&shown[..missing]);
+    }
+    let note = format!(
+        "{} samples by a generator; at its end, its own student gives the teacher's class to {:.1}% of them (measured)",
+        how.samples,
+        100.0 * agreed
+    );
+    Ok(Synthesized { shape, values, note })
+}
+
+struct Game<'a> {
+    teacher: Network,
+    student: Learner,
+    generator: Learner,
+    how: &'a Synthesis,
+    /// Numbers of a sample.
+    size: usize,
+    rng: ChaCha8Rng,
+}
+
+/// What a round showed.
+struct Round {
+    values: Vec<f32>,
+    /// Share of it that teacher and student put into one class.
+    agreed: f64,
+}
+
+impl Game<'_> {
+    /// The generator's step, and the student's.
+    fn round(&mut self, rate: f64) -> Result<Round, Error> {
+        let (_, x) = self.show(Mode::Train { momentum: 0.9 })?;
+        let t = self.teacher_on(x.clone())?;
+        let outputs = self.student.network.forward(vec![Datum::Float(x)], &[], Mode::Frozen)?;
+        let s = logits(outputs.outputs)?;
+        let sure = cross_entropy(t.clone(), classes(&t)).mean();
+        let all = log_softmax(t.clone()).exp().mean_dim(0);
+        let even = (all.clone() * all.add_scalar(1e-8).log()).sum();
+        let apart = kl(log_softmax(t), log_softmax(s)).mean();
+        let Synthesis { sure: by_sure, even: by_even, disagreement, .. } = self.how;
+        let loss = sure.mul_scalar(*by_sure) + even.mul_scalar(*by_even) - apart.mul_scalar(*disagreement);
+        self.generator.step(&loss, rate);
+
+        let mut round = Round { values: vec![], agreed: 0.0 };
+        for step in 0..self.how.student_steps.max(1) {
+            // New noise each time; the generator only moves in its own step.
+            let (values, x) = self.show(Mode::Infer)?;
+            let t = self.teacher_on(x.clone())?.detach();
+            let x = Datum::Float(x);
+            let outputs = self.student.network.forward(vec![x], &[], Mode::Train { momentum: 0.9 })?;
+            let s = logits(outputs.outputs)?;
+            if step == 0 {
+                let same = classes(&t).equal(classes(&s)).int().sum().into_data().iter::<i64>().sum::<i64>();
+                round = Round { values, agreed: same as f64 / self.how.batch as f64 };
+            }
+            let loss = kl(log_softmax(t), log_softmax(s)).mean();
+            self.student.step(&loss, rate);
+        }
+        Ok(round)
+    }
+
+    fn teacher_on(&self, x: Value) -> Result<Tensor<2>, Error> {
+        logits(self.teacher.forward(vec![Datum::Float(x)], &[], Mode::Frozen)?.outputs)
+    }
+
+    /// What the generator makes of new noise: its numbers where they are asked for, and a value that leads back to it
+    /// where it learns.
+    fn show(&mut self, mode: Mode) -> Result<(Vec<f32>, Value), Error> {
+        let count = self.how.batch;
+        let noise: Vec<f32> = (0..count * LATENT).map(|_| StandardNormal.sample(&mut self.rng)).collect();
+        let noise = HostTensor::f32([count, LATENT], noise);
+        let made = self.generator.network.forward(vec![noise], &[], mode)?.outputs.remove(0);
+        if mode != Mode::Infer {
+            return Ok((vec![], made.into_float()?));
+        }
+        let host = made.to_host()?;
+        let shape = host.shape.clone();
+        let values = host.to_f32().into_owned();
+        let device = self.student.device.clone();
+        let flat = Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), &device);
+        Ok((values, Value::from_tensor(flat).reshape(&shape)))
+    }
+}
+
+fn logits(outputs: Vec<Datum>) -> Result<Tensor<2>, Error> {
+    let first = outputs.into_iter().next().ok_or_else(|| Error::Config("the teacher has no output".into()))?;
+    teachers::rows(first.into_float()?)
+}
+
+/// The likeliest class of each row.
+fn classes(logits: &Tensor<2>) -> Tensor<1, Int> {
+    let [rows, _] = logits.dims();
+    logits.clone().detach().argmax(1).reshape([rows])
+}
+
+/// A network with Adam, as both papers have it.
+struct Learner {
+    network: Network,
+    adam: AdamW,
+    states: Vec<Option<AdamWState<1>>>,
+    device: Device,
+}
+
+impl Learner {
+    fn new(graph: &Graph, device: &Device) -> Result<Learner, Error> {
+        let network = Network::new(graph, device)?;
+        let adam = AdamWConfig::new().with_beta_1(0.5).with_weight_decay(0.0).build();
+        let states = vec![None; network.params().len()];
+        Ok(Learner { network, adam, states, device: device.clone() })
+    }
+
+    fn step(&mut self, loss: &Tensor<1>, rate: f64) {
+        let mut gradients = loss.backward();
+        let gradients = self.network.take_gradients(&mut gradients);
+        for (index, gradient) in gradients.into_iter().enumerate() {
+            let parameter = &self.network.params()[index];
+            // Samples stay of mean 0 and deviation 1 by channel, as inputs of networks are.
+            let Some(gradient) = gradient.filter(|_| !parameter.name.starts_with(decoder::LAST)) else { continue };
+            let (next, state) =
+                self.adam.step(rate, parameter.tensor.clone().inner(), gradient, self.states[index].take());
+            self.states[index] = state;
+            self.network.set_param(index, next);
+        }
+    }
+}
