@@ -2,6 +2,7 @@
 """What each distillation method is worth: every method and preset against labels alone, same student, data and steps.
 
     python benches/methods/table.py target/release/kdc mnist1d
+    python benches/methods/table.py target/release/kdc mnist1d-long     # and mnist1d-views
     python benches/methods/table.py target/release/kdc fashion-few --data DIR   # Fashion-MNIST's four IDX files
     python benches/methods/table.py target/release/kdc fashion --data DIR
     python benches/methods/table.py target/release/kdc transfer --sidecar MNIST.toml   # see benches/data/mnist.py
@@ -22,17 +23,32 @@ import sys
 HERE = pathlib.Path(__file__).parent
 RECIPES = HERE / "recipes"
 
+LONG = ["soft-label", "dkd", "dist", "topk-kl", "preset generations", "preset ensemble"]
 SETS = {
     "mnist1d": dict(
         teacher=HERE / "mnist1d" / "teacher.onnx",
         arguments=["--student", HERE / "mnist1d" / "student.onnx", "--start", "random", "--batch-size", "100",
                    "--epochs", "60", "--lr", "0.05"],
     ),
+    # Four times as long, without and with views: the teacher's own augmentation, 16 views of each signal.
+    "mnist1d-long": dict(
+        teacher=HERE / "mnist1d" / "teacher.onnx",
+        arguments=["--student", HERE / "mnist1d" / "student.onnx", "--start", "random", "--batch-size", "100",
+                   "--epochs", "240", "--lr", "0.05"],
+        rows=LONG,
+    ),
+    "mnist1d-views": dict(
+        teacher=HERE / "mnist1d" / "teacher.onnx",
+        arguments=["--student", HERE / "mnist1d" / "student.onnx", "--start", "random", "--batch-size", "100",
+                   "--epochs", "240", "--lr", "0.05", "--sidecar", HERE / "mnist1d" / "views.toml", "--views", "16"],
+        rows=LONG,
+    ),
     # A student that is too small for the task: at 1.5M labels alone leave a gap of two points only.
     "fashion": dict(arguments=["--max-macs", "300k", "--no-search", "--epochs", "4", "--start", "random"]),
     "fashion-few": dict(arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "6", "--start", "random"]),
     # What is compared is a student from nothing with one of the teacher's weights, which is what transfer is about.
     "transfer": dict(arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "10"], nothing=["--start", "random"]),
+    # DIR: train and test, of which train has 1,000 images a class.
     "cifar10": dict(arguments=["--no-search", "--epochs", "10", "--start", "random"]),
 }  # fmt: skip
 
@@ -44,6 +60,7 @@ def recipes(kdc, which, only):
     texts.update({f"preset {p['name']}": p["recipe"] for p in known["presets"]})
     own = {path.stem: path.read_text() for path in sorted((RECIPES / which).glob("*.toml"))}
     texts.update(own)
+    only = only or SETS[which].get("rows")
     if which != "mnist1d" and not only:
         best = {"preset best": texts["preset best"]} if which in ("fashion", "cifar10") else {}
         return own | best

@@ -8,7 +8,7 @@
 
 use super::decoder::{self, LATENT};
 use super::step::{cross_entropy, kl, log_softmax};
-use super::synthesis::{Synthesis, Synthesized};
+use super::synthesis::{Synthesis, Synthesized, variation};
 use super::{Error, teachers};
 use crate::exec::{Datum, Mode, Network, Value, in_pool};
 use crate::graph::{Graph, Tensor as HostTensor, shape_at};
@@ -96,6 +96,7 @@ impl Game<'_> {
     /// The generator's step, and the student's.
     fn round(&mut self, rate: f64) -> Result<Round, Error> {
         let (_, x) = self.show(Mode::Train { momentum: 0.9 })?;
+        let rough = variation(x.clone(), &x.shape())?;
         let t = self.teacher_on(x.clone())?;
         let outputs = self.student.network.forward(vec![Datum::Float(x)], &[], Mode::Frozen)?;
         let s = logits(outputs.outputs)?;
@@ -103,15 +104,21 @@ impl Game<'_> {
         let all = log_softmax(t.clone()).exp().mean_dim(0);
         let even = (all.clone() * all.add_scalar(1e-8).log()).sum();
         let apart = kl(log_softmax(t), log_softmax(s)).mean();
-        let Synthesis { sure: by_sure, even: by_even, disagreement, .. } = self.how;
+        let Synthesis { sure: by_sure, even: by_even, variation: by_variation, disagreement, .. } = self.how;
         let loss = sure.mul_scalar(*by_sure) + even.mul_scalar(*by_even) - apart.mul_scalar(*disagreement);
+        // Neighbours resemble each other, in whatever a network has been trained on.
+        let loss = loss + rough.mul_scalar(*by_variation);
         self.generator.step(&loss, rate);
 
         let mut round = Round { values: vec![], agreed: 0.0 };
         for step in 0..self.how.student_steps.max(1) {
             // New noise each time; the generator only moves in its own step.
             let (values, x) = self.show(Mode::Infer)?;
-            let t = self.teacher_on(x.clone())?.detach();
+            // Nobody asks for gradients here: the teacher answers as fast as it can.
+            let shown = HostTensor::f32(x.shape(), values.clone());
+            let said = self.teacher.forward(vec![shown], &[], Mode::Infer)?.outputs;
+            let said = said.into_iter().map(|y| Ok(Datum::Float(y.into_float()?.autodiff())));
+            let t = logits(said.collect::<Result<_, Error>>()?)?.detach();
             let x = Datum::Float(x);
             let outputs = self.student.network.forward(vec![x], &[], Mode::Train { momentum: 0.9 })?;
             let s = logits(outputs.outputs)?;

@@ -274,7 +274,7 @@ fn apart(value: Value, memory: &Memory) -> Result<Tensor<1>, Error> {
 }
 
 /// Mean squared difference of neighbours along the spatial axes, times how many of them a sample has.
-fn variation(value: Value, extents: &[usize]) -> Result<Tensor<1>, Error> {
+pub(super) fn variation(value: Value, extents: &[usize]) -> Result<Tensor<1>, Error> {
     let mut sum: Option<Tensor<1>> = None;
     for axis in 2..extents.len() {
         let (before, after) = (extents[..axis].iter().product::<usize>(), extents[axis + 1..].iter().product());

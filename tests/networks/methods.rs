@@ -31,10 +31,12 @@ struct Row {
 fn title(set: &str) -> &str {
     match set {
         "mnist1d" => "MNIST-1D, 4,000 signals, a convolutional network of 1,606 parameters",
+        "mnist1d-long" => "MNIST-1D, four times as long",
+        "mnist1d-views" => "MNIST-1D, four times as long, with 16 augmented views of each signal",
         "fashion" => "Fashion-MNIST, all labels, a student of 300,000 multiply-accumulates",
         "fashion-few" => "Fashion-MNIST, 1,000 labels and 59,000 samples without",
         "transfer" => "Digits of MNIST with 500 labels, by a teacher of Fashion-MNIST",
-        "cifar10" => "CIFAR-10, ResNet-56 and a student of an eighth of its multiply-accumulates",
+        "cifar10" => "CIFAR-10, 10,000 images, ResNet-56 and a student of an eighth of its multiply-accumulates",
         other => other,
     }
 }
