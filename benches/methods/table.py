@@ -23,7 +23,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 RECIPES = HERE / "recipes"
 
-LONG = ["soft-label", "dkd", "dist", "topk-kl", "preset generations", "preset ensemble"]
+LONG = ["soft-label", "dkd", "topk-kl", "preset generations"]
 SETS = {
     "mnist1d": dict(
         teacher=HERE / "mnist1d" / "teacher.onnx",

@@ -44,7 +44,10 @@ pub enum Weighing {
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it is \"even\", \"confidence\", \"learned\" or a number for each teacher, as [0.8, 0.2]"
+)]
 enum WrittenWeighing {
     Weights(Vec<f64>),
     Word(WeighingWord),

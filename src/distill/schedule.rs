@@ -24,7 +24,10 @@ pub enum Schedule {
 
 /// As it stands in a file.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it is a number or a shape, as { linear = { from = 8.0, to = 2.0 } }; there are linear, cosine, step, warmup"
+)]
 enum Written {
     Number(f64),
     Shape(Shape),

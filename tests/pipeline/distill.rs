@@ -93,7 +93,21 @@ fn what_is_wrong_with_a_recipe_is_told_by_file_and_line() {
     assert!(refused(&["--recipe", "bst"]).contains("the presets are best, labelled"));
     assert!(refused(&["--recipe", "none.toml"]).contains("none.toml"));
     assert!(refused(&["--recipe", "best", "--alpha", "0.5"]).contains("cannot be used with"));
-    assert!(refused(&["--recipe", "data-free"]).contains("batch norm"));
+    let text = "[data.synthetic]\nby = \"statistics\"\n[[term]]\nmethod = \"soft-label\"\nalpha = 1.0\n";
+    std::fs::write(workshop.path("s.toml"), text).unwrap();
+    assert!(refused(&["--recipe", "s.toml"]).contains("what batch normalisations remember, and this teacher has none"));
+}
+
+#[test]
+fn a_student_learns_without_data_of_a_teacher_that_remembers_none() {
+    let workshop = Workshop::new();
+    let preset = said(&succeed(workshop.kdc(&["methods", "data-free"])));
+    let recipe = preset[preset.find("title").unwrap()..].replace("steps = 150", "rounds = 150\nbatch = 64");
+    std::fs::write(workshop.path("free.toml"), recipe).unwrap();
+    let told = json(&workshop, &["--recipe", "free.toml", "--epochs", "8"]);
+    let share = |of: &str| told[of]["accuracy"].as_f64().unwrap();
+    // Four classes: a quarter would be luck.
+    assert!(share("teacher") > 0.95 && share("distilled") > 0.6, "{told}");
 }
 
 #[test]

@@ -67,6 +67,12 @@ fn what_is_wrong_is_told_with_its_line() {
         ("[[term]]\nmethod = \"dkd\"\n[[teacher]]\nname = \"B\"\n", 1, "'B' has no model"),
         ("[[term]]\nmethod = \"dkd\"\nweight = nan\n", 3, "weight"),
         ("[[term]]\nmethod = \"dkd\"\ntemperature = { step = { from = 1.0, at = [0.5], values = [] } }\n", 3, "dkd"),
+        (
+            "[[term]]\nmethod = \"dkd\"\nteacher = \"*\"\nweighing = \"odd\"\n",
+            4,
+            "a number for each teacher, as [0.8, 0.2]",
+        ),
+        ("[[term]]\nmethod = \"dkd\"\nweight = { falling = 1.0 }\n", 3, "there are linear, cosine, step, warmup"),
         ("[data]\nlabels = -5\n[[term]]\nmethod = \"dkd\"\n", 1, "labels -5 is no count"),
         ("[data.synthetic]\nbound = -1\n[[term]]\nmethod = \"dkd\"\n", 1, "lr, bound and rate above 0"),
         ("[[stage]]\nlr = 0.0\n[[stage.term]]\nmethod = \"dkd\"\n", 1, "lr 0"),
