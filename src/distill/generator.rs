@@ -54,6 +54,10 @@ pub(super) fn generate(
         // From all of the way to none.
         let rate = how.rate * 0.5 * (1.0 + (std::f64::consts::PI * round as f64 / how.rounds as f64).cos());
         let shown = in_pool(|| game.round(rate))?;
+        if shown.values.iter().any(|x| !x.is_finite()) {
+            let what = format!("what the generator makes is no numbers any more after round {round}");
+            return Err(Error::Config(format!("{what}; lower rate in [data.synthetic] (it is {})", how.rate)));
+        }
         // As many as are due by now.
         let due = how.samples * (round + 1 - first.min(round + 1)) / (how.rounds - first).max(1);
         let missing = (due * game.size - values.len()).min(shown.values.len());

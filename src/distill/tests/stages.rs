@@ -227,6 +227,10 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     assert_eq!((made.shape.as_slice(), made.values.len()), (&[1, 6, 6][..], 200 * 36));
     assert_eq!(made, make(Maker::Generator, 1.0).unwrap());
 
+    let how = Synthesis { rate: 1e30, rounds: 20, batch: 8, by: Maker::Generator, ..Synthesis::default() };
+    let lost = synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, &mut |_, _| ());
+    assert!(lost.unwrap_err().to_string().contains("no numbers any more"));
+
     // The teacher is surer of them than of noise, and they are of all classes.
     let judge = |values: Vec<f32>| {
         let network = Network::new(&teacher, &device).unwrap();
