@@ -139,6 +139,41 @@ fn features_take_the_networks_extents() {
 }
 
 #[test]
+fn features_shift_along_their_frames_whichever_index_runs_first() {
+    let audio = "[audio]\nrate = 8000\nseconds = 0.1\nfeatures = \"mfcc\"\nhop = 0.02\n";
+    let chirp: Vec<i16> = chirp().iter().map(|x| (x * 32767.0) as i16).collect();
+    let files = [
+        ("7_ann_0.wav", wav(1, RATE, &chirp)),
+        ("7_ann_5.wav", wav(1, RATE, &chirp)),
+        good()[2].clone(),
+        good()[3].clone(),
+    ];
+    for (first, shape) in [("bands", [13, 4]), ("frames", [4, 13])] {
+        let more = format!("{SCHEME}{audio}first = \"{first}\"\n[augment]\nshift = 1\n");
+        let set = read(&files, &more, &network_for(&shape, 2)).unwrap();
+        let at = |values: &[f32], frame: usize, band: usize| match first {
+            "bands" => values[band * 4 + frame],
+            _ => values[frame * 13 + band],
+        };
+        let of = |view| set.train.batch(&[Look { sample: 1, view }]).remove(0).to_f32().into_owned();
+        let plain = of(None);
+        let mut seen = [false; 3];
+        for number in 0..60 {
+            let view = of(Some(View { seed: 1, number }));
+            let moved = |by: isize| {
+                (0..4).all(|frame: usize| {
+                    let from = frame.saturating_add_signed(-by).min(3);
+                    (0..13).all(|band| at(&view, frame, band) == at(&plain, from, band))
+                })
+            };
+            let by = [-1, 0, 1].into_iter().position(moved).expect("it is shifted by a frame or not at all");
+            seen[by] = true;
+        }
+        assert_eq!(seen, [true; 3]);
+    }
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     let network = network_for(&[8], 2);
     let with = |name: &'static str, bytes: Vec<u8>| {
