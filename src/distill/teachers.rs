@@ -4,7 +4,7 @@ use super::layers::{self, Point};
 use super::objective::TermSpec;
 use super::probe::Probe;
 use super::step::{Feature, Pair, Plan, extents};
-use super::terms::{Pairs, Reads};
+use super::terms::{Pairs, Reads, Route};
 use super::trainer::TrainingSet;
 use super::weighing::Weigher;
 use super::{Error, Extras, TeacherLogits};
@@ -78,7 +78,8 @@ impl Wiring {
             let network = if own { Some(student) } else { sources.get(source).and_then(|s| s.graph) };
             let pairs = match (reads.pairs, network) {
                 (Pairs::None, _) => vec![],
-                (Pairs::Stages, Some(teacher)) if spec.layers.is_empty() => {
+                // Where values go from one network into the other, they do so at the ends of stages.
+                (Pairs::Stages, Some(teacher)) if spec.layers.is_empty() && spec.term()?.route(0.0) == Route::Plain => {
                     let pairs = compared(student, teacher, spec, reads.pairs)?;
                     probes.probed(pairs, teacher, source)?
                 }

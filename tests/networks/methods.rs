@@ -47,7 +47,7 @@ fn percent(share: Option<f64>) -> String {
 
 fn head(set: &str, results: &Set) -> String {
     format!(
-        "{}: {}, labels only {} ± {}%; {} seeds, measured by `benches/methods/table.py KDC {set}`.\n\n\
+        "{}: {}, labels only {} ± {}%; {}, measured by `benches/methods/table.py KDC {set}`.\n\n\
          | | accuracy in % | share of the gap closed in % |\n| --- | ---: | ---: |\n",
         title(set),
         results
@@ -55,7 +55,7 @@ fn head(set: &str, results: &Set) -> String {
             .map_or_else(|| "a teacher of other classes".into(), |t| format!("teacher {}%", percent(Some(t)))),
         percent(Some(results.labels_only)),
         percent(Some(results.deviation)),
-        results.seeds
+        if results.seeds == 1 { "one seed".into() } else { format!("{} seeds", results.seeds) }
     )
 }
 
