@@ -111,9 +111,8 @@ impl Augment {
     /// View number `k` of a signal: a pure function of its arguments, as [`Augment::of`].
     pub(super) fn change(&self, seed: u64, sample: usize, k: usize) -> Change {
         let Move { dx, .. } = self.of(seed, sample, k);
-        let mut rng = ChaCha8Rng::seed_from_u64(mix(mix(mix(seed) ^ sample as u64) ^ k as u64));
-        let share = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let gain = (1.0 + self.gain * (2.0 * share - 1.0)) as f32;
+        let mut rng = ChaCha8Rng::seed_from_u64(state(seed, sample, k as u64));
+        let gain = (1.0 + self.gain * (2.0 * share(rng.next_u64()) - 1.0)) as f32;
         Change { shift: dx, gain, noise: self.noise as f32, seed: rng.next_u64() }
     }
 
@@ -123,7 +122,7 @@ impl Augment {
     /// Three draws of the [`mix`] stream that starts at a hash of `(seed, sample, k)`: dx, dy, flip; a shift is drawn
     /// uniformly from `-shift..=shift`.
     pub fn of(&self, seed: u64, sample: usize, k: usize) -> Move {
-        let state = mix(mix(mix(seed) ^ sample as u64) ^ k as u64);
+        let state = state(seed, sample, k as u64);
         let draw = |i: u64| mix(state.wrapping_add(i.wrapping_mul(GOLDEN_GAMMA)));
         // Multiply-shift maps 64 random bits onto 0..n; for such small n the bias is below 2^-50.
         let shift = |bits: u64| {
@@ -132,6 +131,16 @@ impl Augment {
         };
         Move { dx: shift(draw(1)), dy: shift(draw(2)), flip: self.flip && draw(3) >> 63 == 1 }
     }
+}
+
+/// What the draws of a view begin with.
+pub(super) fn state(seed: u64, sample: usize, view: u64) -> u64 {
+    mix(mix(mix(seed) ^ sample as u64) ^ view)
+}
+
+/// Random bits as a number from 0 to below 1.
+pub(super) fn share(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1u64 << 53) as f64
 }
 
 const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;

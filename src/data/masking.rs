@@ -2,7 +2,7 @@
 //! <https://arxiv.org/abs/1810.04805>.
 
 use super::Look;
-use super::augment::mix;
+use super::augment::{mix, share, state};
 
 /// Share of the tokens that are hidden.
 const HIDDEN: f64 = 0.15;
@@ -33,9 +33,8 @@ impl Masking {
     /// place: the same on every machine. Plain looks hide as well, always the same.
     pub fn seen(&self, look: &Look, position: usize, token: u32) -> Option<u32> {
         let (seed, number) = look.view.map_or((0, u64::MAX), |view| (view.seed, view.number as u64));
-        let state = mix(mix(mix(mix(seed) ^ look.sample as u64) ^ number) ^ position as u64);
+        let state = mix(state(seed, look.sample, number) ^ position as u64);
         let draw = |i: u64| mix(state ^ i.rotate_left(32));
-        let share = |bits: u64| (bits >> 11) as f64 / (1u64 << 53) as f64;
         if share(draw(1)) >= HIDDEN {
             return None;
         }

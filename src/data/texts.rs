@@ -1,6 +1,6 @@
 //! Texts as token numbers for networks that read them.
 
-use super::augment::{Kind, mix};
+use super::augment::{self, Kind};
 use super::dataset::{Dataset, Input, Look, Shown, View};
 use super::error::Location;
 use super::masking::{Hidden, Masking};
@@ -233,8 +233,8 @@ impl Texts {
 
 /// Whether a view drops what stands at a place: a pure function of its arguments.
 fn drops(view: &View, sample: usize, position: usize, share: f64) -> bool {
-    let state = mix(mix(mix(mix(view.seed) ^ sample as u64) ^ view.number as u64) ^ position as u64);
-    ((state >> 11) as f64 / (1u64 << 53) as f64) < share
+    let state = augment::state(view.seed, sample, view.number as u64);
+    augment::share(augment::mix(state ^ position as u64)) < share
 }
 
 impl Dataset for Texts {

@@ -112,7 +112,8 @@ fn autoencoders(
             ..config.clone()
         };
         let set = TrainingSet { teachers: vec![], answers: &Answers::Input, ..set.clone() };
-        let checkpoint = folder.join(format!("checkpoint.{}", spec.name));
+        // By number: a name may be anything.
+        let checkpoint = folder.join(format!("checkpoint.autoencoder.{}", trained.len()));
         let learned = train(&(&graph).into(), &set, &config, device, &checkpoint, &mut |_| ())?;
         trained.push((spec.name.clone(), decoder::encoder(learned.graph)));
     }

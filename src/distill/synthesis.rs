@@ -89,6 +89,12 @@ impl Default for Synthesis {
 }
 
 impl Synthesis {
+    /// Whether a generator makes the samples, and not what the teacher remembers.
+    pub fn by_generator(&self, teacher: &Graph) -> bool {
+        let remembers = teacher.nodes.iter().any(|n| matches!(n.op, Op::BatchNormalization { .. }));
+        self.by == Maker::Generator || self.by == Maker::Auto && !remembers
+    }
+
     /// Refuses what cannot work.
     ///
     /// # Errors
@@ -144,18 +150,10 @@ pub fn synthesize<E: From<Error>>(
         [input] if teacher.value(input).dtype.is_float() => (),
         _ => return Err(Error::Config("samples are made for teachers with one input of floats only".into()).into()),
     }
-    let remembers = teacher.nodes.iter().any(|n| matches!(n.op, Op::BatchNormalization { .. }));
-    match how.by {
-        Maker::Statistics if !remembers => Err(Error::Config(
-            "by = \"statistics\": samples are made from what batch normalisations remember, and this teacher has none; \
-             export it again with them in training mode (torch.onnx.export with training=TrainingMode.PRESERVE, \
-             do_constant_folding=False), or take by = \"generator\""
-                .into(),
-        )
-        .into()),
-        Maker::Auto | Maker::Statistics if remembers => Ok(invert(teacher, how, seed, device, progress)?),
-        _ => Ok(generator::generate(teacher, &student()?, how, seed, device, progress)?),
+    if how.by_generator(teacher) {
+        return Ok(generator::generate(teacher, &student()?, how, seed, device, progress)?);
     }
+    Ok(invert(teacher, how, seed, device, progress)?)
 }
 
 /// By what batch normalisations remember.
@@ -169,6 +167,14 @@ fn invert(
     let input = teacher.inputs[0];
     let tracked = device.clone().autodiff();
     let memories = memories(teacher, &tracked);
+    if memories.is_empty() {
+        return Err(Error::Config(
+            "by = \"statistics\": samples are made from what batch normalisations remember, and this teacher has none; \
+             export it again with them in training mode (torch.onnx.export with training=TrainingMode.PRESERVE, \
+             do_constant_folding=False), or take by = \"generator\""
+                .into(),
+        ));
+    }
     let network = Network::new(teacher, &tracked)?.untrained();
     let shape = shape_at(&teacher.value(input).shape, 1)[1..].to_vec();
     let classes = teachers::classes(teacher);

@@ -18,8 +18,11 @@ const FILE: &str = "samples.safetensors";
 /// When none can be made, or kept.
 pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress) -> Result<bool, Error> {
     let Some(how) = job.recipe.data.synthetic else { return Ok(true) };
-    // A generator plays against a student of the size that is wanted.
-    let size = format!("{:?} {:?}", job.options.derivation, job.budgets(&prepared.cost));
+    // A generator plays against a student of the size that is wanted; nothing else depends on that.
+    let size = match how.by_generator(&job.teacher) {
+        true => format!("{:?} {:?}", job.options.derivation, job.budgets(&prepared.cost)),
+        false => String::new(),
+    };
     let inputs = [job.teacher_hash.clone(), format!("{how:?} {} {:?} {size}", job.options.seed, job.options.inputs)];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage("synthesize", super::CODE_VERSION, &inputs, |folder| {

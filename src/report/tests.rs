@@ -26,6 +26,25 @@ fn the_json_view_is_as_recorded_and_reads_back() {
 }
 
 #[test]
+fn of_many_classes_those_that_lost_most_are_shown() {
+    let mut report = sample();
+    let row = |i: usize| ClassRow {
+        name: format!("class {i}"),
+        samples: 10,
+        teacher: Some(0.9),
+        // The later, the more is lost.
+        student: 0.9 - 0.01 * i as f64,
+    };
+    report.accuracy.as_mut().unwrap().classes = (0..12).map(row).collect();
+    let text = report.to_text();
+    assert!(text.contains("the 10 of 12 classes that lost most"), "{text}");
+    assert!(text.contains("class 11  ") && text.contains("class 2 ") && text.contains("-11.00"), "{text}");
+    assert!(!text.contains("class 0 ") && !text.contains("class 1 "), "{text}");
+    let order: Vec<usize> = ["class 11", "class 10", "class 2 "].map(|name| text.find(name).unwrap()).to_vec();
+    assert!(order.is_sorted(), "{text}");
+}
+
+#[test]
 fn a_plan_says_only_what_is_planned() {
     let report = sample();
     let mut header = report.header.clone();

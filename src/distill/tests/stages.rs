@@ -91,7 +91,7 @@ fn an_autoencoder_learns_from_samples_without_labels_and_lends_its_activations()
     let (first, last) = (&trained.history[0], trained.history.last().unwrap());
     assert!(last.loss < first.loss, "{} to {}", first.loss, last.loss);
     // Its own training is found done, and is the same each time.
-    assert!(folder.path().join("checkpoint.seen").is_file());
+    assert!(folder.path().join("checkpoint.autoencoder.0").is_file());
     let again = follow_in(&setting, &recipe, &teacher, folder.path(), &mut |_| ()).unwrap();
     let anew = followed(&setting, &hint(3), &teacher);
     let bytes = |t: &Trained| crate::onnx::export(&t.graph).unwrap();
