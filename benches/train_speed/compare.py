@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
-NAMES = ["resnet8", "ds-cnn", "fashion-student", "separable-1d", "transformer"]
+NAMES = ["resnet8", "ds-cnn", "fashion-student", "separable-1d", "transformer", "gru", "lstm", "pooled"]
 WARM_UP = 5
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The PyTorch side of the training comparison: five networks, their batches, and steps in eager mode.
+"""The PyTorch side of the training comparison: eight networks, their batches, and steps in eager mode.
 
     peer.py make FOLDER             NAME.onnx (before the first step) and NAME.safetensors (the batches) of each network
     peer.py run FOLDER NAME STEPS   trains on those batches; one line of JSON: seconds of each step, losses, peak memory
@@ -117,12 +117,40 @@ class Transformer(nn.Module):
         return self.head(self.layers(self.embedding(x)).mean(1))
 
 
+class Recurrent(nn.Module):
+    """A recurrent keyword spotter: all steps of a layer or two, classified by their mean."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(96 * (1 + layer.bidirectional), CLASSES)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0].mean(1))
+
+
+class Pooled(nn.Module):
+    """Overlapping windows between convolutions (Krizhevsky et al. 2012), and averaged ones."""
+
+    def __init__(self):
+        super().__init__()
+        layer = lambda i, o: [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+        first = [*layer(3, 16), nn.MaxPool2d(3, 2, 1)]
+        second = [*layer(16, 32), nn.MaxPool2d(2), *layer(32, 32), nn.AvgPool2d(3, 2, 1)]
+        self.body, self.head = nn.Sequential(*first, *second), nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
 NETWORKS = {
     "resnet8": (lambda: ResNet(3, (16, 32, 64), 1), (3, 32, 32)),
     "ds-cnn": (DsCnn, (1, 49, 10)),
     "fashion-student": (lambda: ResNet(1, (8, 17, 34), 2), (1, 28, 28)),
     "separable-1d": (Separable1d, (32, 128)),
     "transformer": (Transformer, (32, 16)),
+    "gru": (lambda: Recurrent(nn.GRU(40, 96, batch_first=True)), (49, 40)),
+    "lstm": (lambda: Recurrent(nn.LSTM(40, 96, bidirectional=True, batch_first=True)), (49, 40)),
+    "pooled": (Pooled, (3, 32, 32)),
 }
 
 

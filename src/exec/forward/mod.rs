@@ -336,7 +336,7 @@ impl Pass<'_> {
             Op::AveragePool(pool) => self.average_pool(pool, x)?,
             Op::GlobalAveragePool => {
                 let axes: Vec<usize> = (2..x.shape().len()).collect();
-                reduction::mean(x, &axes)
+                pooling::mean(x, &axes)
             }
             Op::GlobalMaxPool => {
                 let axes = 2..x.shape().len();
@@ -344,7 +344,7 @@ impl Pass<'_> {
             }
             Op::ReduceMean { axes, keepdims } => {
                 let out = self.output_shape();
-                let reduced = reduction::mean(x, axes);
+                let reduced = pooling::mean(x, axes);
                 if *keepdims { reduced } else { reduced.reshape(&out) }
             }
             Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze { .. } | Op::Unsqueeze { .. } => {

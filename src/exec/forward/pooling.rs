@@ -1,17 +1,22 @@
 //! Windows over images.
 
-use super::{Error, Pass, Value, as_images, padded, zip};
+use super::{Error, Pass, Value, as_images, padded, reduction, zip};
+use crate::exec::ops::{self, Windows, kernel};
 use crate::graph::Pool;
-use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
+use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::module::{avg_pool2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode as BurnPad};
 use burn::tensor::{Slice, Tensor, TensorData};
 
 impl Pass<'_> {
-    /// Pooling runs on burn's 2-D operators; the result is cut or grown to what shape inference says, so that the one
-    /// definition of `ceil_mode` is there.
+    /// Windows lie where shape inference says, so that the one definition of `ceil_mode` is there. Where the operand is
+    /// not on the CPU they are burn's, which know two axes.
     pub(super) fn max_pool(&mut self, pool: &Pool, x: Value) -> Result<Value, Error> {
+        let x = match self.own(pool, x, |x, windows, out, _| ops::max_pool(x, windows, out)) {
+            Ok(y) => return Ok(y),
+            Err(x) => x,
+        };
         if pool.kernel.len() > 2 {
             return self.by_axis(pool, x, f32::NEG_INFINITY);
         }
@@ -29,6 +34,10 @@ impl Pass<'_> {
     }
 
     pub(super) fn average_pool(&mut self, pool: &Pool, x: Value) -> Result<Value, Error> {
+        let x = match self.own(pool, x, ops::average_pool) {
+            Ok(y) => return Ok(y),
+            Err(x) => x,
+        };
         let (shape, out) = (x.shape(), self.output_shape());
         let device = Tensor::<1>::from_dispatch(x.clone().into_dispatch()).device();
         let sums = if pool.kernel.len() > 2 || pool.dilations.iter().any(|&d| d != 1) {
@@ -45,7 +54,10 @@ impl Pass<'_> {
             Value::from_tensor(avg_pool2d(padded.into_tensor()?, options)).reshape(&out)
         };
         // The window's mean over padding and all, times window / elements that count.
-        let factors = counts(pool, &shape, &out);
+        let size = pool.kernel.iter().product::<usize>() as f32;
+        let factors = counts(pool, &shape, &out).iter().fold(vec![size], |all, axis| {
+            all.iter().flat_map(|a| axis.iter().map(move |count| a / count)).collect::<Vec<f32>>()
+        });
         if factors.iter().all(|&f| f == 1.0) {
             return Ok(sums);
         }
@@ -55,6 +67,36 @@ impl Pass<'_> {
         let factors =
             Value::from_tensor(Tensor::<1>::from_data(TensorData::new(factors, [count]), &device)).reshape(&wide);
         Ok(zip(sums, factors, Dispatch::float_mul))
+    }
+
+    /// On the CPU: the operand comes back if it is elsewhere, or has more than three axes.
+    fn own(
+        &self,
+        pool: &Pool,
+        x: Value,
+        pooled: impl Fn(DispatchTensor, Windows, &[usize], [Vec<f32>; 3]) -> DispatchTensor,
+    ) -> Result<Value, Value> {
+        let (shape, out, n) = (x.shape(), self.output_shape(), pool.kernel.len());
+        let x = x.into_dispatch();
+        if n > 3 || shape.len() != n + 2 || !kernel::takes([&x]) {
+            return Err(Value::from_dispatch(x));
+        }
+        let three = |v: &[usize], one: usize| -> [usize; 3] {
+            std::array::from_fn(|d| (d + n).checked_sub(3).map_or(one, |d| v[d]))
+        };
+        let windows = Windows {
+            kernel: three(&pool.kernel, 1),
+            strides: three(&pool.strides, 1),
+            dilations: three(&pool.dilations, 1),
+            begin: three(&pool.pads[..n], 0),
+            input: three(&shape[2..], 1),
+            output: three(&out[2..], 1),
+        };
+        let mut shares = vec![vec![1.0]; 3 - n];
+        let by_count = |counts: Vec<f32>| counts.into_iter().map(|count| 1.0 / count).collect();
+        shares.extend(counts(pool, &shape, &out).into_iter().map(by_count));
+        let shares = shares.try_into().expect("three axes");
+        Ok(Value::from_dispatch(pooled(x, windows, &out, shares)))
     }
 
     /// A window of any rank, one axis after the other: the largest of the largest, or the mean of means. `fill` is what
@@ -110,10 +152,31 @@ impl Pass<'_> {
     }
 }
 
-/// Per output position: elements of the window over elements that count.
-fn counts(pool: &Pool, input: &[usize], output: &[usize]) -> Vec<f32> {
+/// The mean along axes, which keep an extent of 1.
+pub(super) fn mean(x: Value, axes: &[usize]) -> Value {
+    let shape = x.shape();
+    let first = shape.len() - axes.len();
+    let last = axes.iter().enumerate().all(|(i, &axis)| axis == first + i);
+    let x = x.into_dispatch();
+    if !last || axes.is_empty() || shape.contains(&0) || !kernel::takes([&x]) {
+        return reduction::mean(Value::from_dispatch(x), axes);
+    }
+    // A window as large as the plane.
+    let (planes, width) = (shape[..first].iter().product(), shape[shape.len() - 1]);
+    let height: usize = shape[first..shape.len() - 1].iter().product();
+    let plane = [1, height, width];
+    let windows =
+        Windows { kernel: plane, strides: [1; 3], dilations: [1; 3], begin: [0; 3], input: plane, output: [1; 3] };
+    let x = Value::from_dispatch(x).reshape(&[planes, 1, height, width]).into_dispatch();
+    let shares = [vec![1.0 / (height * width) as f32], vec![1.0], vec![1.0]];
+    let kept: Vec<usize> = shape.iter().enumerate().map(|(d, &n)| if d < first { n } else { 1 }).collect();
+    Value::from_dispatch(ops::average_pool(x, windows, &[planes, 1, 1, 1], shares)).reshape(&kept)
+}
+
+/// By axis and output position, how many elements count along it.
+fn counts(pool: &Pool, input: &[usize], output: &[usize]) -> Vec<Vec<f32>> {
     let n = pool.kernel.len();
-    let along = |d: usize| -> Vec<f64> {
+    let along = |d: usize| -> Vec<f32> {
         let (begin, end) = (pool.pads[d], pool.pads[d + n]);
         let size = input[d + 2];
         (0..output[d + 2])
@@ -124,14 +187,9 @@ fn counts(pool: &Pool, input: &[usize], output: &[usize]) -> Vec<f32> {
                     let range = if pool.count_include_pad { 0..begin + size + end } else { begin..begin + size };
                     range.contains(&at)
                 };
-                pool.kernel[d] as f64 / (0..pool.kernel[d]).filter(inside).count().max(1) as f64
+                (0..pool.kernel[d]).filter(inside).count().max(1) as f32
             })
             .collect()
     };
-    let axes: Vec<Vec<f64>> = (0..n).map(along).collect();
-    axes.into_iter()
-        .fold(vec![1.0], |acc, axis| acc.iter().flat_map(|a| axis.iter().map(move |b| a * b)).collect::<Vec<f64>>())
-        .into_iter()
-        .map(|f| f as f32)
-        .collect()
+    (0..n).map(along).collect()
 }

@@ -46,12 +46,12 @@ impl Function {
     }
 
     /// Whether the derivative is computed from the result, so that the operand need not be kept.
-    fn by_result(self) -> bool {
+    pub fn by_result(self) -> bool {
         matches!(self, Function::Relu | Function::Sigmoid | Function::Tanh)
     }
 
     #[inline(always)]
-    fn value<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+    pub(super) fn value<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         let splat = |value| simd.splat_f32s(value);
         match self {
             Function::Relu => simd.select_f32s(simd.less_than_f32s(x, splat(0.0)), splat(0.0), x),
@@ -75,7 +75,7 @@ impl Function {
 
     /// The derivative at the operand, or of the result where [`Self::by_result`].
     #[inline(always)]
-    fn slope<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
+    pub(super) fn slope<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         let splat = |value| simd.splat_f32s(value);
         let (zero, one) = (splat(0.0), splat(1.0));
         match self {

@@ -22,6 +22,8 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matmul;
+mod pool;
+mod recurrent;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,8 @@ pub use conv::{ConvNorm, conv_norm, conv2d};
 pub use function::Function;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
+pub use pool::{Windows, average_pool, max_pool};
+pub use recurrent::{Recurrence, recurrent};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{DType, DispatchTensor, DispatchTensorKind, Flex, Shape, TensorData};

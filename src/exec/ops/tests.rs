@@ -169,3 +169,93 @@ fn functions_of_elements() {
         }
     }
 }
+
+#[test]
+fn windows() {
+    use burn::tensor::module::{avg_pool2d, max_pool2d};
+    use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for case in 0..60 {
+        let kernel = [0, 1].map(|_| rng.random_range(1..5));
+        let stride = [0, 1].map(|_| rng.random_range(1..4));
+        let dilation = [0, 1].map(|_| if case % 2 == 0 { rng.random_range(1..3) } else { 1 });
+        let pads = kernel.map(|k: usize| [0, 1].map(|_| rng.random_range(0..=k / 2)));
+        let span = [0, 1].map(|d| (kernel[d] - 1) * dilation[d] + 1);
+        let extent = span.map(|span: usize| span + rng.random_range(0..if case % 7 == 0 { 90 } else { 9 }));
+        let [images, channels] = [4, 5].map(|most| rng.random_range(1..most));
+        let output = [0, 1].map(|d| (extent[d] + pads[d][0] + pads[d][1] - span[d]) / stride[d] + 1);
+        let three = |v: [usize; 2], one: usize| [one, v[0], v[1]];
+        let windows = Windows {
+            kernel: three(kernel, 1),
+            strides: three(stride, 1),
+            dilations: three(dilation, 1),
+            begin: three(pads.map(|p| p[0]), 0),
+            input: three(extent, 1),
+            output: three(output, 1),
+        };
+        let shape = [images, channels, output[0], output[1]];
+        let padding = pads.map(|[begin, end]| (begin, end));
+        // An operand that is a view.
+        let view = |x: &DispatchTensor| t::<4>(x).swap_dims(0, 1);
+        let operand = vec![channels, images, extent[0], extent[1]];
+        agree::<1, 4>(
+            "the largest",
+            &mut rng,
+            [operand.clone()],
+            |[x]| max_pool(view(&x).into_dispatch(), windows.clone(), &shape),
+            |[x]| {
+                let options = MaxPoolOptions { kernel_size: kernel, stride, padding, dilation, ceil_mode: false };
+                max_pool2d(view(&x), options).into_dispatch()
+            },
+        );
+        if dilation == [1, 1] {
+            let shares = [0, 1].map(|d| vec![1.0 / kernel[d] as f32; output[d]]);
+            agree::<1, 4>(
+                "the mean",
+                &mut rng,
+                [operand],
+                |[x]| {
+                    let [rows, columns] = shares.clone();
+                    average_pool(view(&x).into_dispatch(), windows.clone(), &shape, [vec![1.0], rows, columns])
+                },
+                |[x]| {
+                    let options = AvgPoolOptions {
+                        kernel_size: kernel,
+                        stride,
+                        padding,
+                        ceil_mode: false,
+                        count_include_pad: true,
+                    };
+                    avg_pool2d(view(&x), options).into_dispatch()
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn the_largest_is_the_first_of_equals_and_a_number_that_is_none_stays() {
+    let x = |values: &[f32]| {
+        Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 1, 3, 3]), &Device::flex().autodiff())
+    };
+    let whole = Windows {
+        kernel: [1, 3, 3],
+        strides: [1; 3],
+        dilations: [1; 3],
+        begin: [0; 3],
+        input: [1, 3, 3],
+        output: [1; 3],
+    };
+    let pooled = |x: Tensor<4>| Tensor::<4>::from_dispatch(max_pool(x.into_dispatch(), whole.clone(), &[1, 1, 1, 1]));
+    let values = |t: Tensor<4>| t.into_data().iter::<f32>().collect::<Vec<f32>>();
+    let equal = x(&[0.0, 0.0, 2.0, 2.0, 0.0, 2.0, 2.0, 2.0, 2.0]).require_grad();
+    let gradients = pooled(equal.clone()).sum().backward();
+    assert_eq!(values(equal.grad(&gradients).unwrap()), [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    let low = x(&[f32::NEG_INFINITY; 9]);
+    assert_eq!(values(pooled(low)), [f32::NEG_INFINITY]);
+    for place in 0..9 {
+        let mut with = [1.0; 9];
+        with[place] = f32::NAN;
+        assert!(values(pooled(x(&with)))[0].is_nan(), "{place}");
+    }
+}

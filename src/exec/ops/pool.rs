@@ -1,0 +1,273 @@
+//! Pooling: the largest number, or the mean, of windows over one to three axes.
+//!
+//! A window's rows are met first, whole rows of the image at a time, and then the columns of the one row that they
+//! leave: the first part is vectors however the windows overlap, and the second reads a row that is in the cache.
+
+use super::buffer::{Scratch, unwritten};
+use super::kernel::{Kernel, Saved, apply};
+use super::{CpuTensor, numbers, tensor};
+use burn::backend::{DispatchTensor, TensorData};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Elements of a task, at least.
+const BLOCK: usize = 16 * 1024;
+
+/// Where windows lie, by axis: depth, height, width. Axes that are not there have extents of 1.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    pub kernel: [usize; 3],
+    pub strides: [usize; 3],
+    pub dilations: [usize; 3],
+    /// Elements before the first one.
+    pub begin: [usize; 3],
+    /// Extents of an operand's plane.
+    pub input: [usize; 3],
+    /// Extents of a result's plane. A window may hang over the end.
+    pub output: [usize; 3],
+}
+
+/// The largest of each window of `x`, planes of [`Windows::input`], in planes of [`Windows::output`]; a NaN where there
+/// is one, and the gradient to the first of equals.
+pub fn max_pool(x: DispatchTensor, windows: Windows, shape: &[usize]) -> DispatchTensor {
+    apply(Pooling { windows, shape: shape.to_vec(), means: None }, [x])
+}
+
+/// The sum of each window times the product of its positions' `shares` by axis.
+pub fn average_pool(x: DispatchTensor, windows: Windows, shape: &[usize], shares: [Vec<f32>; 3]) -> DispatchTensor {
+    apply(Pooling { windows, shape: shape.to_vec(), means: Some(shares) }, [x])
+}
+
+#[derive(Debug)]
+struct Pooling {
+    windows: Windows,
+    /// Of the result as a whole.
+    shape: Vec<usize>,
+    means: Option<[Vec<f32>; 3]>,
+}
+
+impl Pooling {
+    /// Planes of a task.
+    fn step(&self) -> usize {
+        (BLOCK / self.windows.input.iter().product::<usize>().max(1)).max(1)
+    }
+}
+
+impl Kernel for Pooling {
+    fn forward(&self, inputs: Vec<CpuTensor>) -> (CpuTensor, Vec<CpuTensor>) {
+        let x = inputs[0].to_contiguous();
+        let (w, step) = (&self.windows, self.step());
+        let [from, to] = [w.input, w.output].map(|extents| extents.iter().product::<usize>().max(1));
+        let count = self.shape.iter().product();
+        let mut y = unwritten(count);
+        let blocks = y.par_chunks_mut(step * to).zip(numbers(&x).par_chunks(step * from));
+        if let Some(shares) = &self.means {
+            blocks.for_each(|(y, x)| Arch::new().dispatch(Mean { w, shares, x, y }));
+            return (tensor(y, self.shape.clone()), vec![]);
+        }
+        // Where in its plane the largest is; of a window without any element, nowhere.
+        let mut places = vec![-1i32; count];
+        blocks
+            .zip(places.par_chunks_mut(step * to))
+            .for_each(|((y, x), places)| Arch::new().dispatch(Largest { w, x, y, places }));
+        let places = CpuTensor::from_data(TensorData::new(places, self.shape.clone()));
+        (tensor(y, self.shape.clone()), vec![places])
+    }
+
+    fn keeps(&self, _input: usize) -> bool {
+        false
+    }
+
+    fn backward(&self, saved: Saved, gradient: CpuTensor, _wanted: &[bool]) -> Vec<Option<CpuTensor>> {
+        let gradient = gradient.to_contiguous();
+        let (w, step) = (&self.windows, self.step());
+        let [from, to] = [w.input, w.output].map(|extents| extents.iter().product::<usize>().max(1));
+        let planes = self.shape[..2].iter().product::<usize>();
+        let mut dx = vec![0.0; planes * from];
+        let blocks = dx.par_chunks_mut(step * from).zip(numbers(&gradient).par_chunks(step * to));
+        match &self.means {
+            Some(shares) => blocks.for_each(|(dx, g)| Arch::new().dispatch(Spread { w, shares, g, dx })),
+            None => {
+                let places = saved.extra[0].as_slice::<i32>().expect("forward wrote them");
+                blocks.zip(places.par_chunks(step * to)).for_each(|((dx, g), places)| {
+                    let planes = g.chunks_exact(to).zip(places.chunks_exact(to));
+                    for (dx, (g, places)) in dx.chunks_exact_mut(from).zip(planes) {
+                        for (g, &place) in g.iter().zip(places) {
+                            if let Ok(place) = usize::try_from(place) {
+                                dx[place] += g;
+                            }
+                        }
+                    }
+                });
+            }
+        }
+        let shape = [&self.shape[..2], &w.input[5 - self.shape.len()..]].concat();
+        vec![Some(tensor(dx, shape))]
+    }
+}
+
+impl Windows {
+    /// Columns of the row that a window's rows leave: those of the plane and the padding about them.
+    fn columns(&self) -> usize {
+        let needed = (self.output[2].max(1) - 1) * self.strides[2] + (self.kernel[2] - 1) * self.dilations[2] + 1;
+        needed.max(self.begin[2] + self.input[2])
+    }
+
+    /// The first elements of the rows that the windows at `depth` and `height` see, one after the other.
+    #[inline(always)]
+    fn row(&self, depth: usize, height: usize, index: usize) -> Option<usize> {
+        let along = |axis: usize, at: usize, k: usize| {
+            let place = at * self.strides[axis] + k * self.dilations[axis];
+            place.checked_sub(self.begin[axis]).filter(|&place| place < self.input[axis])
+        };
+        let (d, h) = (along(0, depth, index / self.kernel[1])?, along(1, height, index % self.kernel[1])?);
+        Some((d * self.input[1] + h) * self.input[2])
+    }
+
+    fn rows(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+}
+
+struct Largest<'a> {
+    w: &'a Windows,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    places: &'a mut [i32],
+}
+
+impl WithSimd for Largest<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let w = self.w;
+        let [depths, heights, widths] = w.output;
+        let (width, begin, columns) = (w.input[2], w.begin[2], w.columns());
+        let (stride, dilation) = (w.strides[2], w.dilations[2]);
+        let mut best = Scratch::new(columns);
+        let mut places = vec![-1i32; columns];
+        let (from, to) = (w.input.iter().product::<usize>().max(1), depths * heights * widths);
+        let planes = self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)).zip(self.places.chunks_exact_mut(to));
+        for ((x, y), found) in planes {
+            for line in 0..depths * heights {
+                best.fill(f32::NEG_INFINITY);
+                places.fill(-1);
+                for index in 0..w.rows() {
+                    let Some(first) = w.row(line / heights, line % heights, index) else { continue };
+                    let row = &x[first..][..width];
+                    let (best, places) = (&mut best[begin..][..width], &mut places[begin..][..width]);
+                    for i in 0..width {
+                        let more = larger(row[i], best[i], places[i]);
+                        best[i] = if more { row[i] } else { best[i] };
+                        places[i] = if more { (first + i) as i32 } else { places[i] };
+                    }
+                }
+                let (y, found) = (&mut y[line * widths..][..widths], &mut found[line * widths..][..widths]);
+                for i in 0..widths {
+                    let (mut most, mut place) = (best[i * stride], places[i * stride]);
+                    for k in 1..w.kernel[2] {
+                        let at = i * stride + k * dilation;
+                        // Of equals the first by rows, though columns are met first here.
+                        let sooner = (best[at] == most) & (places[at] < place);
+                        let more = places[at] >= 0 && (sooner | larger(best[at], most, place));
+                        most = if more { best[at] } else { most };
+                        place = if more { places[at] } else { place };
+                    }
+                    (y[i], found[i]) = (most, place);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a number takes the place of the largest so far: the first does, and a NaN does and stays.
+#[inline(always)]
+fn larger(x: f32, most: f32, place: i32) -> bool {
+    (x > most) | ((x.is_nan() | (place < 0)) & !most.is_nan())
+}
+
+struct Mean<'a> {
+    w: &'a Windows,
+    shares: &'a [Vec<f32>; 3],
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Mean<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let w = self.w;
+        let [depths, heights, widths] = w.output;
+        let (width, begin) = (w.input[2], w.begin[2]);
+        let (stride, dilation) = (w.strides[2], w.dilations[2]);
+        let mut sums = Scratch::new(w.columns());
+        let (from, to) = (w.input.iter().product::<usize>().max(1), depths * heights * widths);
+        for (x, y) in self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)) {
+            for line in 0..depths * heights {
+                sums.fill(0.0);
+                for index in 0..w.rows() {
+                    let Some(first) = w.row(line / heights, line % heights, index) else { continue };
+                    let row = &x[first..][..width];
+                    let sums = &mut sums[begin..][..width];
+                    for i in 0..width {
+                        sums[i] += row[i];
+                    }
+                }
+                let share = self.shares[0][line / heights] * self.shares[1][line % heights];
+                let y = &mut y[line * widths..][..widths];
+                for i in 0..widths {
+                    let mut sum = sums[i * stride];
+                    for k in 1..w.kernel[2] {
+                        sum += sums[i * stride + k * dilation];
+                    }
+                    y[i] = sum * share * self.shares[2][i];
+                }
+            }
+        }
+    }
+}
+
+/// The gradient of a mean: every element of a window gets its share.
+struct Spread<'a> {
+    w: &'a Windows,
+    shares: &'a [Vec<f32>; 3],
+    g: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl WithSimd for Spread<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _simd: S) {
+        let w = self.w;
+        let [depths, heights, widths] = w.output;
+        let (width, begin) = (w.input[2], w.begin[2]);
+        let (stride, dilation) = (w.strides[2], w.dilations[2]);
+        let mut row = Scratch::new(w.columns());
+        let (from, to) = (w.input.iter().product::<usize>().max(1), depths * heights * widths);
+        for (dx, g) in self.dx.chunks_exact_mut(from).zip(self.g.chunks_exact(to)) {
+            for line in 0..depths * heights {
+                row.fill(0.0);
+                let share = self.shares[0][line / heights] * self.shares[1][line % heights];
+                let g = &g[line * widths..][..widths];
+                for i in 0..widths {
+                    let part = g[i] * share * self.shares[2][i];
+                    for k in 0..w.kernel[2] {
+                        row[i * stride + k * dilation] += part;
+                    }
+                }
+                for index in 0..w.rows() {
+                    let Some(first) = w.row(line / heights, line % heights, index) else { continue };
+                    let (dx, row) = (&mut dx[first..][..width], &row[begin..][..width]);
+                    for i in 0..width {
+                        dx[i] += row[i];
+                    }
+                }
+            }
+        }
+    }
+}
