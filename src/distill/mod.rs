@@ -12,6 +12,7 @@
 //!   burn-train's `Learner`: the learner checkpoints whole epochs, keeps its sampler's state to itself and has no place
 //!   for a term that reads a cached teacher.
 
+mod asked;
 mod checkpoint;
 mod config;
 mod decoder;
@@ -40,6 +41,7 @@ mod tests;
 mod trainer;
 mod weighing;
 
+pub use asked::Engine;
 pub use checkpoint::Checkpoint;
 pub use config::{ClassWeights, Config, OptimizerConfig};
 pub use extras::{BufferSlot, Extras, Init, Slot};
@@ -75,6 +77,9 @@ pub enum Error {
     /// A recipe that cannot be understood.
     #[error("{}:{line}: {what}", path.display())]
     Recipe { path: PathBuf, line: usize, what: String },
+    /// A teacher that an engine runs.
+    #[error(transparent)]
+    Teacher(#[from] crate::teacher::Error),
     /// A setting that cannot work.
     #[error("{0}")]
     Config(String),

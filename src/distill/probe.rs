@@ -2,9 +2,10 @@
 //! al. 2019, <https://arxiv.org/abs/1905.00414>.
 
 use super::Error;
+use super::asked::Engine;
 use super::trainer::TrainingSet;
 use crate::data::Look;
-use crate::exec::{Datum, Mode, Network};
+use crate::exec::{Mode, Network};
 use crate::graph::{Graph, Tensor, ValueId};
 use burn::tensor::Device;
 use std::collections::HashMap;
@@ -26,15 +27,21 @@ impl Probe {
     ///
     /// # Errors
     /// When the network cannot be run.
-    pub fn new(graph: &Graph, values: &[ValueId], set: &TrainingSet) -> Result<Probe, Error> {
+    pub fn new(graph: &Graph, engine: Option<Engine>, values: &[ValueId], set: &TrainingSet) -> Result<Probe, Error> {
         let samples: Vec<usize> = set.train.iter().copied().take(SAMPLES).collect();
         let count = samples.len();
         let mut grams = HashMap::new();
         if count >= FEWEST && !values.is_empty() {
-            let network = Network::new(graph, &Device::flex())?;
             let inputs = set.samples.batch(&Look::plain(samples));
-            for (&id, tap) in values.iter().zip(network.forward(inputs, values, Mode::Infer)?.taps) {
-                grams.extend(gram(&tap, count)?.map(|gram| (id, gram)));
+            let seen = match engine {
+                Some(engine) => engine.values(graph, values, &inputs)?,
+                None => {
+                    let taps = Network::new(graph, &Device::flex())?.forward(inputs, values, Mode::Infer)?.taps;
+                    taps.iter().map(|tap| Ok(tap.to_host()?)).collect::<Result<_, Error>>()?
+                }
+            };
+            for (&id, value) in values.iter().zip(seen) {
+                grams.extend(gram(&value, count).map(|gram| (id, gram)));
             }
         }
         Ok(Probe { count, grams })
@@ -48,12 +55,11 @@ impl Probe {
 }
 
 /// `HKH / ‖HKH‖` of the activations as rows, `H = I − 1/n`; `None` where all samples are alike.
-fn gram(value: &Datum, count: usize) -> Result<Option<Vec<f64>>, Error> {
-    let host: Tensor = value.to_host()?;
-    let values = host.to_f32();
+fn gram(value: &Tensor, count: usize) -> Option<Vec<f64>> {
+    let values = value.to_f32();
     let width = values.len() / count;
     if width == 0 || values.len() != width * count || values.iter().any(|x| !x.is_finite()) {
-        return Ok(None);
+        return None;
     }
     let means: Vec<f64> = (0..width)
         .map(|i| values.iter().skip(i).step_by(width).map(|&x| f64::from(x)).sum::<f64>() / count as f64)
@@ -66,10 +72,10 @@ fn gram(value: &Datum, count: usize) -> Result<Option<Vec<f64>>, Error> {
     let mut gram: Vec<f64> = rows.iter().flat_map(|a| rows.iter().map(|b| dot(a, b))).collect();
     let norm = dot(&gram, &gram).sqrt();
     if norm <= f64::MIN_POSITIVE {
-        return Ok(None);
+        return None;
     }
     gram.iter_mut().for_each(|x| *x /= norm);
-    Ok(Some(gram))
+    Some(gram)
 }
 
 #[cfg(test)]
@@ -78,7 +84,7 @@ mod tests {
 
     fn of(values: &[f32], count: usize) -> Option<Vec<f64>> {
         let tensor = Tensor::f32([count, values.len() / count], values.to_vec());
-        gram(&Datum::Host(std::sync::Arc::new(tensor)), count).unwrap()
+        gram(&tensor, count)
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub fn follow(
             name: name.clone(),
             logits: None,
             graph: Some(graph),
+            engine: None,
             is_peer: peers.iter().any(|(peer, _)| peer == name),
         });
         teachers.extend(own);
@@ -126,10 +127,12 @@ fn peers(recipe: &Recipe, set: &TrainingSet, student: &Graph, seed: u64) -> Resu
     let learn = |kind| matches!(kind, TeacherKind::Peer | TeacherKind::Tuned);
     for spec in recipe.teachers.iter().filter(|t| learn(t.kind) && t.model.is_none()) {
         let graph = match spec.kind {
-            TeacherKind::Tuned => set.teachers.first().and_then(|t| t.graph).cloned().ok_or_else(|| {
-                let what = "is to learn along, and has operators that kdc cannot run";
-                Error::Config(format!("'{}', a copy of the teacher, {what}", spec.name))
-            })?,
+            TeacherKind::Tuned => {
+                set.teachers.first().filter(|t| t.engine.is_none()).and_then(|t| t.graph).cloned().ok_or_else(|| {
+                    let what = "is to learn along, and has operators that kdc cannot run";
+                    Error::Config(format!("'{}', a copy of the teacher, {what}", spec.name))
+                })?
+            }
             _ => {
                 let mut graph = student.clone();
                 student::redraw(&mut graph, seed.wrapping_add(0x5EED + peers.len() as u64));

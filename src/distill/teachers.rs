@@ -1,5 +1,6 @@
 //! Whom a student learns from, and how their values come to a step: kept answers, or networks that run along.
 
+use super::asked::Engine;
 use super::layers::{self, Point};
 use super::objective::TermSpec;
 use super::probe::Probe;
@@ -21,9 +22,10 @@ pub struct Source<'a> {
     pub name: String,
     /// Its answers, kept; `None`: it is asked at every step.
     pub logits: Option<&'a dyn TeacherLogits>,
-    /// The network with logits as its output, where kdc can run it: for what happens inside, and for inputs of which
-    /// nobody kept the answers.
+    /// The network with logits as its output: for what happens inside, and for inputs of which nobody kept the answers.
     pub graph: Option<&'a Graph>,
+    /// Who runs the network where it has operators that kdc cannot run.
+    pub engine: Option<Engine<'a>>,
     /// Learns along, from the same samples; else it never changes.
     pub is_peer: bool,
 }
@@ -81,13 +83,13 @@ impl Wiring {
                 // Where values go from one network into the other, they do so at the ends of stages.
                 (Pairs::Stages, Some(teacher)) if spec.layers.is_empty() && spec.term()?.route(0.0) == Route::Plain => {
                     let pairs = compared(student, teacher, spec, reads.pairs)?;
-                    probes.probed(pairs, teacher, source)?
+                    probes.probed(pairs, (teacher, sources[source].engine), source)?
                 }
                 (_, Some(teacher)) => compared(student, teacher, spec, reads.pairs)?,
                 (_, None) => {
                     return Err(Error::Config(format!(
-                        "'{}' compares activations, and the teacher '{}' has operators that kdc cannot run; use a term that \
-                         compares answers, as 'soft-label' does",
+                        "'{}' compares activations, and of the teacher '{}' there is no network; use a term that compares \
+                         answers, as 'soft-label' does",
                         spec.method, sources[source].name
                     )));
                 }
@@ -309,15 +311,15 @@ impl Probes<'_> {
     fn probed(
         &mut self,
         pairs: Vec<(Point, Point)>,
-        teacher: &Graph,
+        (teacher, engine): (&Graph, Option<Engine>),
         source: usize,
     ) -> Result<Vec<(Point, Point)>, Error> {
-        let look = |graph: &Graph| Probe::new(graph, &layers::probes(graph), self.set);
+        let look = |graph: &Graph, engine| Probe::new(graph, engine, &layers::probes(graph), self.set);
         if self.own.is_none() {
-            self.own = Some(look(self.student)?);
+            self.own = Some(look(self.student, None)?);
         }
         if let Entry::Vacant(place) = self.of.entry(source) {
-            place.insert(look(teacher)?);
+            place.insert(look(teacher, engine)?);
         }
         let (Some(own), Some(other)) = (&self.own, self.of.get(&source)) else { return Ok(pairs) };
         Ok(layers::probed(pairs, teacher, |s, t| own.similarity(s.value, other, t.value)))

@@ -207,6 +207,11 @@ impl Graph {
         })
     }
 
+    /// Whether there are operators that kdc does not know.
+    pub fn has_opaque(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.op, Op::Opaque(_)))
+    }
+
     /// The value called `name`.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.values.iter().position(|v| v.name == name).map(|i| ValueId(i as u32))

@@ -18,7 +18,7 @@ mod tests;
 pub use export::export;
 pub use limits::{LIMITS, Limit, OPSETS, WRITTEN_AS_OTHERS, limit, since};
 
-use crate::graph::{Graph, Tensor, VerifyError};
+use crate::graph::{Graph, Shape, Tensor, VerifyError};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
@@ -69,6 +69,8 @@ pub struct Given {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Inputs that always have the same contents: they become constants.
     pub values: BTreeMap<String, Tensor>,
+    /// Shapes of results of operators that kdc does not know, where the file does not say them; all are `f32`.
+    pub results: BTreeMap<String, Shape>,
 }
 
 /// Reads a model from a file.

@@ -97,7 +97,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     let (trained, cached) = training::distill(&job, &derived.graph, &asked, progress)?;
     let seconds = if cached { 0.0 } else { start.elapsed().as_secs_f64() };
     let truth: Vec<Option<u16>> = (0..job.data.test.len()).map(|i| job.data.test.label(i)).collect();
-    let of_teacher = match &asked.network {
+    let of_teacher = match Some(&asked.network).filter(|network| !network.has_opaque()) {
         // Its classes are others.
         _ if job.recipe.data.new_classes => None,
         Some(network) => Some(answers(&job, network)?),

@@ -1,10 +1,10 @@
 //! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
 
-use super::{Cache, Error, Options};
+use super::{Cache, Error, Options, opaque};
 use crate::data::{self, Answers, Dataset, Sidecar, Splits};
 use crate::distill::{self, TeacherKind, TermSpec};
 use crate::files;
-use crate::graph::Graph;
+use crate::graph::{Graph, Op};
 use crate::onnx;
 use crate::student::{self, Budgets};
 use crate::target::{self, Profile};
@@ -49,6 +49,8 @@ pub struct OtherTeacher {
     pub hash: String,
     /// With logits at its end.
     pub network: Graph,
+    /// The value of its file that holds the logits, where its output is something else.
+    pub logits_value: Option<String>,
     /// Whether it learns along.
     pub is_peer: bool,
 }
@@ -58,13 +60,25 @@ fn others(recipe: &distill::Recipe) -> Result<Vec<OtherTeacher>, Error> {
     let read = |spec: &distill::TeacherSpec| {
         let path = spec.model.clone()?;
         let one = || {
-            let (network, _) = student::prepare(&onnx::load(&path)?)?;
+            let loaded = onnx::load(&path)?;
+            let (network, _) = student::prepare(&loaded)?;
             let (name, hash) = (spec.name.clone(), teacher::content_hash(&path)?);
-            Ok(OtherTeacher { name, path: path.clone(), hash, network, is_peer: spec.kind == TeacherKind::Peer })
+            let (logits_value, is_peer) = (logits_name(&loaded), spec.kind == TeacherKind::Peer);
+            Ok(OtherTeacher { name, path: path.clone(), hash, network, logits_value, is_peer })
         };
         Some(one())
     };
     recipe.teachers.iter().filter_map(read).collect()
+}
+
+/// The operand of a softmax at the end.
+pub(super) fn logits_name(network: &Graph) -> Option<String> {
+    let out = *network.outputs.first()?;
+    let last = network.nodes.iter().find(|n| n.outputs.contains(&out))?;
+    if !matches!(last.op, Op::Softmax { .. } | Op::LogSoftmax { .. }) {
+        return None;
+    }
+    Some(network.value(last.input(0)?).name.clone())
 }
 
 /// What names a compilation without reading all of its data: the hashes of its files, and its settings.
@@ -145,7 +159,7 @@ impl Job {
         let mut training = options.training();
         training.check()?;
         let mut recipe = options.recipe();
-        let others = others(&recipe)?;
+        let mut others = others(&recipe)?;
         options.device.open()?;
         let given = onnx::Given { shapes: options.inputs.clone(), ..Default::default() };
         let teacher = onnx::load_with(&options.model, &given)?;
@@ -155,6 +169,14 @@ impl Job {
             true => transferred(&options, &teacher, &sidecar, &data_dir)?,
             false => {
                 let data = load_data(&options.model, &sidecar, &data_dir, &teacher)?;
+                let samples = data.train.as_ref();
+                let teacher = opaque::with_shapes(teacher, &options.model, &given, samples, options.engine)?;
+                for other in others.iter_mut().filter(|other| other.network.has_opaque()) {
+                    let loaded = onnx::load(&other.path)?;
+                    let loaded =
+                        opaque::with_shapes(loaded, &other.path, &onnx::Given::default(), samples, options.engine)?;
+                    (other.network, _) = student::prepare(&loaded)?;
+                }
                 (teacher, data)
             }
         };

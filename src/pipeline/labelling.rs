@@ -5,7 +5,7 @@ use super::options::LabelOptions;
 use super::{Cache, Error, Job, Progress, job};
 use crate::data::Answers;
 use crate::distill::TeacherLogits;
-use crate::graph::{Graph, Op};
+use crate::graph::Graph;
 use crate::onnx;
 use crate::teacher::{self, Labelled, Labelling, LogitCache, Teacher};
 use std::path::{Path, PathBuf};
@@ -17,8 +17,10 @@ pub struct Asked {
     pub logits: Option<Kept>,
     /// Of the recipe's own teachers, by name, what they say.
     pub others: Vec<(String, Kept)>,
-    /// The teacher with logits at its end, where kdc can run it itself.
-    pub network: Option<Graph>,
+    /// The teacher with logits at its end; with operators that kdc cannot run it is asked through its engine.
+    pub network: Graph,
+    /// The value of its file that holds the logits, where its output is something else.
+    pub logits_value: Option<String>,
 }
 
 /// What a teacher says, kept, as a student reads it.
@@ -58,7 +60,7 @@ impl TeacherLogits for Kept {
 /// Asks the teacher about every training sample and view, or finds what it said before.
 pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
     // A trailing softmax hides the logits: they are its operand.
-    let value = logits_name(&job.teacher);
+    let value = job::logits_name(&job.teacher);
     let teacher = open(&job.options.model, value.as_deref(), job.options.engine, progress)?;
     let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
     let kept = |teacher: &dyn Teacher, hash: &str, value: Option<&str>, on: &mut dyn FnMut(usize, usize)| {
@@ -83,17 +85,14 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
     };
     let mut others = vec![];
     for other in job.others.iter().filter(|other| keeps && !other.is_peer && reads_answers(job, &other.name)) {
-        let network = onnx::load(&other.path)?;
-        let value = logits_name(&network);
-        let teacher = open(&other.path, value.as_deref(), job.options.engine, progress)?;
-        let logits = kept(teacher.as_ref(), &other.hash, value.as_deref(), &mut on)?;
+        let value = other.logits_value.as_deref();
+        let teacher = open(&other.path, value, job.options.engine, progress)?;
+        let logits = kept(teacher.as_ref(), &other.hash, value, &mut on)?;
         others.push((other.name.clone(), logits));
     }
     let all = logits.iter().chain(others.iter().map(|(_, logits)| logits));
     let cached = all.map(|kept| kept.answers.asked()).sum::<usize>() == 0;
-    let runs = prepared.graph.nodes.iter().all(|node| !matches!(node.op, Op::Opaque(_)));
-    let network = runs.then(|| prepared.graph.clone());
-    Ok((Asked { teacher, logits, others, network }, cached))
+    Ok((Asked { teacher, logits, others, network: prepared.graph.clone(), logits_value: value }, cached))
 }
 
 /// Whether a term reads the answers of the teacher of this name.
@@ -113,7 +112,7 @@ pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled
     if data.answers == Answers::Tokens {
         return Err(Error::TooMuch { model: options.model.clone() });
     }
-    let value = logits_name(&network);
+    let value = job::logits_name(&network);
     let teacher = open(&options.model, value.as_deref(), options.engine, progress)?;
     let hash = teacher::content_hash(&options.model)?;
     let labelling = Labelling {
@@ -147,13 +146,4 @@ fn open(
         progress.note(&format!("the teacher runs on {}: {note}", teacher.engine()));
     }
     Ok(teacher)
-}
-
-fn logits_name(network: &Graph) -> Option<String> {
-    let out = *network.outputs.first()?;
-    let last = network.nodes.iter().find(|n| n.outputs.contains(&out))?;
-    if !matches!(last.op, Op::Softmax { .. } | Op::LogSoftmax { .. }) {
-        return None;
-    }
-    Some(network.value(last.input(0)?).name.clone())
 }

@@ -19,6 +19,7 @@ mod inspection;
 mod job;
 mod labelling;
 mod measure;
+mod opaque;
 mod operators;
 pub mod options;
 mod output;

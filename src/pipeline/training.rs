@@ -3,7 +3,7 @@
 use super::job::OtherTeacher;
 use super::labelling::Asked;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Epoch, Event, Part, Source, Step, TeacherLogits, TrainingSet};
+use crate::distill::{self, Engine, Epoch, Event, Part, Source, Step, TeacherLogits, TrainingSet};
 use crate::graph::Graph;
 use crate::{data, files, onnx, report};
 use serde::{Deserialize, Serialize};
@@ -82,13 +82,24 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
 /// Whom the student learns from.
 fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
     let logits = asked.logits.as_ref().map(|l| l as &dyn TeacherLogits);
-    let first = Source { name: "teacher".into(), logits, graph: asked.network.as_ref(), is_peer: false };
+    let choice = job.options.engine;
+    let engine = asked.network.has_opaque().then(|| Engine {
+        model: &job.options.model,
+        logits: asked.logits_value.as_deref(),
+        choice,
+    });
+    let first = Source { name: "teacher".into(), logits, graph: Some(&asked.network), engine, is_peer: false };
     let other = |other: &'a OtherTeacher| {
         let kept = asked.others.iter().find(|(name, _)| *name == other.name);
         Source {
             name: other.name.clone(),
             logits: kept.map(|(_, l)| l as &dyn TeacherLogits),
             graph: Some(&other.network),
+            engine: other.network.has_opaque().then(|| Engine {
+                model: &other.path,
+                logits: other.logits_value.as_deref(),
+                choice,
+            }),
             is_peer: other.is_peer,
         }
     };

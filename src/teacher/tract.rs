@@ -8,7 +8,7 @@
 use super::chunks::{self, Inputs};
 use super::file::{Model, no_value};
 use super::{Error, Reply, Teacher};
-use crate::graph::{Data, Op, Tensor};
+use crate::graph::{Data, Tensor};
 use crate::{onnx, pass};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -136,7 +136,7 @@ fn quantized(proto: &pb::ModelProto) -> bool {
 fn rewritten(model: &Model) -> Option<Model> {
     let mut graph = onnx::load(&model.path).ok()?;
     pass::normalize(&mut graph).ok()?;
-    if graph.nodes.iter().any(|n| matches!(n.op, Op::Opaque(_))) {
+    if graph.has_opaque() {
         return None;
     }
     pass::run(&mut graph, &[("simulate quantization", pass::simulate_quantization)]).ok()?;

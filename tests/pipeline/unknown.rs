@@ -1,12 +1,12 @@
-//! A teacher with an operator that kdc does not know: it is asked through ONNX Runtime, and more than asking is refused
-//! by the node's name.
+//! A teacher with an operator that kdc does not know: it is asked through an engine, about its activations too, and what
+//! needs to know the operator is refused by the node's name.
 
 use crate::workshop::{Workshop, said, succeed};
-use kdc::graph::{Graph, Op, OpaqueNode};
+use kdc::graph::{Graph, Node, Op, OpaqueNode};
 use kdc::teacher::{self, EngineChoice};
 use prost::Message;
 use std::path::Path;
-use tract_onnx::pb::{AttributeProto, NodeProto, attribute_proto::AttributeType};
+use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, attribute_proto::AttributeType};
 
 /// The workshop's teacher, its mean over the image taken by an operator kdc has none for: LpPool of order 1 is a sum.
 fn with_unknown_node(workshop: &Workshop) -> Graph {
@@ -100,4 +100,66 @@ fn it_teaches_through_onnx_runtime() {
     assert!(made.header.plan.student.contains("template"), "{}", made.header.plan.student);
     let accuracy = made.accuracy.unwrap();
     assert!(accuracy.row(kdc::report::Network::Program).unwrap().accuracy > 0.6, "{accuracy:?}");
+}
+
+/// The workshop's teacher with an operator in its middle that kdc does not know and that changes nothing, CastLike of a
+/// value and itself, and no word about the shapes of results.
+fn with_unknown_middle(workshop: &Workshop) -> Vec<u8> {
+    let mut graph = kdc::onnx::load(&workshop.path("teacher.onnx")).unwrap();
+    let at = graph.nodes.iter().position(|n| n.op == Op::Relu).unwrap();
+    let (before, mut value) = (graph.nodes[at].output(), graph.value(graph.nodes[at].output()).clone());
+    value.name = "cast".into();
+    let after = graph.add_value(value);
+    let readers = graph.nodes.iter_mut().skip(at + 1).flat_map(|n| &mut n.inputs);
+    readers.filter(|input| **input == Some(before)).for_each(|input| *input = Some(after));
+    let proto = NodeProto {
+        op_type: "CastLike".into(),
+        input: vec!["x".into(), "x".into()],
+        output: vec!["y".into()],
+        ..Default::default()
+    };
+    let op = Op::Opaque(OpaqueNode {
+        domain: String::new(),
+        opset: 17,
+        op_type: "CastLike".into(),
+        proto: proto.encode_to_vec(),
+        why: String::new(),
+    });
+    let node = Node { name: "cast".into(), op, inputs: vec![Some(before); 2], outputs: vec![after] };
+    graph.nodes.insert(at + 1, node);
+    let mut model = ModelProto::decode(&kdc::onnx::export(&graph).unwrap()[..]).unwrap();
+    model.graph.as_mut().unwrap().value_info.clear();
+    model.encode_to_vec()
+}
+
+#[test]
+fn its_activations_come_from_its_engine() {
+    let workshop = Workshop::new();
+    let recipe = "[[term]]\nmethod = \"soft-label\"\n\n[[term]]\nmethod = \"similarity\"\nweight = 30.0\n\n\
+                  [[term]]\nmethod = \"attention\"\nweight = 10.0\n";
+    std::fs::write(workshop.path("recipe.toml"), recipe).unwrap();
+    let distil = |more: &[&str]| {
+        let same = ["distill", "teacher.onnx", "--engine", "tract", "--epochs", "2", "--batch-size", "32", "--force"];
+        workshop.kdc(&[&same[..], &["--recipe", "recipe.toml", "--json"], more].concat())
+    };
+    succeed(distil(&["--no-search", "--out", "first"]));
+    let student = ["--student", "first/student.onnx", "--start", "random", "--out"];
+    let losses = |out: &str| -> Vec<f64> {
+        succeed(distil(&[&student[..], &[out]].concat()));
+        let log = std::fs::read_to_string(workshop.path(out).join("train/log.csv")).unwrap();
+        log.lines().skip(1).flat_map(|line| line.split(',').skip(2).take(5)).map(|v| v.parse().unwrap()).collect()
+    };
+    let known = losses("known");
+    std::fs::write(workshop.path("teacher.onnx"), with_unknown_middle(&workshop)).unwrap();
+    let unknown = losses("unknown");
+    assert_eq!(known.len(), 10);
+    for (a, b) in known.iter().zip(&unknown) {
+        assert!((a - b).abs() < 1e-3 * a.abs().max(0.1), "{known:?} {unknown:?}");
+    }
+    // What gradients would have to go through, it cannot give.
+    std::fs::write(workshop.path("recipe.toml"), "[[term]]\nmethod = \"progressive-replacement\"\n").unwrap();
+    let refused = distil(&[&student[..], &["refused"]].concat()).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains("'cast'") && message.contains("CastLike"), "{message}");
 }

@@ -2,18 +2,18 @@
 
 mod values;
 
+use super::asked::Asked;
 use super::feed::Batch;
 use super::history::{Event, Hits, Step, Tally};
 use super::learners::{Learners, Snapshot};
 use super::objective::Part;
 use super::optimizer::Optimizer;
-use super::teachers::{self, Source, Wiring};
+use super::teachers::{self, Wiring};
 use super::terms::Route;
 use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
 use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
 use crate::data::{Answers, Reading};
 use crate::exec::{Mode, Network};
-use crate::graph::ValueId;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
 use values::hits;
@@ -32,8 +32,8 @@ pub struct Run {
     learners: Learners,
     objective: Objective,
     wiring: Wiring,
-    /// Networks that are asked and do not learn, by source.
-    asked: Vec<Option<Network>>,
+    /// Those who are asked and do not learn, by source.
+    asked: Vec<Option<Asked>>,
     /// By source, whether it is a peer that a term teaches. One that only answers is run without a record for gradients,
     /// which nobody would come back for.
     taught: Vec<bool>,
@@ -93,9 +93,11 @@ impl Run {
         objective.prepare(&plans, &mut learners.extras)?;
         let mut asked = vec![];
         for (index, source) in set.teachers.iter().enumerate() {
-            let network = running(source, wiring.reads_of(index), config.data.mixes(), device)?;
-            let (peer, other) = if source.is_peer { (network, None) } else { (None, network) };
-            learners.peers.push(peer.map(|network| (source.name.clone(), network)));
+            let (peer, other) = match Asked::by(source, wiring.reads_of(index), config.data.mixes(), device)? {
+                Some(Asked::Here(network)) if source.is_peer => (Some((source.name.clone(), network)), None),
+                other => (None, other),
+            };
+            learners.peers.push(peer);
             asked.push(other);
         }
         learners.adopt(beginning.others);
@@ -352,25 +354,6 @@ impl Pending {
         self.parts.iter_mut().zip(parts).for_each(|(sum, part)| sum.loss += part.loss);
         self.hits = self.hits.with(hits);
     }
-}
-
-/// A source's network, where it has to run at every step: for activations, and for answers that nobody kept.
-fn running(
-    source: &Source,
-    (logits, taps): (bool, &[ValueId]),
-    mixes: bool,
-    device: &Device,
-) -> Result<Option<Network>, Error> {
-    let kept = source.logits.is_some() && !mixes;
-    if taps.is_empty() && !(logits && (source.is_peer || !kept)) {
-        return Ok(None);
-    }
-    let graph = source.graph.ok_or_else(|| {
-        let what = "has to run at every step, and has operators that kdc cannot run";
-        Error::Config(format!("the teacher '{}' {what}", source.name))
-    })?;
-    let device = if source.is_peer { device.clone().autodiff() } else { device.clone() };
-    Ok(Some(Network::new(graph, &device)?))
 }
 
 /// `samples / (classes · samples of the class)`; a class without samples never asks.

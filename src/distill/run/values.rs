@@ -24,7 +24,7 @@ impl Run {
                     let mode = if self.taught[index] { mode } else { Mode::Infer };
                     teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?
                 }
-                (_, Some(fixed)) => teachers::ask(fixed, batch.inputs.clone(), &[], taps, Mode::Infer)?,
+                (_, Some(fixed)) => fixed.ask(batch.inputs.clone(), taps)?,
                 _ => Said { logits: None, taps: vec![] },
             };
             if !kept.is_empty() {

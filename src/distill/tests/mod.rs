@@ -168,7 +168,7 @@ impl TeacherLogits for Oracle<'_> {
 }
 
 fn kept(logits: &dyn TeacherLogits) -> Source<'_> {
-    Source { name: "teacher".into(), logits: Some(logits), graph: None, is_peer: false }
+    Source { name: "teacher".into(), logits: Some(logits), graph: None, engine: None, is_peer: false }
 }
 
 fn config() -> Config {

@@ -23,7 +23,7 @@ fn follow_in(
     folder: &Path,
     on: &mut dyn FnMut(Event),
 ) -> Result<Trained, Error> {
-    let source = Source { name: "teacher".into(), logits: None, graph: Some(teacher), is_peer: false };
+    let source = Source { name: "teacher".into(), logits: None, graph: Some(teacher), engine: None, is_peer: false };
     // Whoever reads the data hides labels, as a recipe says.
     let partly = Partly::new(Arc::new(setting.samples.clone()), recipe.data.labels.unwrap_or(1e9), 0);
     let set = TrainingSet {
@@ -176,7 +176,7 @@ fn who_is_not_there_cannot_teach() {
     assert!(error.contains("found no attention"), "{error}");
     let mut spec = TermSpec::new("soft-label");
     spec.teachers = vec!["teacher".into(), "other".into()];
-    let other = Source { name: "other".into(), logits: Some(&Three), graph: None, is_peer: false };
+    let other = Source { name: "other".into(), logits: Some(&Three), graph: None, engine: None, is_peer: false };
     let oracle = Oracle(&setting.samples);
     let set = TrainingSet {
         samples: &setting.samples,

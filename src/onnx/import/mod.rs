@@ -440,7 +440,10 @@ impl<'m> Importer<'m> {
             }
             _ => match self.symbolic.get(output) {
                 Some(value) => Some((value.dtype, value.shape.iter().map(|&n| Dim::Fixed(n)).collect())),
-                None => stated_type(self.stated.get(output)?),
+                None => self.stated.get(output).and_then(|info| stated_type(info)).or_else(|| {
+                    let known = self.given.results.get(output).filter(|shape| check_size(shape).is_ok())?;
+                    Some((DType::F32, known.clone()))
+                }),
             },
         }
     }
