@@ -5,8 +5,9 @@
 pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
 /// Operators that are written as several others while a model is read, with a domain in front where it is not ONNX's.
-pub const WRITTEN_AS_OTHERS: [&str; 16] = [
+pub const WRITTEN_AS_OTHERS: [&str; 17] = [
     "DynamicQuantizeLinear",
+    "Einsum",
     "QLinearConv",
     "QLinearMatMul",
     "com.microsoft.DequantizeLinear",
@@ -43,10 +44,15 @@ const STORED: [&str; 6] =
     ["quantizes in blocks", "quantizes to a type kdc does not use", NARROW[0], NARROW[1], NARROW[2], NARROW[3]];
 
 /// Every part of a known operator that is not read.
-pub const LIMITS: [Limit; 9] = [
+pub const LIMITS: [Limit; 10] = [
     Limit { operator: "Cast", not: "strings, 8-bit floats, 4-bit numbers", said: &NARROW },
     Limit { operator: "DequantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", said: &STORED },
     Limit { operator: "Dropout", not: "dropping elements (training mode)", said: &["drops elements"] },
+    Limit {
+        operator: "Einsum",
+        not: "an axis twice in one operand, extents of 1 that stand for others, integers",
+        said: &["names an axis twice", "axes of different extents", "products of integers"],
+    },
     Limit { operator: "Equal", not: "strings", said: &[NARROW[4]] },
     Limit { operator: "GroupNormalization", not: "scales by group (opset 18)", said: &["scales each group"] },
     Limit { operator: "Identity", not: "sequences, optionals", said: &["is not a tensor"] },
@@ -72,7 +78,7 @@ pub fn since(operator: &str) -> i64 {
         "ConvInteger" | "DequantizeLinear" | "IsInf" | "MatMulInteger" | "Mod" | "QLinearConv" | "QLinearMatMul"
         | "QuantizeLinear" | "Resize" | "ThresholdedRelu" => 10,
         "BitShift" | "CumSum" | "DynamicQuantizeLinear" | "GatherElements" | "GatherND" | "Round" => 11,
-        "Celu" | "GreaterOrEqual" | "LessOrEqual" => 12,
+        "Celu" | "Einsum" | "GreaterOrEqual" | "LessOrEqual" => 12,
         "HardSwish" | "Trilu" => 14,
         "LayerNormalization" => 17,
         "BitwiseAnd" | "BitwiseNot" | "BitwiseOr" | "BitwiseXor" | "GroupNormalization" | "Mish" => 18,

@@ -53,6 +53,7 @@ fn operands(name: &str) -> (Vec<Operand>, Vec<AttributeProto>) {
     let none = |operands: Vec<Operand>| (operands, vec![]);
     match name {
         "DynamicQuantizeLinear" => none(vec![Input(&[2, 3])]),
+        "Einsum" => (vec![Input(&[2, 3, 4]), Floats(&[4, 5])], vec![equation("bij,jk->bki")]),
         "QLinearConv" => none(two(Input(image), Weights(&[3, 2, 3, 3]))),
         "QLinearMatMul" => none(two(Input(&[2, 3]), Weights(&[3, 4]))),
         "com.microsoft.DequantizeLinear" => none(vec![Input(image), Scale, ZeroPoint]),
@@ -97,7 +98,12 @@ fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: AttributeType::Int as i32, ..Default::default() }
 }
 
-fn node(op: &str, input: &[&str], output: &[&str]) -> NodeProto {
+pub fn equation(text: &str) -> AttributeProto {
+    let s = text.as_bytes().to_vec();
+    AttributeProto { name: "equation".into(), s, r#type: AttributeType::String as i32, ..Default::default() }
+}
+
+pub fn node(op: &str, input: &[&str], output: &[&str]) -> NodeProto {
     let names = |v: &[&str]| v.iter().map(|n| n.to_string()).collect();
     let (domain, op_type) = op.rsplit_once('.').unwrap_or(("", op));
     NodeProto {
@@ -109,7 +115,7 @@ fn node(op: &str, input: &[&str], output: &[&str]) -> NodeProto {
     }
 }
 
-fn stated(name: &str, dims: &[i64]) -> ValueInfoProto {
+pub fn stated(name: &str, dims: &[i64]) -> ValueInfoProto {
     let dim = |n: &i64| tensor_shape_proto::Dimension {
         value: Some(tensor_shape_proto::dimension::Value::DimValue(*n)),
         ..Default::default()
@@ -123,7 +129,7 @@ fn stated(name: &str, dims: &[i64]) -> ValueInfoProto {
 /// The file that such a network is read from.
 pub fn model(name: &str) -> Vec<u8> {
     let (operands, attributes) = operands(name);
-    let quantizes = name.ends_with("QuantizeLinear");
+    let takes_floats = name.ends_with("QuantizeLinear") || name == "Einsum";
     let mut graph = GraphProto { name: "one".into(), ..Default::default() };
     let constant = |name: &str, data_type: i32, dims: &[i64]| {
         let count = dims.iter().product::<i64>();
@@ -146,7 +152,7 @@ pub fn model(name: &str) -> Vec<u8> {
             ZeroPoint => names.push("zero_point".into()),
             Input(dims) => {
                 graph.input.push(stated(&name, dims));
-                if quantizes {
+                if takes_floats {
                     names.push(name);
                 } else {
                     let quantized = format!("{name}_quantized");
@@ -167,7 +173,7 @@ pub fn model(name: &str) -> Vec<u8> {
         }
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let floats = name.ends_with("ToFloat") || name.ends_with("DequantizeLinear");
+    let floats = name.ends_with("ToFloat") || name.ends_with("DequantizeLinear") || name == "Einsum";
     let results: &[&str] = match name {
         "DynamicQuantizeLinear" => &["y", "y_scale", "y_zero_point"],
         _ if floats => &["out"],

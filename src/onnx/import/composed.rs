@@ -23,6 +23,7 @@ impl<'m> Importer<'m> {
             "LayerNormalization" if side => self.layer_norm_statistics(proto, name)?,
             "BatchNormalization" if training => self.training_batch_norm(proto, name)?,
             "Dropout" if side => self.dropout_mask(proto, name)?,
+            "Einsum" => self.einsum(proto, name)?,
             "BitwiseNot" => match unsigned {
                 Some(bits) => self.flipped(proto, name, bits)?,
                 None => return Ok(false),
@@ -133,7 +134,7 @@ impl<'m> Importer<'m> {
     }
 
     /// The operands that are there, in order.
-    fn operands(&mut self, proto: &'m NodeProto) -> Result<Vec<ValueId>, Fault> {
+    pub(super) fn operands(&mut self, proto: &'m NodeProto) -> Result<Vec<ValueId>, Fault> {
         let named = proto.input.iter().filter(|n| !n.is_empty());
         let ids = named.map(|n| self.materialise(n, 0)).collect::<Result<Vec<_>, _>>()?;
         match ids.iter().any(|id| self.unknown.contains(id)) {
@@ -144,7 +145,13 @@ impl<'m> Importer<'m> {
     }
 
     /// Adds one of the nodes that a node called `name` becomes; `result` is its name if it is a result of that.
-    fn made(&mut self, op: Op, inputs: &[ValueId], name: &str, result: Option<&'m String>) -> Result<ValueId, Fault> {
+    pub(super) fn made(
+        &mut self,
+        op: Op,
+        inputs: &[ValueId],
+        name: &str,
+        result: Option<&'m String>,
+    ) -> Result<ValueId, Fault> {
         let result = result.filter(|n| !n.is_empty());
         let inputs: Vec<Option<ValueId>> = inputs.iter().copied().map(Some).collect();
         // The node's own name goes to the one that makes the first result.

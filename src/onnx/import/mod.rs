@@ -6,6 +6,7 @@
 
 mod call;
 mod composed;
+mod einsum;
 mod functions;
 mod known;
 mod more;
