@@ -2,7 +2,7 @@
 #
 #   make demo      compile the sample teacher for a Raspberry Pi and show the report
 #   make test      build everything and run the tests
-#   make test-all  the same, and the checks that want ONNX Runtime and the ARM toolchain
+#   make test-all  the same, and the checks that want ONNX Runtime, the ARM toolchain or a Vulkan driver
 #   make setup     install the cross toolchain and the emulator (Debian packages, about 2 minutes)
 #   make lint      formatting and lints, as in CI
 
@@ -10,7 +10,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 VENV  ?= target/venv
 
-.PHONY: demo test test-all setup lint compiler venv
+.PHONY: demo test test-all setup lint compiler venv vulkan
 
 demo: setup
 	$(CARGO) run --release --quiet --bin kdc -- compile models/fashion/teacher.onnx --target raspberry-pi
@@ -18,8 +18,8 @@ demo: setup
 test: compiler
 	$(CARGO) test --release --workspace
 
-# What the plain tests skip for want of ONNX Runtime, a cross toolchain or the emulator runs here.
-test-all: setup venv
+# What the plain tests skip for want of ONNX Runtime, a cross toolchain, the emulator or a GPU runs here.
+test-all: setup venv vulkan
 	export ORT_DYLIB_PATH="$$(ls $(VENV)/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
 	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
 	$(CARGO) test --release --workspace && \
@@ -27,6 +27,7 @@ test-all: setup venv
 	$(CARGO) build --release --features burn-source --bin kdc && \
 	  $(VENV)/bin/python3 benches/burn_source.py $${CARGO_TARGET_DIR:-target}/release/kdc tests/networks/families \
 	    efficientnet gru-kws shufflenetv2 vit
+	$(CARGO) test --release --features wgpu --lib exec::device::
 	@if [ -z "$$KDC_DATA" ]; then echo "skipped: whole models; KDC_DATA names no folder with models/ in it"; else \
 	  $(CARGO) build --release --bin kdc && conformance=$$($(CARGO) bench --bench conformance --no-run 2>&1 | \
 	    sed -n 's/.*Executable .*(\(.*\)).*/\1/p') && \
@@ -44,6 +45,11 @@ lint:
 compiler:
 	@command -v cc >/dev/null || { sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq gcc libc6-dev; }
+
+# Where no GPU is, Mesa computes in its place.
+vulkan:
+	@ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1 || { sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq mesa-vulkan-drivers; }
 
 venv: $(VENV)/ready
 $(VENV)/ready: benches/requirements.txt
