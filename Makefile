@@ -20,7 +20,7 @@ test: compiler
 
 # What the plain tests skip for want of ONNX Runtime, a cross toolchain, the emulator or a GPU runs here.
 test-all: setup venv vulkan
-	export ORT_DYLIB_PATH="$$(ls $(VENV)/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
+	export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
 	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
 	$(CARGO) test --release --workspace && \
 	$(CARGO) bench --bench training -- --test

@@ -7,7 +7,8 @@
 //! A `Network` is a plain struct and not a burn `Module`: its structure is known only when a file has been read, and a
 //! training run must be able to stop and go on with the same bytes, which wants plain access to every number.
 //!
-//! [`ops`] is the seam for operators of our own (convolution, batch norm); everything else is burn's.
+//! [`ops`] is the seam for operators of our own (convolution, batch norm, attention, recurrent layers, …); everything else is
+//! burn's.
 
 mod device;
 mod forward;

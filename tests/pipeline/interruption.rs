@@ -45,14 +45,14 @@ fn a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
 }
 
 /// Kills a command at random moments until it has been killed `times` times, or was done before that; then lets it end.
-/// A command that takes `whole` when nobody disturbs it gets a quarter of that each time: other tests that end meanwhile
-/// may make it that much faster.
+/// A command that took `whole` gets a quarter of that at most, and often far less: it may have been timed beside other tests
+/// and be much faster when they are done.
 fn killed(times: usize, whole: Duration, command: impl Fn() -> Command) {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut kills = 0;
     for _ in 0..times * 2 {
         let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(whole.mul_f64(rng.random_range(0.0..0.25)));
+        std::thread::sleep(whole.mul_f64(0.25 * 10f64.powf(rng.random_range(-2.0..0.0))));
         // SIGKILL: nothing can be tidied up.
         child.kill().unwrap();
         kills += usize::from(!child.wait().unwrap().success());

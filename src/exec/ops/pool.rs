@@ -147,7 +147,7 @@ impl WithSimd for Largest<'_> {
         let (stride, dilation) = (w.strides[2], w.dilations[2]);
         let mut best = Scratch::new(columns);
         let mut places = vec![-1i32; columns];
-        let (from, to) = (w.input.iter().product::<usize>().max(1), depths * heights * widths);
+        let (from, to) = (w.input.iter().product::<usize>().max(1), (depths * heights * widths).max(1));
         let planes = self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)).zip(self.places.chunks_exact_mut(to));
         for ((x, y), found) in planes {
             for line in 0..depths * heights {
@@ -204,7 +204,7 @@ impl WithSimd for Mean<'_> {
         let (width, begin) = (w.input[2], w.begin[2]);
         let (stride, dilation) = (w.strides[2], w.dilations[2]);
         let mut sums = Scratch::new(w.columns());
-        let (from, to) = (w.input.iter().product::<usize>().max(1), depths * heights * widths);
+        let (from, to) = (w.input.iter().product::<usize>().max(1), (depths * heights * widths).max(1));
         for (x, y) in self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)) {
             for line in 0..depths * heights {
                 sums.fill(0.0);
@@ -248,7 +248,7 @@ impl WithSimd for Spread<'_> {
         let (width, begin) = (w.input[2], w.begin[2]);
         let (stride, dilation) = (w.strides[2], w.dilations[2]);
         let mut row = Scratch::new(w.columns());
-        let (from, to) = (w.input.iter().product::<usize>().max(1), depths * heights * widths);
+        let (from, to) = (w.input.iter().product::<usize>().max(1), (depths * heights * widths).max(1));
         for (dx, g) in self.dx.chunks_exact_mut(from).zip(self.g.chunks_exact(to)) {
             for line in 0..depths * heights {
                 row.fill(0.0);
