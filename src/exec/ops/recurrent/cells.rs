@@ -1,6 +1,6 @@
 //! One step of a cell and its derivative, by vectors of neighbouring units.
 
-use super::Function;
+use super::super::function::Function;
 use pulp::{Arch, Simd, WithSimd};
 
 /// A function of `I` rows with `O` results, element by element.
