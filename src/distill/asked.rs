@@ -40,7 +40,7 @@ impl Engine<'_> {
 
 /// Somebody who is asked at every step.
 pub enum Asked {
-    Here(Network),
+    Here(Box<Network>),
     /// Its answers are brought to the device.
     Elsewhere {
         teacher: Box<dyn Teacher>,
@@ -79,7 +79,7 @@ impl Asked {
             })),
             _ => {
                 let device = if source.is_peer { device.clone().autodiff() } else { device.clone() };
-                Ok(Some(Asked::Here(Network::new(graph, &device)?)))
+                Ok(Some(Asked::Here(Box::new(Network::new(graph, &device)?))))
             }
         }
     }

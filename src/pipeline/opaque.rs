@@ -23,7 +23,7 @@ pub fn with_shapes(
     engine: EngineChoice,
 ) -> Result<Graph, Error> {
     let open = open_results(&network);
-    if open.is_empty() || samples.len() == 0 {
+    if open.is_empty() || samples.is_empty() {
         return Ok(network);
     }
     let inputs = samples.batch(&Look::plain(vec![0]));

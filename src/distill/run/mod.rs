@@ -94,7 +94,7 @@ impl Run {
         let mut asked = vec![];
         for (index, source) in set.teachers.iter().enumerate() {
             let (peer, other) = match Asked::by(source, wiring.reads_of(index), config.data.mixes(), device)? {
-                Some(Asked::Here(network)) if source.is_peer => (Some((source.name.clone(), network)), None),
+                Some(Asked::Here(network)) if source.is_peer => (Some((source.name.clone(), *network)), None),
                 other => (None, other),
             };
             learners.peers.push(peer);

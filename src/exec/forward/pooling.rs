@@ -13,10 +13,9 @@ impl Pass<'_> {
     /// Windows lie where shape inference says, so that the one definition of `ceil_mode` is there. Where the operand is
     /// not on the CPU they are burn's, which know two axes.
     pub(super) fn max_pool(&mut self, pool: &Pool, x: Value) -> Result<Value, Error> {
-        let x = match self.own(pool, x, |x, windows, out, _| ops::max_pool(x, windows, out)) {
-            Ok(y) => return Ok(y),
-            Err(x) => x,
-        };
+        if let Some(y) = self.own(pool, &x, |x, windows, out, _| ops::max_pool(x, windows, out)) {
+            return Ok(y);
+        }
         if pool.kernel.len() > 2 {
             return self.by_axis(pool, x, f32::NEG_INFINITY);
         }
@@ -34,10 +33,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn average_pool(&mut self, pool: &Pool, x: Value) -> Result<Value, Error> {
-        let x = match self.own(pool, x, ops::average_pool) {
-            Ok(y) => return Ok(y),
-            Err(x) => x,
-        };
+        if let Some(y) = self.own(pool, &x, ops::average_pool) {
+            return Ok(y);
+        }
         let (shape, out) = (x.shape(), self.output_shape());
         let device = Tensor::<1>::from_dispatch(x.clone().into_dispatch()).device();
         let sums = if pool.kernel.len() > 2 || pool.dilations.iter().any(|&d| d != 1) {
@@ -69,17 +67,17 @@ impl Pass<'_> {
         Ok(zip(sums, factors, Dispatch::float_mul))
     }
 
-    /// On the CPU: the operand comes back if it is elsewhere, or has more than three axes.
+    /// On the CPU; nothing where the operand is elsewhere, or has more than three axes.
     fn own(
         &self,
         pool: &Pool,
-        x: Value,
+        x: &Value,
         pooled: impl Fn(DispatchTensor, Windows, &[usize], [Vec<f32>; 3]) -> DispatchTensor,
-    ) -> Result<Value, Value> {
+    ) -> Option<Value> {
         let (shape, out, n) = (x.shape(), self.output_shape(), pool.kernel.len());
-        let x = x.into_dispatch();
+        let x = x.clone().into_dispatch();
         if n > 3 || shape.len() != n + 2 || !kernel::takes([&x]) {
-            return Err(Value::from_dispatch(x));
+            return None;
         }
         let three = |v: &[usize], one: usize| -> [usize; 3] {
             std::array::from_fn(|d| (d + n).checked_sub(3).map_or(one, |d| v[d]))
@@ -96,7 +94,7 @@ impl Pass<'_> {
         let by_count = |counts: Vec<f32>| counts.into_iter().map(|count| 1.0 / count).collect();
         shares.extend(counts(pool, &shape, &out).into_iter().map(by_count));
         let shares = shares.try_into().expect("three axes");
-        Ok(Value::from_dispatch(pooled(x, windows, &out, shares)))
+        Some(Value::from_dispatch(pooled(x, windows, &out, shares)))
     }
 
     /// A window of any rank, one axis after the other: the largest of the largest, or the mean of means. `fill` is what

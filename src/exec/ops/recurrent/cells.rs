@@ -23,17 +23,17 @@ impl<F: Step<I, O>, const I: usize, const O: usize> WithSimd for Rows<'_, F, I, 
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let (length, lanes) = (self.outputs[0].len(), S::F32_LANES);
         for from in (0..length).step_by(lanes) {
             let to = (from + lanes).min(length);
             let mut x = [simd.splat_f32s(0.0); I];
-            for i in 0..I {
-                x[i] = simd.partial_load_f32s(&self.inputs[i][from..to]);
+            for (x, input) in x.iter_mut().zip(&self.inputs) {
+                *x = simd.partial_load_f32s(&input[from..to]);
             }
             let y = self.step.step(simd, x);
-            for i in 0..O {
-                simd.partial_store_f32s(&mut self.outputs[i][from..to], y[i]);
+            for (y, output) in y.into_iter().zip(&mut self.outputs) {
+                simd.partial_store_f32s(&mut output[from..to], y);
             }
         }
     }
