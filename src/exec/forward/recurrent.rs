@@ -33,12 +33,27 @@ impl Pass<'_> {
         };
         let (h0, c0) = (start(5)?, start(6)?);
         let peepholes = optional(7)?.map(Value::into_tensor::<2>).transpose()?;
+        let rows = op.cell.gates() * hidden;
+        let state = [directions, batch, hidden];
+        let operands = [
+            ("input weights", Some(w.dims().to_vec()), vec![directions, rows, width]),
+            ("recurrent weights", Some(r.dims().to_vec()), vec![directions, rows, hidden]),
+            ("bias", bias.as_ref().map(|b| b.dims().to_vec()), vec![directions, 2 * rows]),
+            ("lengths", lengths.as_ref().map(|l| vec![l.len()]), vec![batch]),
+            ("first state", h0.as_ref().map(|h| h.dims().to_vec()), state.to_vec()),
+            ("first cell", c0.as_ref().map(|c| c.dims().to_vec()), state.to_vec()),
+            ("peepholes", peepholes.as_ref().map(|p| p.dims().to_vec()), vec![directions, 3 * hidden]),
+        ];
+        for (what, given, wanted) in operands {
+            if let Some(given) = given.filter(|given| *given != wanted) {
+                return Err(self.unsupported(format!("its {what} has the extents {given:?}, not {wanted:?}")));
+            }
+        }
         let device = x.device();
         let flat = x.reshape([steps * batch, width]);
         let (mut all, mut states, mut cells) = (vec![], vec![], vec![]);
         for d in 0..directions {
             let of = |t: &Tensor<3>| t.clone().narrow(0, d, 1).squeeze_dim::<2>(0);
-            let rows = op.cell.gates() * hidden;
             let biases = bias.as_ref().map(|b| b.clone().narrow(0, d, 1));
             let after = op.cell == Cell::Gru { reset_after: true };
             let (bias, reset_bias) = match biases {

@@ -57,7 +57,7 @@ impl Kernel for Pooling {
     fn forward(&self, inputs: Vec<CpuTensor>) -> (CpuTensor, Vec<CpuTensor>) {
         let x = inputs[0].to_contiguous();
         let (w, step) = (&self.windows, self.step());
-        let [from, to] = [w.input, w.output].map(|extents| extents.iter().product::<usize>().max(1));
+        let [from, to] = w.planes();
         let count = self.shape.iter().product();
         let mut y = unwritten(count);
         let blocks = y.par_chunks_mut(step * to).zip(numbers(&x).par_chunks(step * from));
@@ -81,7 +81,7 @@ impl Kernel for Pooling {
     fn backward(&self, saved: Saved, gradient: CpuTensor, _wanted: &[bool]) -> Vec<Option<CpuTensor>> {
         let gradient = gradient.to_contiguous();
         let (w, step) = (&self.windows, self.step());
-        let [from, to] = [w.input, w.output].map(|extents| extents.iter().product::<usize>().max(1));
+        let [from, to] = w.planes();
         let planes = self.shape[..2].iter().product::<usize>();
         let mut dx = vec![0.0; planes * from];
         let blocks = dx.par_chunks_mut(step * from).zip(numbers(&gradient).par_chunks(step * to));
@@ -113,20 +113,35 @@ impl Windows {
         needed.max(self.begin[2] + self.input[2])
     }
 
-    /// The first elements of the rows that the windows at `depth` and `height` see, one after the other.
-    #[inline(always)]
-    fn row(&self, depth: usize, height: usize, index: usize) -> Option<usize> {
+    /// Elements of a plane of the operand, and of the result; of none, one.
+    fn planes(&self) -> [usize; 2] {
+        [self.input, self.output].map(|extents| extents.iter().product::<usize>().max(1))
+    }
+
+    /// Lines of a plane of the result.
+    fn lines(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// The first elements of the rows that the windows of a line see, one after the other; not of those in the padding.
+    fn rows(&self, line: usize) -> impl Iterator<Item = usize> {
+        let (depth, height) = (line / self.output[1], line % self.output[1]);
         let along = |axis: usize, at: usize, k: usize| {
             let place = at * self.strides[axis] + k * self.dilations[axis];
             place.checked_sub(self.begin[axis]).filter(|&place| place < self.input[axis])
         };
-        let (d, h) = (along(0, depth, index / self.kernel[1])?, along(1, height, index % self.kernel[1])?);
-        Some((d * self.input[1] + h) * self.input[2])
+        (0..self.kernel[0] * self.kernel[1]).filter_map(move |index| {
+            let d = along(0, depth, index / self.kernel[1])?;
+            let h = along(1, height, index % self.kernel[1])?;
+            Some((d * self.input[1] + h) * self.input[2])
+        })
     }
+}
 
-    fn rows(&self) -> usize {
-        self.kernel[0] * self.kernel[1]
-    }
+/// The share of an element of a window in a line, but for its column's.
+fn share(shares: &[Vec<f32>; 3], line: usize) -> f32 {
+    let heights = shares[1].len();
+    shares[0][line / heights] * shares[1][line % heights]
 }
 
 struct Largest<'a> {
@@ -142,19 +157,17 @@ impl WithSimd for Largest<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
         let w = self.w;
-        let [depths, heights, widths] = w.output;
-        let (width, begin, columns) = (w.input[2], w.begin[2], w.columns());
+        let (widths, width, begin, columns) = (w.output[2], w.input[2], w.begin[2], w.columns());
         let (stride, dilation) = (w.strides[2], w.dilations[2]);
         let mut best = Scratch::new(columns);
         let mut places = vec![-1i32; columns];
-        let (from, to) = (w.input.iter().product::<usize>().max(1), (depths * heights * widths).max(1));
+        let [from, to] = w.planes();
         let planes = self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)).zip(self.places.chunks_exact_mut(to));
         for ((x, y), found) in planes {
-            for line in 0..depths * heights {
+            for line in 0..w.lines() {
                 best.fill(f32::NEG_INFINITY);
                 places.fill(-1);
-                for index in 0..w.rows() {
-                    let Some(first) = w.row(line / heights, line % heights, index) else { continue };
+                for first in w.rows(line) {
                     let row = &x[first..][..width];
                     let (best, places) = (&mut best[begin..][..width], &mut places[begin..][..width]);
                     for i in 0..width {
@@ -200,23 +213,21 @@ impl WithSimd for Mean<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
         let w = self.w;
-        let [depths, heights, widths] = w.output;
-        let (width, begin) = (w.input[2], w.begin[2]);
+        let (widths, width, begin) = (w.output[2], w.input[2], w.begin[2]);
         let (stride, dilation) = (w.strides[2], w.dilations[2]);
         let mut sums = Scratch::new(w.columns());
-        let (from, to) = (w.input.iter().product::<usize>().max(1), (depths * heights * widths).max(1));
+        let [from, to] = w.planes();
         for (x, y) in self.x.chunks_exact(from).zip(self.y.chunks_exact_mut(to)) {
-            for line in 0..depths * heights {
+            for line in 0..w.lines() {
                 sums.fill(0.0);
-                for index in 0..w.rows() {
-                    let Some(first) = w.row(line / heights, line % heights, index) else { continue };
+                for first in w.rows(line) {
                     let row = &x[first..][..width];
                     let sums = &mut sums[begin..][..width];
                     for i in 0..width {
                         sums[i] += row[i];
                     }
                 }
-                let share = self.shares[0][line / heights] * self.shares[1][line % heights];
+                let share = share(self.shares, line);
                 let y = &mut y[line * widths..][..widths];
                 for i in 0..widths {
                     let mut sum = sums[i * stride];
@@ -244,15 +255,14 @@ impl WithSimd for Spread<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
         let w = self.w;
-        let [depths, heights, widths] = w.output;
-        let (width, begin) = (w.input[2], w.begin[2]);
+        let (widths, width, begin) = (w.output[2], w.input[2], w.begin[2]);
         let (stride, dilation) = (w.strides[2], w.dilations[2]);
         let mut row = Scratch::new(w.columns());
-        let (from, to) = (w.input.iter().product::<usize>().max(1), (depths * heights * widths).max(1));
+        let [from, to] = w.planes();
         for (dx, g) in self.dx.chunks_exact_mut(from).zip(self.g.chunks_exact(to)) {
-            for line in 0..depths * heights {
+            for line in 0..w.lines() {
                 row.fill(0.0);
-                let share = self.shares[0][line / heights] * self.shares[1][line % heights];
+                let share = share(self.shares, line);
                 let g = &g[line * widths..][..widths];
                 for i in 0..widths {
                     let part = g[i] * share * self.shares[2][i];
@@ -260,8 +270,7 @@ impl WithSimd for Spread<'_> {
                         row[i * stride + k * dilation] += part;
                     }
                 }
-                for index in 0..w.rows() {
-                    let Some(first) = w.row(line / heights, line % heights, index) else { continue };
+                for first in w.rows(line) {
                     let (dx, row) = (&mut dx[first..][..width], &row[begin..][..width]);
                     for i in 0..width {
                         dx[i] += row[i];

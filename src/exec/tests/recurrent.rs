@@ -152,3 +152,46 @@ fn sequences_of_different_length_in_both_directions() {
         }
     }
 }
+
+#[test]
+fn operands_that_do_not_fit_are_errors_that_name_the_node() {
+    let op = Recurrent {
+        cell: Cell::Lstm,
+        hidden: 3,
+        direction: Direction::Forward,
+        activations: vec![Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+        clip: None,
+        coupled: false,
+        batch_first: false,
+    };
+    let right = [
+        floats(&[4, 2, 5], -1.0, 1.0, 1),
+        floats(&[1, 12, 5], -1.0, 1.0, 2),
+        floats(&[1, 12, 3], -1.0, 1.0, 3),
+        floats(&[1, 24], -1.0, 1.0, 4),
+        integers(&[2], &[4, 1]),
+        floats(&[1, 2, 3], -1.0, 1.0, 5),
+        floats(&[1, 2, 3], -1.0, 1.0, 6),
+    ];
+    let run = |operands: &[HostTensor]| {
+        let graph = one_node(Op::Recurrent(op.clone()), operands, false);
+        let network = Network::new(&graph, &Device::flex())?;
+        let inputs: Vec<Datum> = operands.iter().cloned().map(Datum::from).collect();
+        network.forward(inputs, &[], Mode::Infer).map(|_| ())
+    };
+    run(&right).unwrap();
+    let wrong = [
+        (1, floats(&[1, 12, 4], -1.0, 1.0, 2), "input weights"),
+        (2, floats(&[1, 9, 3], -1.0, 1.0, 3), "recurrent weights"),
+        (3, floats(&[1, 12], -1.0, 1.0, 4), "bias"),
+        (4, integers(&[1], &[4]), "lengths"),
+        (5, floats(&[1, 1, 3], -1.0, 1.0, 5), "first state"),
+        (6, floats(&[1, 2, 4], -1.0, 1.0, 6), "first cell"),
+    ];
+    for (index, operand, what) in wrong {
+        let mut operands = right.to_vec();
+        operands[index] = operand;
+        let message = run(&operands).unwrap_err().to_string();
+        assert!(message.contains(what), "{what}: {message}");
+    }
+}
