@@ -83,6 +83,11 @@ pub fn load_for_body(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<
 
 fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) -> Result<Splits, Error> {
     let given = sidecar.classes.as_deref();
+    // What is spelled is symbols by position: there are as many classes as words.
+    let outputs = match &sidecar.sequence {
+        Some(options) => options.words.as_ref().map_or(0, Vec::len),
+        None => outputs,
+    };
     let mut splits = match sidecar.source.format {
         Format::Idx => images(sidecar, idx::load(path, given)?)?,
         Format::Images => {

@@ -72,15 +72,25 @@ impl Sequence {
         self.words.get(usize::from(class)).map_or(&[], Vec::as_slice)
     }
 
-    /// The class that an answer spells, position by position, greedily; `None` where it spells none.
-    pub fn class(&self, logits: &[f32]) -> Option<u16> {
+    /// The likeliest symbol of each position.
+    fn said(&self, logits: &[f32]) -> impl Iterator<Item = u16> {
         let best = |row: &[f32]| {
             row.iter().enumerate().fold((0, f32::NEG_INFINITY), |b, (i, &z)| if z > b.1 { (i, z) } else { b }).0 as u16
         };
-        let said = logits.chunks(self.symbols.max(1)).map(best);
+        logits.chunks(self.symbols.max(1)).map(best)
+    }
+
+    /// Positions of an answer up to the first end symbol and with it, where each has its symbol; all where there is none.
+    pub fn length(&self, logits: &[f32]) -> usize {
+        let positions = logits.len() / self.symbols.max(1);
+        self.said(logits).position(|symbol| symbol == 0).map_or(positions, |end| end + 1)
+    }
+
+    /// The class that an answer spells, position by position, greedily; `None` where it spells none.
+    pub fn class(&self, logits: &[f32]) -> Option<u16> {
         let mut word: Vec<u16> = vec![];
         let mut before = 0;
-        for symbol in said {
+        for symbol in self.said(logits) {
             match self.reading {
                 Reading::Ctc if symbol != 0 && symbol != before => word.push(symbol),
                 Reading::Ctc => {}
@@ -115,6 +125,7 @@ mod tests {
         let positions = spelling(Reading::Positions);
         assert_eq!(positions.class(&rows(&[1, 1, 2, 0, 3])), Some(0));
         assert_eq!(positions.class(&rows(&[3, 3])), None);
+        assert_eq!([&[1, 1, 2, 0, 3][..], &[3, 3], &[0, 3]].map(|said| positions.length(&rows(said))), [4, 2, 1]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod compile;
 mod distill;
 mod interruption;
 mod refusals;
+mod spelling;
 mod toolchain;
 mod unknown;
 mod workshop;

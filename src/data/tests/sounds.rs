@@ -127,6 +127,27 @@ fn sounds_are_cut_and_filled_up_and_channels_are_averaged() {
 }
 
 #[test]
+fn labels_of_spelled_answers_number_the_words() {
+    let mut b = Builder::new("net");
+    let x = b.input("sound", &[Dim::Batch, Dim::Fixed(1), Dim::Fixed(8)]);
+    let weights = b.constant("w", Tensor::f32([8, 12], vec![0.0; 96]));
+    let y = b.node("product", Op::MatMul, &[x, weights]).unwrap();
+    let shape = vec![Dim::Batch, Dim::Fixed(4), Dim::Fixed(3)];
+    let y = b.node("positions", Op::Reshape { shape }, &[y]).unwrap();
+    let speller = b.finish(&[y]);
+    let spelled = |words: &str| {
+        let more = format!("[sequence]\nalphabet = \"_ab\"\nreading = \"ctc\"\nwords = [{words}]\n");
+        read(&good(), &format!("{SCHEME}{WAVEFORM}{more}"), &speller).unwrap()
+    };
+    // Ten words, of which the samples have two; and a word for each label that there is.
+    let letters = ["a", "b", "aa", "ab", "ba", "bb", "aaa", "aab", "aba", "abb"].map(|w| format!("\"{w}\""));
+    for (words, classes) in [(letters.join(","), [3, 7]), ("\"a\", \"b\"".into(), [0, 1])] {
+        let set = spelled(&words);
+        assert_eq!([0, 1].map(|i| set.train.label(i)), classes.map(Some), "{words}");
+    }
+}
+
+#[test]
 fn features_take_the_networks_extents() {
     let audio =
         "[audio]\nrate = 8000\nseconds = 0.1\nfeatures = \"mfcc\"\nhop = 0.02\n[input]\nmean = [-5.0]\nstd = [3.0]\n";

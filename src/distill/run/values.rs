@@ -93,7 +93,7 @@ impl Run {
         let sample = |row: usize| row / positions.max(1);
         let each: Vec<usize> = (0..batch.samples.len()).collect();
         let own = self.labels(batch, &each, positions);
-        let (words, mask) = self.words(batch, positions);
+        let words = self.words(batch);
         let targets = (self.answers == Answers::Input).then(|| batch.inputs.first()).flatten().map(|input| {
             let values = TensorData::new(input.to_f32().into_owned(), logits.dims());
             Tensor::from_data(values, &self.device.clone().autodiff())
@@ -107,6 +107,7 @@ impl Run {
         let mut teaches = vec![];
         let values = seen.into_iter().map(|seen| {
             teaches.extend(seen.teaches_weights);
+            let mask = self.mask(batch, &words, positions, seen.logits.as_ref());
             StepValues {
                 student_logits: logits.clone(),
                 teacher_logits: seen.logits,
@@ -115,7 +116,7 @@ impl Run {
                 weights: own.weights.clone(),
                 mixed: mixed.clone(),
                 targets: targets.clone(),
-                mask: mask.clone(),
+                mask,
                 words: words.clone(),
                 lottery: lottery.clone(),
                 samples: batch.samples.clone(),
@@ -166,28 +167,40 @@ impl Run {
         }
     }
 
-    /// The words of a batch, and which positions are of one or its end, where answers spell symbol by symbol.
-    fn words(&self, batch: &Batch, positions: usize) -> (Vec<Option<Vec<u16>>>, Option<Tensor<1>>) {
-        if let Some(hidden) = &batch.hidden {
-            let real: Vec<f32> = hidden.real.iter().map(|&real| if real { 1.0 } else { 0.0 }).collect();
-            let rows = real.len();
-            let mask = Tensor::from_data(TensorData::new(real, [rows]), &self.device.clone().autodiff());
-            return (vec![], Some(mask));
-        }
-        let Some(sequence) = self.answers.words() else { return (vec![], None) };
+    /// The words of a batch, where answers spell and somebody said them.
+    fn words(&self, batch: &Batch) -> Vec<Option<Vec<u16>>> {
+        let Some(sequence) = self.answers.words().filter(|_| batch.hidden.is_none()) else { return vec![] };
         let word = |(&class, &said): (&u16, &bool)| said.then(|| sequence.word(class).to_vec());
-        let words: Vec<_> = batch.classes.iter().zip(&batch.labelled).map(word).collect();
-        if sequence.reading == Reading::Ctc {
-            return (words, None);
-        }
-        let counts = |word: &Option<Vec<u16>>| {
-            let length = word.as_ref().map_or(positions, |w| w.len() + 1);
-            (0..positions).map(move |p| if p < length { 1.0 } else { 0.0 }).collect::<Vec<f32>>()
+        batch.classes.iter().zip(&batch.labelled).map(word).collect()
+    }
+
+    /// Which positions count, where not all do: tokens that are no padding, symbols of a word and its end. Where nobody
+    /// said the word, what the teacher spells is it: what follows its end symbol has been taught by nothing.
+    fn mask(
+        &self,
+        batch: &Batch,
+        words: &[Option<Vec<u16>>],
+        positions: usize,
+        teacher: Option<&Tensor<2>>,
+    ) -> Option<Tensor<1>> {
+        let mask: Vec<f32> = if let Some(hidden) = &batch.hidden {
+            hidden.real.iter().map(|&real| if real { 1.0 } else { 0.0 }).collect()
+        } else {
+            let sequence = self.answers.words().filter(|sequence| sequence.reading == Reading::Positions)?;
+            let spelled = teacher.filter(|_| words.contains(&None)).map(|logits| {
+                let values: Vec<f32> = logits.clone().inner().into_data().iter::<f32>().collect();
+                values.chunks(values.len() / words.len().max(1)).map(|said| sequence.length(said)).collect::<Vec<_>>()
+            });
+            let length = |(sample, word): (usize, &Option<Vec<u16>>)| match (word, &spelled) {
+                (Some(word), _) => word.len() + 1,
+                (None, Some(spelled)) => spelled[sample],
+                (None, None) => positions,
+            };
+            let counts = |length| (0..positions).map(move |p| if p < length { 1.0 } else { 0.0 });
+            words.iter().enumerate().map(length).flat_map(counts).collect()
         };
-        let mask: Vec<f32> = words.iter().flat_map(counts).collect();
         let rows = mask.len();
-        let mask = Tensor::from_data(TensorData::new(mask, [rows]), &self.device.clone().autodiff());
-        (words, Some(mask))
+        Some(Tensor::from_data(TensorData::new(mask, [rows]), &self.device.clone().autodiff()))
     }
 }
 
