@@ -1,4 +1,6 @@
-//! Which of a recipe's objectives suits a student: short trainings on the same samples decide, before the long one.
+//! Which of a recipe's objectives suits a student: short trainings on the same samples decide, before the long one, by
+//! successive halving (Jamieson, Talwalkar 2016, <https://arxiv.org/abs/1502.07943>): the shortest tell who learns fast,
+//! and the few that do are trained longer to see who ends well.
 
 use super::derivation::Found;
 use super::labelling::Asked;
@@ -10,14 +12,16 @@ use crate::{data, files, onnx};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// The share of the epochs that a trial has.
-const SHARE: f64 = 1.0 / 12.0;
+/// Of each round the share of the epochs that a trial has, and how many of the best go on.
+const ROUNDS: [(f64, usize); 2] = [(1.0 / 12.0, 3), (1.0 / 4.0, 1)];
 
 /// An objective that was tried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trial {
     pub name: String,
-    /// Share of the validation samples classified rightly; of samples without labels, the agreement with the teacher.
+    /// Epochs of its longest trial.
+    pub epochs: usize,
+    /// After these, share of the validation samples classified rightly; of samples without labels, the agreement with the teacher.
     pub accuracy: f64,
     pub chosen: bool,
 }
@@ -45,16 +49,14 @@ pub fn settle(
     let inputs = [files::hash(&onnx::export(student)?), job.data_hash.clone(), settings, teacher];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage("choose", super::CODE_VERSION, &inputs, |folder| {
-        let mut trials = vec![];
-        for (index, choice) in choices.iter().enumerate() {
-            progress.position(index as u64, choices.len() as u64, &choice.name);
-            let accuracy = tried(job, student, asked, choice, &folder.join("trial"))?;
-            progress.note(&format!("{}: {:.2}% after a short trial (measured)", choice.name, 100.0 * accuracy));
-            trials.push(Trial { name: choice.name.clone(), accuracy, chosen: false });
-        }
-        // Of equals the first.
-        let best = data::argmax(&trials.iter().map(|t| t.accuracy as f32).collect::<Vec<_>>());
-        trials[best].chosen = true;
+        let names: Vec<&str> = choices.iter().map(|c| c.name.as_str()).collect();
+        let trials = halve(&names, job.training.epochs, |index, epochs| {
+            progress.position(index as u64, choices.len() as u64, names[index]);
+            let accuracy = tried(job, student, asked, &choices[index], epochs, &folder.join("trial"))?;
+            let (name, percent) = (names[index], 100.0 * accuracy);
+            progress.note(&format!("{name}: {percent:.2}% after a trial of {epochs} epochs (measured)"));
+            Ok::<f64, Error>(accuracy)
+        })?;
         let path = folder.join("trials.json");
         let text = serde_json::to_vec(&trials).expect("plain data");
         files::write_atomic(&path, &text).map_err(|source| Error::Output { path, source })
@@ -73,11 +75,47 @@ pub fn settle(
     Ok((trials, stage.cached))
 }
 
-fn tried(job: &Job, student: &Graph, asked: &Asked, choice: &Choice, scratch: &Path) -> Result<f64, Error> {
+/// Tries all, then the best of them longer, as [`ROUNDS`] say; of equals the first. `try_it`: the accuracy of one after so
+/// many epochs.
+fn halve<E>(
+    names: &[&str],
+    epochs: usize,
+    mut try_it: impl FnMut(usize, usize) -> Result<f64, E>,
+) -> Result<Vec<Trial>, E> {
+    let untried = |name: &&str| Trial { name: (*name).to_string(), epochs: 0, accuracy: 0.0, chosen: false };
+    let mut trials: Vec<Trial> = names.iter().map(untried).collect();
+    let mut left: Vec<usize> = (0..names.len()).collect();
+    let mut before = 0;
+    for (share, best) in ROUNDS {
+        let epochs = ((epochs as f64 * share).round() as usize).max(1);
+        // So little training has no longer trials to tell more.
+        if epochs > before {
+            for &index in &left {
+                let accuracy = try_it(index, epochs)?;
+                (trials[index].epochs, trials[index].accuracy) = (epochs, accuracy);
+            }
+        }
+        before = epochs;
+        left.sort_by(|&a, &b| trials[b].accuracy.total_cmp(&trials[a].accuracy).then(a.cmp(&b)));
+        left.truncate(best);
+    }
+    if let Some(&index) = left.first() {
+        trials[index].chosen = true;
+    }
+    Ok(trials)
+}
+
+fn tried(
+    job: &Job,
+    student: &Graph,
+    asked: &Asked,
+    choice: &Choice,
+    epochs: usize,
+    scratch: &Path,
+) -> Result<f64, Error> {
     let (train, validation) =
         data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
     let set = training::set(job, asked, &train, &validation);
-    let epochs = ((job.training.epochs as f64 * SHARE).round() as usize).max(1);
     let config = distill::Config { epochs, patience: None, ema: 0.0, ..job.training.clone() };
     let recipe = distill::Recipe { data: job.recipe.data.clone(), ..distill::Recipe::of("", choice.terms.clone()) };
     std::fs::create_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
@@ -85,4 +123,29 @@ fn tried(job: &Job, student: &Graph, asked: &Asked, choice: &Choice, scratch: &P
     std::fs::remove_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
     let best = trained.history.iter().map(|e| if e.accuracy.is_finite() { e.accuracy } else { e.agreement });
     Ok(best.fold(0.0, f64::max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(epochs: usize, accuracy: impl Fn(usize, usize) -> f64) -> (Option<usize>, Vec<usize>) {
+        let trials =
+            halve(&["a", "b", "c", "d"], epochs, |index, epochs| Ok::<_, ()>(accuracy(index, epochs))).unwrap();
+        (trials.iter().position(|t| t.chosen), trials.iter().map(|t| t.epochs).collect())
+    }
+
+    #[test]
+    fn who_learns_fast_is_overtaken_by_who_ends_well() {
+        // "d" leads at first and stops there; "a" is last and out.
+        let learns = |index: usize, epochs: usize| match (index, epochs) {
+            (3, _) => 0.5,
+            (index, epochs) => 0.1 * index as f64 + 0.03 * epochs as f64,
+        };
+        assert_eq!(chosen(60, learns), (Some(2), vec![5, 15, 15, 15]));
+        // Too short for a second round: who leads wins, and of equals the first.
+        assert_eq!(chosen(4, learns), (Some(3), vec![1; 4]));
+        assert_eq!(chosen(60, |_, _| 0.5), (Some(0), vec![15, 15, 15, 5]));
+        assert!(halve(&[], 60, |_, _| Err::<f64, _>(())).unwrap().is_empty());
+    }
 }
