@@ -25,12 +25,16 @@ struct Row {
     deviation: Option<f64>,
     closed: Option<f64>,
     closed_deviation: Option<f64>,
+    calibration_error: Option<f64>,
+    /// Of training, on whatever else the machine did.
+    seconds: Option<f64>,
     error: Option<String>,
 }
 
 fn title(set: &str) -> &str {
     match set {
         "mnist1d" => "MNIST-1D, 4,000 signals, a convolutional network of 1,606 parameters",
+        "mnist1d-ten" => "MNIST-1D, ten seeds",
         "mnist1d-long" => "MNIST-1D, four times as long",
         "mnist1d-views" => "MNIST-1D, four times as long, with 16 augmented views of each signal",
         "fashion" => "Fashion-MNIST, all labels, a student of 300,000 multiply-accumulates",
@@ -48,7 +52,8 @@ fn percent(share: Option<f64>) -> String {
 fn head(set: &str, results: &Set) -> String {
     format!(
         "{}: {}, labels only {} ± {}%; {}, measured by `benches/methods/table.py KDC {set}`.\n\n\
-         | | accuracy in % | share of the gap closed in % |\n| --- | ---: | ---: |\n",
+         | | accuracy in % | share of the gap closed in % | calibration error in % | seconds |\n\
+         | --- | ---: | ---: | ---: | ---: |\n",
         title(set),
         results
             .teacher
@@ -61,13 +66,16 @@ fn head(set: &str, results: &Set) -> String {
 
 fn line(row: &Row) -> String {
     if let Some(error) = &row.error {
-        return format!("| {} | refused: {error} | |\n", row.name);
+        return format!("| {} | refused: {error} | | | |\n", row.name);
     }
     let closed = match (row.closed, row.closed_deviation) {
         (Some(share), Some(deviation)) => format!("{:.0} ± {:.0}", 100.0 * share, 100.0 * deviation),
         _ => "-".into(),
     };
-    format!("| {} | {} ± {} | {closed} |\n", row.name, percent(row.accuracy), percent(row.deviation))
+    let (accuracy, deviation) = (percent(row.accuracy), percent(row.deviation));
+    let seconds = row.seconds.map_or_else(|| "?".into(), |s| format!("{s:.1}"));
+    let calibration = percent(row.calibration_error);
+    format!("| {} | {accuracy} ± {deviation} | {closed} | {calibration} | {seconds} |\n", row.name)
 }
 
 fn page(entry: &Entry, results: &BTreeMap<String, Set>) -> String {
