@@ -107,7 +107,7 @@ RECIPES = {
 
 
 def main():
-    given = runs.asked(__doc__, 20, "folder with the set's `recordings`")
+    given = runs.asked(__doc__, 60, "folder with the set's `recordings`")
     if given.what == "make":
         return make(given.out, given.source)
     arguments = [given.out / "autoencoder.onnx", "--student", given.out / "autoencoder-student.onnx", "--start", "random",

@@ -114,7 +114,7 @@ RECIPES = {
 
 
 def main():
-    given = runs.asked(__doc__, 4)
+    given = runs.asked(__doc__, 8)
     if given.what == "make":
         return make(given.out, 5 * given.epochs)
     arguments = [given.out / "language.onnx", "--no-search", "--start", "random", "--epochs", given.epochs,

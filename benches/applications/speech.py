@@ -196,7 +196,7 @@ def run(out, kdc, seeds, epochs):
 
 
 def main():
-    given = runs.asked(__doc__, 20, "folder with the set's `recordings`")
+    given = runs.asked(__doc__, 30, "folder with the set's `recordings`")
     if given.what == "make":
         make(given.out, given.source)
     else:

@@ -1,6 +1,7 @@
 //! Which of a recipe's objectives suits a student: short trainings on the same samples decide, before the long one, by
 //! successive halving (Jamieson, Talwalkar 2016, <https://arxiv.org/abs/1502.07943>): the shortest tell who learns fast,
-//! and the few that do are trained longer to see who ends well.
+//! and the few that do are trained longer to see who ends well. The first choice is what is done unless another is clearly
+//! better: by more than one standard error (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
 
 use super::derivation::Found;
 use super::labelling::Asked;
@@ -12,8 +13,10 @@ use crate::{data, files, onnx};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// Of each round the share of the epochs that a trial has, and how many of the best go on.
-const ROUNDS: [(f64, usize); 2] = [(1.0 / 12.0, 3), (1.0 / 4.0, 1)];
+/// The share of the epochs that the trials of a round have.
+const ROUNDS: [f64; 2] = [1.0 / 12.0, 1.0 / 4.0];
+/// How many go on to the next round: the first choice and the best of the others.
+const GO_ON: usize = 3;
 
 /// An objective that was tried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,9 +53,10 @@ pub fn settle(
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage("choose", super::CODE_VERSION, &inputs, |folder| {
         let names: Vec<&str> = choices.iter().map(|c| c.name.as_str()).collect();
-        let trials = halve(&names, job.training.epochs, |index, epochs| {
+        let parts = data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
+        let trials = halve(&names, job.training.epochs, parts.1.len(), |index, epochs| {
             progress.position(index as u64, choices.len() as u64, names[index]);
-            let accuracy = tried(job, student, asked, &choices[index], epochs, &folder.join("trial"))?;
+            let accuracy = tried(job, student, (asked, &parts), &choices[index], epochs, &folder.join("trial"))?;
             let (name, percent) = (names[index], 100.0 * accuracy);
             progress.note(&format!("{name}: {percent:.2}% after a trial of {epochs} epochs (measured)"));
             Ok::<f64, Error>(accuracy)
@@ -75,31 +79,37 @@ pub fn settle(
     Ok((trials, stage.cached))
 }
 
-/// Tries all, then the best of them longer, as [`ROUNDS`] say; of equals the first. `try_it`: the accuracy of one after so
-/// many epochs.
+/// Tries all, then the first and the best longer, as [`ROUNDS`] say, and chooses the first that no other is better than by
+/// more than a standard error. `samples`: those that judge. `try_it`: the accuracy of one after so many epochs.
 fn halve<E>(
     names: &[&str],
     epochs: usize,
+    samples: usize,
     mut try_it: impl FnMut(usize, usize) -> Result<f64, E>,
 ) -> Result<Vec<Trial>, E> {
     let untried = |name: &&str| Trial { name: (*name).to_string(), epochs: 0, accuracy: 0.0, chosen: false };
     let mut trials: Vec<Trial> = names.iter().map(untried).collect();
     let mut left: Vec<usize> = (0..names.len()).collect();
     let mut before = 0;
-    for (share, best) in ROUNDS {
+    for share in ROUNDS {
         let epochs = ((epochs as f64 * share).round() as usize).max(1);
-        // So little training has no longer trials to tell more.
-        if epochs > before {
-            for &index in &left {
-                let accuracy = try_it(index, epochs)?;
-                (trials[index].epochs, trials[index].accuracy) = (epochs, accuracy);
-            }
+        if epochs == before {
+            // So little training has no longer trials to tell more.
+            break;
         }
         before = epochs;
-        left.sort_by(|&a, &b| trials[b].accuracy.total_cmp(&trials[a].accuracy).then(a.cmp(&b)));
-        left.truncate(best);
+        if let Some(others) = left.get_mut(1..).filter(|_| share > ROUNDS[0]) {
+            others.sort_by(|&a, &b| trials[b].accuracy.total_cmp(&trials[a].accuracy).then(a.cmp(&b)));
+            left.truncate(GO_ON);
+            left.sort_unstable();
+        }
+        for &index in &left {
+            (trials[index].epochs, trials[index].accuracy) = (epochs, try_it(index, epochs)?);
+        }
     }
-    if let Some(&index) = left.first() {
+    let best = left.iter().map(|&index| trials[index].accuracy).fold(0.0, f64::max);
+    let error = (best * (1.0 - best) / samples.max(1) as f64).sqrt();
+    if let Some(&index) = left.iter().find(|&&index| trials[index].accuracy >= best - error) {
         trials[index].chosen = true;
     }
     Ok(trials)
@@ -108,14 +118,12 @@ fn halve<E>(
 fn tried(
     job: &Job,
     student: &Graph,
-    asked: &Asked,
+    (asked, (train, validation)): (&Asked, &(Vec<usize>, Vec<usize>)),
     choice: &Choice,
     epochs: usize,
     scratch: &Path,
 ) -> Result<f64, Error> {
-    let (train, validation) =
-        data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
-    let set = training::set(job, asked, &train, &validation);
+    let set = training::set(job, asked, train, validation);
     let config = distill::Config { epochs, patience: None, ema: 0.0, ..job.training.clone() };
     let recipe = distill::Recipe { data: job.recipe.data.clone(), ..distill::Recipe::of("", choice.terms.clone()) };
     std::fs::create_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
@@ -130,22 +138,29 @@ mod tests {
     use super::*;
 
     fn chosen(epochs: usize, accuracy: impl Fn(usize, usize) -> f64) -> (Option<usize>, Vec<usize>) {
-        let trials =
-            halve(&["a", "b", "c", "d"], epochs, |index, epochs| Ok::<_, ()>(accuracy(index, epochs))).unwrap();
+        let try_it = |index, epochs| Ok::<_, ()>(accuracy(index, epochs));
+        let trials = halve(&["a", "b", "c", "d", "e"], epochs, 100, try_it).unwrap();
         (trials.iter().position(|t| t.chosen), trials.iter().map(|t| t.epochs).collect())
     }
 
     #[test]
     fn who_learns_fast_is_overtaken_by_who_ends_well() {
-        // "d" leads at first and stops there; "a" is last and out.
-        let learns = |index: usize, epochs: usize| match (index, epochs) {
-            (3, _) => 0.5,
-            (index, epochs) => 0.1 * index as f64 + 0.03 * epochs as f64,
+        // "e" leads at first and stops there; "a" goes on as the first, "b" is last and out, "d" ends well.
+        let learns = |index: usize, epochs: usize| match index {
+            4 => 0.6,
+            index => 0.1 * index as f64 + 0.03 * epochs as f64,
         };
-        assert_eq!(chosen(60, learns), (Some(2), vec![5, 15, 15, 15]));
-        // Too short for a second round: who leads wins, and of equals the first.
-        assert_eq!(chosen(4, learns), (Some(3), vec![1; 4]));
-        assert_eq!(chosen(60, |_, _| 0.5), (Some(0), vec![15, 15, 15, 5]));
-        assert!(halve(&[], 60, |_, _| Err::<f64, _>(())).unwrap().is_empty());
+        assert_eq!(chosen(60, learns), (Some(3), vec![15, 5, 5, 15, 15]));
+        // Too short for a second round: who leads wins.
+        assert_eq!(chosen(4, learns), (Some(4), vec![1; 5]));
+        assert!(halve(&[], 60, 100, |_, _| Err::<f64, _>(())).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_first_is_chosen_unless_another_is_clearly_better() {
+        // A standard error of 0.04 at 0.8 of 100 samples.
+        let other = |better: f64| move |index: usize, _| if index == 2 { 0.8 } else { 0.8 - better };
+        assert_eq!(chosen(60, other(0.03)).0, Some(0));
+        assert_eq!(chosen(60, other(0.05)).0, Some(2));
     }
 }

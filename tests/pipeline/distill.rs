@@ -77,7 +77,9 @@ fn the_best_of_a_trial_goes_on() {
     let last = trials.iter().filter(|t| t["epochs"].as_u64() == longest);
     let best = last.map(|t| t["accuracy"].as_f64().unwrap()).fold(0.0, f64::max);
     let chosen = trials.iter().find(|t| t["chosen"] == true).unwrap();
-    assert_eq!(chosen["accuracy"].as_f64(), Some(best));
+    // No other is clearly better, by more than a standard error on the few samples that judge.
+    assert_eq!(chosen["epochs"].as_u64(), longest);
+    assert!(chosen["accuracy"].as_f64().unwrap() > best - 0.08, "{told}");
     let used = std::fs::read_to_string(workshop.path("teacher-student/recipe.toml")).unwrap();
     assert!(used.contains(chosen["name"].as_str().unwrap()) && !used.contains("[[choice]]"), "{used}");
 }

@@ -29,7 +29,8 @@
 //! alpha = 0.5
 //! ```
 //!
-//! A recipe may have `[[choice]]`s instead of the last stage's terms: objectives of which a short trial takes the best.
+//! A recipe may have `[[choice]]`s instead of the last stage's terms: objectives that are tried for a few
+//! epochs. The first is taken unless another is clearly better.
 //!
 //! Where there is only one stage, its terms may stand as `[[term]]`. Whatever is not a key of every term (`method`,
 //! `weight`, `teacher`, `weighing`, `layers`) is a setting of its method.
@@ -50,7 +51,7 @@ pub struct Recipe {
     pub data: DataSpec,
     /// One after the other, at least one.
     pub stages: Vec<Stage>,
-    /// Objectives of which a short trial takes the best for the last stage, whose own terms are the first of them; none:
+    /// Objectives of which short trials choose one for the last stage, whose own terms are the first of them; none:
     /// nothing is tried.
     pub choices: Vec<Choice>,
 }
