@@ -109,7 +109,7 @@ def main():
     def result(name, seed, extra):
         key = f"{name} {seed}"
         if key not in results:
-            results[key] = run(given.kdc, [*common, "--seed", seed, *extra], given.out / "student")
+            results[key] = run(given.kdc, [*common, "--seed", seed, *extra], given.out / f"{given.set} student")
             kept.write_text(json.dumps(results, indent=1))
         return results[key]
 
@@ -119,7 +119,7 @@ def main():
     }.get(given.set, "")  # fmt: skip
     baselines = []
     for seed in range(given.seeds):
-        path = given.out / "labels.toml"
+        path = given.out / f"{given.set} labels.toml"
         path.write_text(f'title = "labels only"\n{few}[[term]]\nmethod = "hard-label"\n')
         extra = (["--recipe", path] if few else ["--labels-only"]) + chosen.get("nothing", [])
         baselines.append(result("labels only", seed, extra))
@@ -132,7 +132,8 @@ def main():
     print("| method | accuracy | share of the gap closed | calibration error | seconds |\n| --- | ---: | ---: | ---: | ---: |")
     rows, table = [], []
     for name, text in recipes(given.kdc, given.set, given.only).items():
-        path = given.out / "recipe.toml"
+        # Of its own name: another table may be made in the same folder.
+        path = given.out / f"{given.set} {name}.toml"
         path.write_text(text)
         runs = [result(name, seed, ["--recipe", path]) for seed in range(given.seeds)]
         wrong = [r["error"] for r in runs if "error" in r]

@@ -141,3 +141,41 @@ pub(super) mod as_text {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+/// The epoch whose parameters are kept, an index into the history: the last that is not clearly worse than the best
+/// before it, by more than a standard error of the samples that judge. It has learned longest, at the lowest rate; a few samples
+/// that judge would choose by chance.
+pub(super) fn chosen(history: &[Epoch], judges: usize) -> Option<usize> {
+    let (mut chosen, mut best) = (None, f64::NEG_INFINITY);
+    for (index, epoch) in history.iter().enumerate() {
+        let score = epoch.accuracy;
+        best = best.max(score);
+        let error = if judges > 0 { (best * (1.0 - best) / judges as f64).sqrt() } else { 0.0 };
+        if score.is_nan() || chosen.is_none() || score >= best - error {
+            chosen = Some(index);
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(accuracies: &[f64]) -> Vec<Epoch> {
+        let epoch = |(index, &accuracy): (usize, &f64)| Tally::default().epoch(index + 1, accuracy);
+        accuracies.iter().enumerate().map(epoch).collect()
+    }
+
+    #[test]
+    fn the_last_epoch_is_kept_that_is_not_clearly_worse() {
+        // Of 50 samples a standard error of 0.04; of 5,000 one of 0.004.
+        let history = after(&[0.7, 0.92, 0.89, 0.9, 0.87]);
+        assert_eq!(chosen(&history, 50), Some(3));
+        assert_eq!(chosen(&history, 5_000), Some(1));
+        // The later of equals, whatever judges.
+        assert_eq!(chosen(&after(&[-0.5, 0.4, 0.4, 0.39]), 0), Some(2));
+        assert_eq!(chosen(&after(&[f64::NAN; 3]), 0), Some(2));
+        assert_eq!(chosen(&[], 50), None);
+    }
+}

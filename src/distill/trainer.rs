@@ -47,7 +47,8 @@ pub struct TrainingSet<'a> {
     pub samples: &'a dyn Dataset,
     /// Indices of the samples to learn from.
     pub train: &'a [usize],
-    /// Indices of the samples that choose the best epoch; where empty, the last epoch is taken.
+    /// Indices of the samples that choose the best epoch: the last that is not worse than another by more than their
+    /// standard error. Where empty, the last epoch is taken.
     pub validation: &'a [usize],
     /// Whom terms may learn from; the first is meant where a term names none.
     pub teachers: Vec<Source<'a>>,
@@ -134,7 +135,7 @@ pub fn train(
             break;
         }
     }
-    run.finish()
+    run.finish(set)
 }
 
 /// Refuses what could only fail later.

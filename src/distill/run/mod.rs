@@ -4,7 +4,7 @@ mod values;
 
 use super::asked::Asked;
 use super::feed::Batch;
-use super::history::{Event, Hits, Step, Tally};
+use super::history::{Event, Hits, Step, Tally, chosen};
 use super::learners::{Learners, Snapshot};
 use super::objective::Part;
 use super::optimizer::Optimizer;
@@ -254,13 +254,11 @@ impl Run {
             self.learners.student.restore(&running)?;
             accuracy
         };
-        let best = self.history.iter().map(|e| e.accuracy).fold(f64::NEG_INFINITY, f64::max);
-        // The later of two equals: it has learned longer. Without validation samples every epoch is better than the last.
-        if accuracy.is_nan() || accuracy >= best {
-            self.best = kept;
-        }
         let done = std::mem::take(&mut self.tally).epoch(epoch, accuracy);
         self.history.push(done.clone());
+        if chosen(&self.history, judges(set)) == Some(self.history.len() - 1) {
+            self.best = kept;
+        }
         Ok(done)
     }
 
@@ -323,18 +321,17 @@ impl Run {
     }
 
     /// The result: the parameters of the best epoch.
-    pub fn finish(mut self) -> Result<Trained, Error> {
+    pub fn finish(mut self, set: &TrainingSet) -> Result<Trained, Error> {
         self.learners.student.restore(&self.best)?;
-        let mut best: Option<&Epoch> = None;
-        for epoch in &self.history {
-            if best.is_none_or(|b| epoch.accuracy.is_nan() || epoch.accuracy >= b.accuracy) {
-                best = Some(epoch);
-            }
-        }
-        let best = best.map_or(0, |e| e.epoch);
+        let best = chosen(&self.history, judges(set)).map_or(0, |index| self.history[index].epoch);
         let others = self.learners.others();
         Ok(Trained { graph: self.learners.student.to_graph(), history: self.history, best, steps: self.done, others })
     }
+}
+
+/// How many samples' shares of right answers an epoch's score is; 0 where it is none.
+fn judges(set: &TrainingSet) -> usize {
+    if *set.answers == Answers::Input { 0 } else { set.validation.len() }
 }
 
 impl Pending {
