@@ -15,6 +15,8 @@ struct Set {
     labels_only: f64,
     deviation: f64,
     seeds: usize,
+    /// What has changed since.
+    note: Option<String>,
     rows: Vec<Row>,
 }
 
@@ -51,7 +53,7 @@ fn percent(share: Option<f64>) -> String {
 
 fn head(set: &str, results: &Set) -> String {
     format!(
-        "{}: {}, labels only {} ± {}%; {}, measured by `benches/methods/table.py KDC {set}`.\n\n\
+        "{}: {}, labels only {} ± {}%; {}, measured by `benches/methods/table.py KDC {set}`.{}\n\n\
          | | accuracy in % | share of the gap closed in % | calibration error in % | seconds |\n\
          | --- | ---: | ---: | ---: | ---: |\n",
         title(set),
@@ -60,7 +62,8 @@ fn head(set: &str, results: &Set) -> String {
             .map_or_else(|| "a teacher of other classes".into(), |t| format!("teacher {}%", percent(Some(t)))),
         percent(Some(results.labels_only)),
         percent(Some(results.deviation)),
-        if results.seeds == 1 { "one seed".into() } else { format!("{} seeds", results.seeds) }
+        if results.seeds == 1 { "one seed".into() } else { format!("{} seeds", results.seeds) },
+        results.note.as_ref().map_or_else(String::new, |note| format!(" {note}"))
     )
 }
 
