@@ -142,6 +142,11 @@ pub(super) mod as_text {
     }
 }
 
+/// The standard error of a share that so many samples were counted for; 0 where none was.
+pub fn standard_error(share: f64, samples: usize) -> f64 {
+    if samples == 0 { 0.0 } else { (share * (1.0 - share) / samples as f64).sqrt() }
+}
+
 /// The epoch whose parameters are kept, an index into the history: the last that is not clearly worse than the best
 /// before it, by more than a standard error of the samples that judge. It has learned longest, at the lowest rate; a few samples
 /// that judge would choose by chance.
@@ -150,8 +155,7 @@ pub(super) fn chosen(history: &[Epoch], judges: usize) -> Option<usize> {
     for (index, epoch) in history.iter().enumerate() {
         let score = epoch.accuracy;
         best = best.max(score);
-        let error = if judges > 0 { (best * (1.0 - best) / judges as f64).sqrt() } else { 0.0 };
-        if score.is_nan() || chosen.is_none() || score >= best - error {
+        if score.is_nan() || chosen.is_none() || score >= best - standard_error(best, judges) {
             chosen = Some(index);
         }
     }

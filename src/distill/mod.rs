@@ -45,7 +45,7 @@ pub use asked::Engine;
 pub use checkpoint::Checkpoint;
 pub use config::{ClassWeights, Config, OptimizerConfig};
 pub use extras::{BufferSlot, Extras, Init, Slot};
-pub use history::{Epoch, Event, Step};
+pub use history::{Epoch, Event, Step, standard_error};
 pub use learners::Learners;
 pub use objective::{Objective, Part, TermSpec, Weighing};
 pub use optimizer::Optimizer;

@@ -7,7 +7,7 @@ use super::derivation::Found;
 use super::labelling::Asked;
 use super::training;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Choice};
+use crate::distill::{self, Choice, standard_error};
 use crate::graph::Graph;
 use crate::{data, files, onnx};
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,9 @@ pub fn settle(
     let stage = job.cache.stage("choose", super::CODE_VERSION, &inputs, |folder| {
         let names: Vec<&str> = choices.iter().map(|c| c.name.as_str()).collect();
         let parts = data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
-        let trials = halve(&names, job.training.epochs, parts.1.len(), |index, epochs| {
+        // Where no label judges, agreement with the teacher on what is learned from does.
+        let judges = if parts.1.is_empty() { parts.0.len() } else { parts.1.len() };
+        let trials = halve(&names, job.training.epochs, judges, |index, epochs| {
             progress.position(index as u64, choices.len() as u64, names[index]);
             let accuracy = tried(job, student, (asked, &parts), &choices[index], epochs, &folder.join("trial"))?;
             let (name, percent) = (names[index], 100.0 * accuracy);
@@ -97,8 +99,7 @@ fn halve<E>(
             // So little training has no longer trials to tell more.
             break;
         }
-        before = epochs;
-        if let Some(others) = left.get_mut(1..).filter(|_| share > ROUNDS[0]) {
+        if let Some(others) = left.get_mut(1..).filter(|_| before > 0) {
             others.sort_by(|&a, &b| trials[b].accuracy.total_cmp(&trials[a].accuracy).then(a.cmp(&b)));
             left.truncate(GO_ON);
             left.sort_unstable();
@@ -106,9 +107,10 @@ fn halve<E>(
         for &index in &left {
             (trials[index].epochs, trials[index].accuracy) = (epochs, try_it(index, epochs)?);
         }
+        before = epochs;
     }
     let best = left.iter().map(|&index| trials[index].accuracy).fold(0.0, f64::max);
-    let error = (best * (1.0 - best) / samples.max(1) as f64).sqrt();
+    let error = standard_error(best, samples);
     if let Some(&index) = left.iter().find(|&&index| trials[index].accuracy >= best - error) {
         trials[index].chosen = true;
     }
