@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make data/ from the full Fashion-MNIST set: the first 1,200 training and 200 test images of each class, in order of appearance.
+"""Make data/ from the full Fashion-MNIST set: the first 600 training and 200 test images of each class, in order of appearance.
 
     make_subset.py /usr/share/datasets/fashion-mnist data
 
@@ -11,7 +11,7 @@ import pathlib
 import struct
 import sys
 
-TRAIN_PER_CLASS = 1200
+TRAIN_PER_CLASS = 600
 TEST_PER_CLASS = 200
 
 

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Training")]
 pub(super) struct TrainingArguments {
-    /// Passes over the training samples
+    /// Passes over the training samples [default: 12, and up to 60 where they are fewer than 10,000]
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     epochs: Option<usize>,
 
-    /// Samples a step
+    /// Samples a step [default: 128, or 64 or 32 where that leaves fewer than 3,000 steps]
     #[arg(long, value_name = "N", value_parser = values::at_least_one)]
     batch_size: Option<usize>,
 

@@ -244,7 +244,7 @@ impl Options {
         self.emit.contains(&artefact) && (self.build || artefact != Artefact::Elf)
     }
 
-    /// The settings of the training run.
+    /// The settings of the training run, but for what [`distill::Config::suit`] finds by the number of samples.
     pub fn training(&self) -> distill::Config {
         let mut config = distill::Config { seed: self.seed, ..distill::Config::default() };
         let asked = &self.training;
@@ -252,8 +252,6 @@ impl Options {
             config.optimizer = OptimizerConfig::AdamW { weight_decay: ADAMW_WEIGHT_DECAY };
             config.lr = ADAMW_LR;
         }
-        config.epochs = asked.epochs.unwrap_or(config.epochs);
-        config.batch_size = asked.batch_size.unwrap_or(config.batch_size);
         config.lr = asked.lr.unwrap_or(config.lr);
         config.views = asked.views.unwrap_or(config.views);
         config.accumulate = asked.accumulate.unwrap_or(config.accumulate);
@@ -316,9 +314,11 @@ impl Options {
         } = self;
         let settings =
             (seed, budgets, max_accuracy_drop, max_quant_drop, min_accuracy, precision, emit, build, calibration);
-        let top_k = self.training.top_k;
+        let Training { top_k, epochs, batch_size, .. } = self.training;
         let (training, recipe) = (self.training(), self.recipe());
-        format!("{settings:?} {derivation:?} {engine:?} {device:?} {training:?} {recipe:?} {top_k:?} {inputs:?}")
+        format!(
+            "{settings:?} {derivation:?} {engine:?} {device:?} {training:?} {recipe:?} {top_k:?} {epochs:?} {batch_size:?} {inputs:?}"
+        )
     }
 }
 
@@ -331,7 +331,7 @@ mod tests {
         let plain = Options::new("a.onnx", "host");
         let elsewhere = Options { out: Some("x".into()), force: true, verbose: true, ..plain.clone() };
         assert_eq!(plain.deciding(), elsewhere.deciding());
-        let explicit = Training { epochs: Some(distill::Config::default().epochs), ..Training::default() };
+        let explicit = Training { views: Some(distill::Config::default().views), ..Training::default() };
         assert_eq!(
             plain.deciding(),
             Options { training: explicit, ..plain.clone() }.deciding(),

@@ -372,13 +372,13 @@ fn the_sample_model_comes_with_its_data() {
     assert_eq!(sidecar.augment, Augment { shift: 2, flip: true, ..Augment::default() });
     let data = sidecar.data.clone().unwrap();
     let set = load(&sidecar, &data, &network(10)).unwrap();
-    assert_eq!((set.train.len(), set.test.len(), set.train.extents().as_str()), (12_000, 2_000, "28×28×1"));
+    assert_eq!((set.train.len(), set.test.len(), set.train.extents().as_str()), (6_000, 2_000, "28×28×1"));
     let inputs = [Input { name: None, dtype: DType::F32, shape: vec![1, 28, 28] }];
     assert_eq!((set.train.inputs(), set.test.inputs()), (&inputs[..], &inputs[..]));
     assert_eq!(set.class_names[9], "Ankle boot");
     for class in 0..10 {
         let count = |part: &dyn Dataset| (0..part.len()).filter(|&i| part.label(i) == Some(class)).count();
-        assert_eq!((count(set.train.as_ref()), count(set.test.as_ref())), (1200, 200));
+        assert_eq!((count(set.train.as_ref()), count(set.test.as_ref())), (600, 200));
     }
 
     let message = load(&sidecar, &data, &network(7)).unwrap_err().to_string();
