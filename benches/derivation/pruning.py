@@ -47,7 +47,7 @@ def inspected(path):
 
 def compiled(arguments, seed, folder):
     command = [options.kdc, "compile", options.teacher, "--target", options.target, "--data", options.data]
-    command += ["--seed", str(seed), "--epochs", str(options.epochs), "--no-build", "--emit", "onnx"]
+    command += ["--seed", str(seed), "--epochs", str(options.epochs), "--batch-size", "128", "--no-build", "--emit", "onnx"]
     command += ["--max-params", "1000000000", "--max-latency", "100s", "--out", str(folder), *arguments, *options.more]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 2:

@@ -34,7 +34,7 @@ RUNS = {
 
 def run(start, epochs, seed, folder):
     command = [options.kdc, "compile", options.teacher, "--target", options.target, "--data", options.data]
-    command += ["--no-search", "--start", start, "--seed", str(seed), "--epochs", str(epochs)]
+    command += ["--no-search", "--start", start, "--seed", str(seed), "--epochs", str(epochs), "--batch-size", "128"]
     command += ["--no-build", "--emit", "onnx", "--out", str(folder), *options.more]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 2:

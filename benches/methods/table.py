@@ -49,12 +49,14 @@ SETS = {
         rows=LONG,
     ),
     # A student that is too small for the task: at 1.5M labels alone leave a gap of two points only.
-    "fashion": dict(arguments=["--max-macs", "300k", "--no-search", "--epochs", "4", "--start", "random"]),
-    "fashion-few": dict(arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "6", "--start", "random"]),
+    "fashion": dict(arguments=["--max-macs", "300k", "--no-search", "--epochs", "4", "--batch-size", "128", "--start", "random"]),
+    "fashion-few": dict(
+        arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "6", "--batch-size", "128", "--start", "random"],
+    ),
     # What is compared is a student from nothing with one of the teacher's weights, which is what transfer is about.
     "transfer": dict(arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "10"], nothing=["--start", "random"]),
     # DIR: train and test, of which train has 1,000 images a class.
-    "cifar10": dict(arguments=["--no-search", "--epochs", "10", "--start", "random"]),
+    "cifar10": dict(arguments=["--no-search", "--epochs", "10", "--batch-size", "128", "--start", "random"]),
 }  # fmt: skip
 SETS["mnist1d-ten"] |= {key: SETS["mnist1d"][key] for key in ("teacher", "arguments")}
 

@@ -127,6 +127,20 @@ fn a_dry_run_plans_and_trains_nothing() {
 }
 
 #[test]
+fn few_samples_are_trained_on_longer_where_nobody_says_how_long() {
+    let workshop = Workshop::new();
+    let planned = |more: &[&str]| {
+        let plain = ["compile", "teacher.onnx", "--target", "host", "--engine", "tract", "--dry-run", "--out", "here"];
+        succeed(workshop.kdc(&[&plain[..], more].concat()));
+        let plan: toml::Table = fs::read_to_string(workshop.path("here/plan.toml")).unwrap().parse().unwrap();
+        ["epochs", "batch_size"].map(|name| plan["training"][name].as_integer().unwrap())
+    };
+    assert_eq!(planned(&[]), [60, 32]);
+    assert_eq!(planned(&["--epochs", "3"]), [3, 32], "a plan that is there already is not taken for this one");
+    assert_eq!(planned(&["--batch-size", "128"]), [60, 128]);
+}
+
+#[test]
 fn a_breached_tolerance_exits_1_and_says_by_how_much() {
     let workshop = Workshop::new();
     // One step on labels leaves the student far behind its teacher.
