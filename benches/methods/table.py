@@ -54,7 +54,9 @@ SETS = {
         arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "6", "--batch-size", "128", "--start", "random"],
     ),
     # What is compared is a student from nothing with one of the teacher's weights, which is what transfer is about.
-    "transfer": dict(arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "10"], nothing=["--start", "random"]),
+    "transfer": dict(
+        arguments=["--max-macs", "1.5M", "--no-search", "--epochs", "10", "--batch-size", "32"], nothing=["--start", "random"],
+    ),
     # DIR: train and test, of which train has 1,000 images a class.
     "cifar10": dict(arguments=["--no-search", "--epochs", "10", "--batch-size", "128", "--start", "random"]),
 }  # fmt: skip

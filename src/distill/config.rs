@@ -90,7 +90,7 @@ impl Default for Config {
             lr: 0.1,
             warmup: 0.05,
             epochs: 12,
-            batch_size: 128,
+            batch_size: BATCHES[0],
             clip_norm: 5.0,
             validation: 0.05,
             norm_momentum: 0.9,

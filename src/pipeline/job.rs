@@ -157,6 +157,7 @@ impl Job {
     /// The first thing that cannot work; names the file and what to do.
     pub fn prepare(options: Options, profile: Profile, out: PathBuf) -> Result<Job, Error> {
         let mut training = options.training();
+        training.check()?;
         let mut recipe = options.recipe();
         let mut others = others(&recipe)?;
         options.device.open()?;
@@ -205,7 +206,6 @@ impl Job {
         }
         let samples = recipe.data.synthetic.map_or(data.train.len(), |how| how.samples);
         training.suit(samples, options.training.epochs, options.training.batch_size);
-        training.check()?;
         let data_hash = files::hash(format!("{}{}", data.train.hash(), data.test.hash()).as_bytes());
         let cache = Cache::open(options.force)?;
         Ok(Job {

@@ -132,7 +132,8 @@ pub struct LabelOptions {
     pub engine: EngineChoice,
 }
 
-/// What is said about training; `None`: the default of [`distill::Config`], or of the optimizer.
+/// What is said about training; `None`: the default of [`distill::Config`], of the optimizer, or what suits the
+/// number of samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Training {
     pub epochs: Option<usize>,
@@ -252,6 +253,8 @@ impl Options {
             config.optimizer = OptimizerConfig::AdamW { weight_decay: ADAMW_WEIGHT_DECAY };
             config.lr = ADAMW_LR;
         }
+        config.epochs = asked.epochs.unwrap_or(config.epochs);
+        config.batch_size = asked.batch_size.unwrap_or(config.batch_size);
         config.lr = asked.lr.unwrap_or(config.lr);
         config.views = asked.views.unwrap_or(config.views);
         config.accumulate = asked.accumulate.unwrap_or(config.accumulate);
@@ -337,6 +340,9 @@ mod tests {
             Options { training: explicit, ..plain.clone() }.deciding(),
             "a default said aloud"
         );
+        // Where nobody said, the number of samples decides.
+        let epochs = Training { epochs: Some(distill::Config::default().epochs), ..Training::default() };
+        assert_ne!(plain.deciding(), Options { training: epochs, ..plain.clone() }.deciding());
         let longer = Training { epochs: Some(77), ..Training::default() };
         assert_ne!(plain.deciding(), Options { training: longer, ..plain.clone() }.deciding());
         assert_ne!(plain.deciding(), Options { seed: 1, ..plain.clone() }.deciding());
