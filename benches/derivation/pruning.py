@@ -46,7 +46,7 @@ def inspected(path):
 
 
 def compiled(arguments, seed, folder):
-    command = [options.kdc, "compile", options.teacher, "--target", options.target, "--data", options.data]
+    command = [options.kdc, "compile", options.teacher, "--target", options.target, "--data", options.data, "--recipe", "labelled"]
     command += ["--seed", str(seed), "--epochs", str(options.epochs), "--batch-size", "128", "--no-build", "--emit", "onnx"]
     command += ["--max-params", "1000000000", "--max-latency", "100s", "--out", str(folder), *arguments, *options.more]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -33,7 +33,7 @@ RUNS = {
 
 
 def run(start, epochs, seed, folder):
-    command = [options.kdc, "compile", options.teacher, "--target", options.target, "--data", options.data]
+    command = [options.kdc, "compile", options.teacher, "--target", options.target, "--data", options.data, "--recipe", "labelled"]
     command += ["--no-search", "--start", start, "--seed", str(seed), "--epochs", str(epochs), "--batch-size", "128"]
     command += ["--no-build", "--emit", "onnx", "--out", str(folder), *options.more]
     done = subprocess.run(command, capture_output=True, text=True)

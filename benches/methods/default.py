@@ -3,8 +3,9 @@
 
     python benches/methods/default.py target/release/kdc [--seeds N] [--budgets 190k 100k …] [--epochs N]
 
-Nothing is set but the budget (and the search is off, so that all rows train the same student): `default` starts from the
-teacher's weights and learns its answers beside the labels, `labels only` is the same network from random weights and labels.
+Nothing is set but the budget (and the search is off, so that all columns train the same student): `default` starts from the
+teacher's weights and learns by the recipe that short trials choose, `both` by its softened answers beside the labels without
+a trial; `labels only` is the same network from random weights and labels.
 """
 
 import argparse
@@ -18,8 +19,9 @@ TEACHER = pathlib.Path(__file__).parent / "mnist1d" / "teacher.onnx"
 NOTHING = ["--start", "random"]
 ROWS = {
     "labels only": [*NOTHING, "--labels-only"],
-    "its answers": NOTHING,
+    "its answers": [*NOTHING, "--recipe", "labelled"],
     "its weights": ["--labels-only"],
+    "both": ["--recipe", "labelled"],
     "default": [],
 }
 

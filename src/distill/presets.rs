@@ -16,7 +16,7 @@ pub struct Preset {
 pub const PRESETS: &[Preset] = &[
     Preset {
         name: "best",
-        summary: "soft labels, unless decoupled ones, correlations or labels alone are clearly better in short trials",
+        summary: "the default: soft labels, unless decoupled ones, correlations or labels alone are clearly better in short trials",
         text: include_str!("presets/best.toml"),
     },
     Preset {

@@ -41,9 +41,7 @@ pub fn settle(
     asked: &Asked,
     progress: &dyn Progress,
 ) -> Result<(Vec<Trial>, bool), Error> {
-    // Of a network of its own activations mean something else.
-    let same_family = found.spec.as_ref().is_some_and(|spec| spec.kind.template.is_none());
-    let choices: Vec<Choice> = job.recipe.choices.iter().filter(|c| same_family || !c.same_family).cloned().collect();
+    let choices = suited(job, found)?;
     if choices.is_empty() {
         return Ok((vec![], true));
     }
@@ -79,6 +77,23 @@ pub fn settle(
         job.training.terms = job.recipe.for_search();
     }
     Ok((trials, stage.cached))
+}
+
+/// The choices that can be meant: activations mean something else in a network of its own, and labels teach nothing of
+/// samples that have none.
+fn suited(job: &Job, found: &Found) -> Result<Vec<Choice>, Error> {
+    let same_family = found.spec.as_ref().is_some_and(|spec| spec.kind.template.is_none());
+    let train = &job.data.train;
+    let all_labelled = (0..train.len()).all(|sample| train.label(sample).is_some());
+    let mut choices = vec![];
+    for choice in job.recipe.choices.iter().filter(|choice| same_family || !choice.same_family) {
+        let config = distill::Config { terms: choice.terms.clone(), ..distill::Config::default() };
+        let (_, teacher) = config.objective()?.learns_from();
+        if all_labelled || teacher {
+            choices.push(choice.clone());
+        }
+    }
+    Ok(choices)
 }
 
 /// Tries all, then the first and the best longer, as [`ROUNDS`] say, and chooses the first that no other is better than by

@@ -185,9 +185,10 @@ impl Job {
             teacher_hash = files::hash(format!("{teacher_hash} with a new head by {}", options.seed).as_bytes());
         }
         let asked_about = data.train.clone();
-        if !data.answers.are_classes() && options.training.recipe.is_none() {
+        if data.answers != Answers::Classes && options.training.recipe.is_none() {
             recipe = match (options.training.labels_only, &data.answers) {
                 (true, answers) => labels_only(answers),
+                (_, Answers::Words(_)) => options.soft_labels(),
                 (_, Answers::Tokens) => {
                     let teacher = TermSpec::new("soft-label").with("alpha", 1.0).with("temperature", 2.0);
                     distill::Recipe::of("hidden tokens", vec![TermSpec::new("masked-lm"), teacher])

@@ -1,6 +1,6 @@
 //! What a compilation is asked to do: one plain struct, filled by the command line or by another program.
 
-use crate::distill::{self, ClassWeights, OptimizerConfig, Recipe, TermSpec};
+use crate::distill::{self, ClassWeights, OptimizerConfig, Recipe, TermSpec, presets};
 use crate::exec::Place;
 use crate::program::Precision;
 use crate::quant::Calibration;
@@ -147,7 +147,7 @@ pub struct Training {
     pub alpha: Option<f64>,
     /// Trains on labels alone, the baseline of distillation.
     pub labels_only: bool,
-    /// What is minimised, stage by stage; `None`: the teacher's softened answers beside the labels.
+    /// What is minimised, stage by stage; `None`: soft labels if `alpha` or `temperature` is said, else the preset `best`.
     pub recipe: Option<Recipe>,
     /// How many augmented views of each sample the teacher labels.
     pub views: Option<usize>,
@@ -277,8 +277,16 @@ impl Options {
         if let Some(recipe) = &asked.recipe {
             return recipe.clone();
         }
+        match (asked.alpha, asked.temperature) {
+            (None, None) => presets::preset("best").unwrap_or_else(|| self.soft_labels()),
+            _ => self.soft_labels(),
+        }
+    }
+
+    /// The teacher's softened answers beside the labels, as they were asked for.
+    pub fn soft_labels(&self) -> Recipe {
         let mut term = TermSpec::new("soft-label");
-        for (name, value) in [("alpha", asked.alpha), ("temperature", asked.temperature)] {
+        for (name, value) in [("alpha", self.training.alpha), ("temperature", self.training.temperature)] {
             if let Some(value) = value {
                 term = term.with(name, value);
             }

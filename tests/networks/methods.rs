@@ -37,6 +37,7 @@ fn title(set: &str) -> &str {
     match set {
         "mnist1d" => "MNIST-1D, 4,000 signals, a convolutional network of 1,606 parameters",
         "mnist1d-ten" => "MNIST-1D, ten seeds",
+        "mnist1d-paper" => "MNIST-1D, the convolutional network of its paper, 5,210 parameters, ten seeds",
         "mnist1d-long" => "MNIST-1D, four times as long",
         "mnist1d-views" => "MNIST-1D, four times as long, with 16 augmented views of each signal",
         "fashion" => "Fashion-MNIST, all labels, a student of 300,000 multiply-accumulates",

@@ -70,7 +70,8 @@ fn labels_that_are_not_shown_are_not_used() {
 #[test]
 fn the_best_of_a_trial_goes_on() {
     let workshop = Workshop::new();
-    let told = json(&workshop, &["--recipe", "best"]);
+    // It is what is done where nobody says how.
+    let told = json(&workshop, &[]);
     let trials = told["trials"].as_array().unwrap();
     assert_eq!(trials.iter().filter(|t| t["chosen"] == true).count(), 1, "{told}");
     let longest = trials.iter().map(|t| t["epochs"].as_u64().unwrap()).max();
@@ -82,6 +83,18 @@ fn the_best_of_a_trial_goes_on() {
     assert!(chosen["accuracy"].as_f64().unwrap() > best - 0.08, "{told}");
     let used = std::fs::read_to_string(workshop.path("teacher-student/recipe.toml")).unwrap();
     assert!(used.contains(chosen["name"].as_str().unwrap()) && !used.contains("[[choice]]"), "{used}");
+    // Labels alone teach nothing of samples that have none.
+    let best = kdc::distill::presets::PRESETS.iter().find(|preset| preset.name == "best").unwrap();
+    let recipe = best.text.replacen("\n[[choice]]", "\n[data]\nlabels = 20\n\n[[choice]]", 1);
+    std::fs::write(workshop.path("few.toml"), recipe).unwrap();
+    let told = json(&workshop, &["--recipe", "few.toml"]);
+    let names = |told: &Value| -> Vec<String> {
+        told["trials"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap().to_string()).collect()
+    };
+    assert!(!names(&told).contains(&"labels alone".to_string()), "{told}");
+    assert!(names(&told).contains(&"dist".to_string()), "{told}");
+    // Who says how soft has said how.
+    assert!(names(&json(&workshop, &["--temperature", "2"])).is_empty());
 }
 
 #[test]
