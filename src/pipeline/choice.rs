@@ -7,7 +7,7 @@ use super::derivation::Found;
 use super::labelling::Asked;
 use super::training;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Choice, standard_error};
+use crate::distill::{self, Choice, TrainingSet, standard_error};
 use crate::graph::Graph;
 use crate::{data, files, onnx};
 use serde::{Deserialize, Serialize};
@@ -54,16 +54,21 @@ pub fn settle(
         let parts = data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
         // Where no label judges, agreement with the teacher on what is learned from does.
         let judges = if parts.1.is_empty() { parts.0.len() } else { parts.1.len() };
+        let tried = folder.join("tried");
         let trials = halve(&names, job.training.epochs, judges, |index, epochs| {
             progress.position(index as u64, choices.len() as u64, names[index]);
-            let accuracy = tried(job, student, (asked, &parts), &choices[index], epochs, &folder.join("trial"))?;
+            let accuracy = kept(&tried, index, epochs, |scratch| {
+                let set = training::set(job, asked, &parts.0, &parts.1);
+                trial(job, student, &set, &choices[index], epochs, scratch)
+            })?;
             let (name, percent) = (names[index], 100.0 * accuracy);
             progress.note(&format!("{name}: {percent:.2}% after a trial of {epochs} epochs (measured)"));
             Ok::<f64, Error>(accuracy)
         })?;
         let path = folder.join("trials.json");
         let text = serde_json::to_vec(&trials).expect("plain data");
-        files::write_atomic(&path, &text).map_err(|source| Error::Output { path, source })
+        files::write_atomic(&path, &text).map_err(|source| Error::Output { path, source })?;
+        std::fs::remove_dir_all(&tried).map_err(|source| Error::Output { path: tried.clone(), source })
     })?;
     let path = stage.folder.join("trials.json");
     let text = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
@@ -132,20 +137,38 @@ fn halve<E>(
     Ok(trials)
 }
 
-fn tried(
+/// What a trial came to: as an interrupted run has left it, or tried now. A trial has a folder of its own, so that it goes on
+/// from its own checkpoint and no other's.
+fn kept(
+    folder: &Path,
+    index: usize,
+    epochs: usize,
+    try_it: impl FnOnce(&Path) -> Result<f64, Error>,
+) -> Result<f64, Error> {
+    let scratch = folder.join(format!("{index} {epochs}"));
+    let path = scratch.with_extension("txt");
+    if let Some(accuracy) = std::fs::read_to_string(&path).ok().and_then(|text| text.parse().ok()) {
+        return Ok(accuracy);
+    }
+    std::fs::create_dir_all(&scratch).map_err(|source| Error::Output { path: scratch.clone(), source })?;
+    let accuracy = try_it(&scratch)?;
+    files::write_atomic(&path, accuracy.to_string().as_bytes()).map_err(|source| Error::Output { path, source })?;
+    std::fs::remove_dir_all(&scratch).map_err(|source| Error::Output { path: scratch, source })?;
+    Ok(accuracy)
+}
+
+/// The highest validation accuracy, or agreement with the teacher, of so many epochs by one of the choices.
+fn trial(
     job: &Job,
     student: &Graph,
-    (asked, (train, validation)): (&Asked, &(Vec<usize>, Vec<usize>)),
+    set: &TrainingSet,
     choice: &Choice,
     epochs: usize,
-    scratch: &Path,
+    folder: &Path,
 ) -> Result<f64, Error> {
-    let set = training::set(job, asked, train, validation);
     let config = distill::Config { epochs, patience: None, ema: 0.0, ..job.training.clone() };
     let recipe = distill::Recipe { data: job.recipe.data.clone(), ..distill::Recipe::of("", choice.terms.clone()) };
-    std::fs::create_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
-    let trained = distill::follow(student, &recipe, &set, &config, &job.options.device.open()?, scratch, &mut |_| ())?;
-    std::fs::remove_dir_all(scratch).map_err(|source| Error::Output { path: scratch.into(), source })?;
+    let trained = distill::follow(student, &recipe, set, &config, &job.options.device.open()?, folder, &mut |_| ())?;
     let best = trained.history.iter().map(|e| if e.accuracy.is_finite() { e.accuracy } else { e.agreement });
     Ok(best.fold(0.0, f64::max))
 }

@@ -23,13 +23,22 @@ fn a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
     let whole = compile("cache-whole", "whole").output().unwrap();
     assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
 
-    let mut child = compile("cache", "resumed").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let third = lines.find(|line| line.contains("epoch 3/12"));
-    // `kill` is SIGKILL: nothing can be tidied up.
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(third.is_some(), "the training was over before it could be killed");
+    let killed_at = |sign: &str| {
+        let mut child = compile("cache", "resumed").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let said = lines.find(|line| line.contains(sign));
+        // `kill` is SIGKILL: nothing can be tidied up.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(said.is_some(), "'{sign}' was over before it could be killed");
+    };
+    // Once among the trials of objectives, of which those that are done are not made again, and once in the training.
+    killed_at("after a trial of 3 epochs");
+    let left = std::fs::read_dir(workshop.path("cache/kdc/choose")).unwrap().map(|e| e.unwrap().path());
+    let left = left.into_iter().find(|path| path.extension().is_some_and(|e| e == "partial")).unwrap();
+    let done = std::fs::read_dir(left.join("tried")).unwrap().map(|e| e.unwrap().path());
+    assert!(done.filter(|path| path.extension().is_some_and(|e| e == "txt")).count() >= 10);
+    killed_at("epoch 3/12");
     assert!(!workshop.path("resumed/student.onnx").exists(), "an unfinished run left a model");
 
     let resumed = compile("cache", "resumed").output().unwrap();
