@@ -34,8 +34,8 @@ fn a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
     };
     // Once among the trials of objectives, of which those that are done are not made again, and once in the training.
     killed_at("after a trial of 3 epochs");
-    let left = std::fs::read_dir(workshop.path("cache/kdc/choose")).unwrap().map(|e| e.unwrap().path());
-    let left = left.into_iter().find(|path| path.extension().is_some_and(|e| e == "partial")).unwrap();
+    let mut left = std::fs::read_dir(workshop.path("cache/kdc/choose")).unwrap().map(|e| e.unwrap().path());
+    let left = left.find(|path| path.extension().is_some_and(|e| e == "partial")).unwrap();
     let done = std::fs::read_dir(left.join("tried")).unwrap().map(|e| e.unwrap().path());
     assert!(done.filter(|path| path.extension().is_some_and(|e| e == "txt")).count() >= 10);
     killed_at("epoch 3/12");
