@@ -32,8 +32,9 @@ def peer(plan, options):
 def kdc(scratch, rate, options):
     out = scratch / f"out-{rate}"
     command = [
-        options.kdc, "compile", MODEL, "--target", "raspberry-pi", "--data", options.data, "--epochs", options.epochs, "--batch-size", 128,
-        "--lr", rate, "--recipe", "labelled", "--no-search", "--start", options.start, "--no-build", "--engine", options.engine, "--emit", "onnx", "--out", out,
+        options.kdc, "compile", MODEL, "--target", "raspberry-pi", "--data", options.data, "--recipe", "labelled",
+        "--epochs", options.epochs, "--batch-size", 128, "--lr", rate, "--no-search", "--start", options.start, "--no-build",
+        "--engine", options.engine, "--emit", "onnx", "--out", out,
     ]
     start = time.perf_counter()
     environment = {**os.environ, "XDG_CACHE_HOME": str(scratch / "cache")}

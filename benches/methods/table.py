@@ -28,34 +28,25 @@ TEN = [
     "soft-label", "dkd", "topk-kl", "dist", "preset best", "preset ensemble", "preset generations", "preset teacher-free",
     "several teachers, even", "several teachers, confidence", "several teachers, learned",
 ]  # fmt: skip
+
+
+def mnist1d(student="student.onnx", epochs=60, more=(), **others):
+    """A set of MNIST-1D: one of its students, from random weights."""
+    folder = HERE / "mnist1d"
+    arguments = ["--student", folder / student, "--start", "random", "--batch-size", "100", "--epochs", str(epochs), "--lr", "0.05"]
+    return dict(teacher=folder / "teacher.onnx", arguments=[*arguments, *more], **others)
+
+
 SETS = {
-    "mnist1d": dict(
-        teacher=HERE / "mnist1d" / "teacher.onnx",
-        arguments=["--student", HERE / "mnist1d" / "student.onnx", "--start", "random", "--batch-size", "100",
-                   "--epochs", "60", "--lr", "0.05"],
-    ),
+    "mnist1d": mnist1d(),
     # Where methods are a point apart, three seeds do not tell.
-    "mnist1d-ten": dict(seeds=10, rows=TEN),
+    "mnist1d-ten": mnist1d(seeds=10, rows=TEN),
     # A student whose width nobody chose for the benchmark.
-    "mnist1d-paper": dict(
-        seeds=10,
-        teacher=HERE / "mnist1d" / "teacher.onnx",
-        arguments=["--student", HERE / "mnist1d" / "paper.onnx", "--start", "random", "--batch-size", "100",
-                   "--epochs", "60", "--lr", "0.05"],
-        rows=TEN,
-    ),
+    "mnist1d-paper": mnist1d("paper.onnx", seeds=10, rows=TEN),
     # Four times as long, without and with views: the teacher's own augmentation, 16 views of each signal.
-    "mnist1d-long": dict(
-        teacher=HERE / "mnist1d" / "teacher.onnx",
-        arguments=["--student", HERE / "mnist1d" / "student.onnx", "--start", "random", "--batch-size", "100",
-                   "--epochs", "240", "--lr", "0.05"],
-        rows=LONG,
-    ),
-    "mnist1d-views": dict(
-        teacher=HERE / "mnist1d" / "teacher.onnx",
-        arguments=["--student", HERE / "mnist1d" / "student.onnx", "--start", "random", "--batch-size", "100",
-                   "--epochs", "240", "--lr", "0.05", "--sidecar", HERE / "mnist1d" / "views.toml", "--views", "16"],
-        rows=LONG,
+    "mnist1d-long": mnist1d(epochs=240, rows=LONG),
+    "mnist1d-views": mnist1d(
+        epochs=240, more=["--sidecar", HERE / "mnist1d" / "views.toml", "--views", "16"], rows=LONG,
     ),
     # A student that is too small for the task: at 1.5M labels alone leave a gap of two points only.
     "fashion": dict(arguments=["--max-macs", "300k", "--no-search", "--epochs", "4", "--batch-size", "128", "--start", "random"]),
@@ -69,7 +60,6 @@ SETS = {
     # DIR: train and test, of which train has 1,000 images a class.
     "cifar10": dict(arguments=["--no-search", "--epochs", "10", "--batch-size", "128", "--start", "random"]),
 }  # fmt: skip
-SETS["mnist1d-ten"] |= {key: SETS["mnist1d"][key] for key in ("teacher", "arguments")}
 
 
 def recipes(kdc, which, only):

@@ -277,10 +277,8 @@ impl Options {
         if let Some(recipe) = &asked.recipe {
             return recipe.clone();
         }
-        match (asked.alpha, asked.temperature) {
-            (None, None) => presets::preset("best").unwrap_or_else(|| self.soft_labels()),
-            _ => self.soft_labels(),
-        }
+        let says_how_soft = asked.alpha.is_some() || asked.temperature.is_some();
+        presets::preset("best").filter(|_| !says_how_soft).unwrap_or_else(|| self.soft_labels())
     }
 
     /// The teacher's softened answers beside the labels, as they were asked for.
