@@ -8,6 +8,7 @@
 use super::step::cross_entropy;
 use super::{Error, generator, teachers};
 use crate::exec::{Datum, Mode, Network, Value, in_pool};
+use crate::files;
 use crate::graph::{Graph, Op, Tensor as HostTensor, ValueId, shape_at};
 use burn::optim::{AdamWConfig, AdamWState, Optimizer as _};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -16,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// How samples are made.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,16 +136,19 @@ struct Memory {
 }
 
 /// Makes samples for a teacher with logits at its end. `student`: gives a network that takes and gives what the teacher
-/// does, for a generator to play against. `progress` hears how many samples there are, and of how many.
+/// does, for a generator to play against. `folder`: what an interrupted run has left there is not made again; batches by
+/// statistics are kept in it, a generator's game is not. `progress` hears how many samples there are, and of how many.
 ///
 /// # Errors
-/// When the teacher has other inputs than one of floats, remembers no statistics that are asked for, or cannot be run.
+/// When the teacher has other inputs than one of floats, remembers no statistics that are asked for, or cannot be run; when
+/// the disk refuses.
 pub fn synthesize<E: From<Error>>(
     teacher: &Graph,
     student: impl FnOnce() -> Result<Graph, E>,
     how: &Synthesis,
     seed: u64,
     device: &Device,
+    folder: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Synthesized, E> {
     match teacher.inputs[..] {
@@ -153,7 +158,7 @@ pub fn synthesize<E: From<Error>>(
     if how.by_generator(teacher) {
         return Ok(generator::generate(teacher, &student()?, how, seed, device, progress)?);
     }
-    Ok(invert(teacher, how, seed, device, progress)?)
+    Ok(invert(teacher, how, seed, device, folder, progress)?)
 }
 
 /// By what batch normalisations remember.
@@ -162,6 +167,7 @@ fn invert(
     how: &Synthesis,
     seed: u64,
     device: &Device,
+    folder: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Synthesized, Error> {
     let input = teacher.inputs[0];
@@ -185,7 +191,8 @@ fn invert(
         rng.set_stream(index as u64);
         let mut wanted: Vec<i64> = (0..count).map(|i| ((first + i) % classes.max(1)) as i64).collect();
         wanted.shuffle(&mut rng);
-        let made = in_pool(|| moved(&network, &memories, how, (count, &shape), &wanted, &mut rng))?;
+        let make = || in_pool(|| moved(&network, &memories, how, (count, &shape), &wanted, &mut rng));
+        let made = kept(&folder.join(format!("batch-{index}.f32")), count * shape.iter().product::<usize>(), make)?;
         let said = network.forward(vec![HostTensor::f32(whole(count, &shape), made.clone())], &[], Mode::Infer)?;
         let said = said.outputs.into_iter().next().map(|logits| logits.to_host()).transpose()?;
         let said = said.map(|logits| logits.to_f32().into_owned()).unwrap_or_default();
@@ -199,6 +206,18 @@ fn invert(
         how.samples
     );
     Ok(Synthesized { shape, values, note })
+}
+
+/// So many numbers as an interrupted run has left them in a file, or made now and written there.
+fn kept(path: &Path, numbers: usize, make: impl FnOnce() -> Result<Vec<f32>, Error>) -> Result<Vec<f32>, Error> {
+    if let Some(bytes) = std::fs::read(path).ok().filter(|bytes| bytes.len() == 4 * numbers) {
+        return Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect());
+    }
+    let made = make()?;
+    let bytes: Vec<u8> = made.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let failed = |e: std::io::Error| Error::Checkpoint { path: path.into(), what: e.to_string() };
+    files::write_atomic(path, &bytes).map_err(failed)?;
+    Ok(made)
 }
 
 fn memories(teacher: &Graph, device: &Device) -> Vec<Memory> {

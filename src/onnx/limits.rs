@@ -5,11 +5,14 @@
 pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
 /// Operators that are written as several others while a model is read, with a domain in front where it is not ONNX's.
-pub const WRITTEN_AS_OTHERS: [&str; 17] = [
+pub const WRITTEN_AS_OTHERS: [&str; 20] = [
+    "CastLike",
     "DynamicQuantizeLinear",
     "Einsum",
     "QLinearConv",
     "QLinearMatMul",
+    "RMSNormalization",
+    "Swish",
     "com.microsoft.DequantizeLinear",
     "com.microsoft.MatMulIntegerToFloat",
     "com.microsoft.QGemm",
@@ -44,8 +47,9 @@ const STORED: [&str; 6] =
     ["quantizes in blocks", "quantizes to a type kdc does not use", NARROW[0], NARROW[1], NARROW[2], NARROW[3]];
 
 /// Every part of a known operator that is not read.
-pub const LIMITS: [Limit; 10] = [
+pub const LIMITS: [Limit; 11] = [
     Limit { operator: "Cast", not: "strings, 8-bit floats, 4-bit numbers", said: &NARROW },
+    Limit { operator: "CastLike", not: "strings, 8-bit floats, 4-bit numbers", said: &NARROW },
     Limit { operator: "DequantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", said: &STORED },
     Limit { operator: "Dropout", not: "dropping elements (training mode)", said: &["drops elements"] },
     Limit {
@@ -80,9 +84,12 @@ pub fn since(operator: &str) -> i64 {
         "BitShift" | "CumSum" | "DynamicQuantizeLinear" | "GatherElements" | "GatherND" | "Round" => 11,
         "Celu" | "Einsum" | "GreaterOrEqual" | "LessOrEqual" => 12,
         "HardSwish" | "Trilu" => 14,
+        "CastLike" => 15,
         "LayerNormalization" => 17,
         "BitwiseAnd" | "BitwiseNot" | "BitwiseOr" | "BitwiseXor" | "GroupNormalization" | "Mish" => 18,
         "Gelu" => 20,
+        "RMSNormalization" => 23,
+        "Swish" => 24,
         _ => *OPSETS.start(),
     }
 }

@@ -42,7 +42,11 @@ pub fn settle(
     progress: &dyn Progress,
 ) -> Result<(Vec<Trial>, bool), Error> {
     let choices = suited(job, found)?;
-    if choices.is_empty() {
+    // One alone is nothing to choose from.
+    if let [only] = &choices[..] {
+        adopt(job, only);
+    }
+    if choices.len() < 2 {
         return Ok((vec![], true));
     }
     let settings = format!("{:?} {:?} {:?} {:?}", job.training, choices, job.recipe.data, job.options.training.top_k);
@@ -74,14 +78,19 @@ pub fn settle(
     let text = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;
     let trials: Vec<Trial> = serde_json::from_slice(&text).map_err(|e| Error::read(&path, e.into()))?;
     if let Some(chosen) = trials.iter().position(|t| t.chosen).and_then(|i| choices.get(i)) {
-        if let Some(last) = job.recipe.stages.last_mut() {
-            last.terms.clone_from(&chosen.terms);
-        }
-        job.recipe.title = format!("{}, {}", job.recipe.title, chosen.name);
-        job.recipe.choices.clear();
-        job.training.terms = job.recipe.for_search();
+        adopt(job, chosen);
     }
     Ok((trials, stage.cached))
+}
+
+/// Puts a choice in the place of the last stage's terms.
+fn adopt(job: &mut Job, chosen: &Choice) {
+    if let Some(last) = job.recipe.stages.last_mut() {
+        last.terms.clone_from(&chosen.terms);
+    }
+    job.recipe.title = format!("{}, {}", job.recipe.title, chosen.name);
+    job.recipe.choices.clear();
+    job.training.terms = job.recipe.for_search();
 }
 
 /// The choices that can be meant: activations mean something else in a network of its own, and labels teach nothing of

@@ -31,9 +31,15 @@ pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress)
         let device = job.options.device.open()?;
         let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
         let student = || derivation::plan(job, prepared).map(|derived| derived.graph);
-        let made = distill::synthesize(&teacher, student, &how, job.options.seed, &device, &mut on)?;
+        // Batches, until all are there.
+        let batches = folder.join("batches");
+        let made = distill::synthesize(&teacher, student, &how, job.options.seed, &device, &batches, &mut on)?;
         progress.note(&made.note);
-        write(&made, &folder.join(FILE))
+        write(&made, &folder.join(FILE))?;
+        match std::fs::remove_dir_all(&batches) {
+            Err(source) if batches.is_dir() => Err(Error::Output { path: batches, source }),
+            _ => Ok(()),
+        }
     })?;
     let (shape, values, count) = read(&stage.folder.join(FILE))?;
     let plain = Preprocess { layout: Layout::Nchw, scale: 1.0, mean: vec![0.0], std: vec![1.0] };

@@ -6,5 +6,6 @@ mod families;
 mod hostile;
 mod methods;
 mod quantized;
+mod shorthand;
 mod supported;
 mod written;

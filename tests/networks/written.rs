@@ -13,6 +13,9 @@ const FLOAT: i32 = 1;
 const BYTE: i32 = 2;
 const BOOL: i32 = 9;
 
+/// Those that take and give floats.
+const OF_FLOATS: [&str; 4] = ["CastLike", "Einsum", "RMSNormalization", "Swish"];
+
 /// What an operand is.
 enum Operand {
     /// Floats that the caller supplies, quantized where the operator wants bytes.
@@ -52,10 +55,13 @@ fn operands(name: &str) -> (Vec<Operand>, Vec<AttributeProto>) {
     let two = |a: Operand, b: Operand| vec![a, Scale, ZeroPoint, b, Scale, ZeroPoint, Scale, ZeroPoint];
     let none = |operands: Vec<Operand>| (operands, vec![]);
     match name {
+        "CastLike" => none(vec![Input(&[2, 3]), Floats(&[1])]),
         "DynamicQuantizeLinear" => none(vec![Input(&[2, 3])]),
         "Einsum" => (vec![Input(&[2, 3, 4]), Floats(&[4, 5])], vec![equation("bij,jk->bki")]),
         "QLinearConv" => none(two(Input(image), Weights(&[3, 2, 3, 3]))),
         "QLinearMatMul" => none(two(Input(&[2, 3]), Weights(&[3, 4]))),
+        "RMSNormalization" => (vec![Input(&[2, 3]), Floats(&[3])], vec![float("epsilon", 0.5)]),
+        "Swish" => (vec![Input(&[2, 3])], vec![float("alpha", 0.5)]),
         "com.microsoft.DequantizeLinear" => none(vec![Input(image), Scale, ZeroPoint]),
         "com.microsoft.QuantizeLinear" => none(vec![Input(image), Scale, ZeroPoint]),
         "com.microsoft.MatMulIntegerToFloat" => {
@@ -94,6 +100,10 @@ fn operands(name: &str) -> (Vec<Operand>, Vec<AttributeProto>) {
     }
 }
 
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { name: name.into(), f, r#type: AttributeType::Float as i32, ..Default::default() }
+}
+
 fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { name: name.into(), i, r#type: AttributeType::Int as i32, ..Default::default() }
 }
@@ -129,7 +139,7 @@ pub fn stated(name: &str, dims: &[i64]) -> ValueInfoProto {
 /// The file that such a network is read from.
 pub fn model(name: &str) -> Vec<u8> {
     let (operands, attributes) = operands(name);
-    let takes_floats = name.ends_with("QuantizeLinear") || name == "Einsum";
+    let takes_floats = name.ends_with("QuantizeLinear") || OF_FLOATS.contains(&name);
     let mut graph = GraphProto { name: "one".into(), ..Default::default() };
     let constant = |name: &str, data_type: i32, dims: &[i64]| {
         let count = dims.iter().product::<i64>();
@@ -173,7 +183,7 @@ pub fn model(name: &str) -> Vec<u8> {
         }
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let floats = name.ends_with("ToFloat") || name.ends_with("DequantizeLinear") || name == "Einsum";
+    let floats = name.ends_with("ToFloat") || name.ends_with("DequantizeLinear") || OF_FLOATS.contains(&name);
     let results: &[&str] = match name {
         "DynamicQuantizeLinear" => &["y", "y_scale", "y_zero_point"],
         _ if floats => &["out"],

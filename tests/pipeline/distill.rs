@@ -93,6 +93,13 @@ fn the_best_of_a_trial_goes_on() {
     };
     assert!(!names(&told).contains(&"labels alone".to_string()), "{told}");
     assert!(names(&told).contains(&"dist".to_string()), "{told}");
+    // One that is left alone is taken without a trial.
+    let choice = |method: &str| format!("[[choice]]\nname = \"{method}\"\n[[choice.term]]\nmethod = \"{method}\"\n");
+    let two = format!("[data]\nlabels = 20\n{}{}", choice("hard-label"), choice("soft-label"));
+    std::fs::write(workshop.path("few.toml"), two).unwrap();
+    assert!(names(&json(&workshop, &["--recipe", "few.toml"])).is_empty());
+    let used = std::fs::read_to_string(workshop.path("teacher-student/recipe.toml")).unwrap();
+    assert!(used.contains("soft-label") && !used.contains("[[choice]]"), "{used}");
     // Who says how soft has said how.
     assert!(names(&json(&workshop, &["--temperature", "2"])).is_empty());
 }
@@ -119,9 +126,14 @@ fn what_is_wrong_with_a_recipe_is_told_by_file_and_line() {
 fn a_student_learns_without_data_of_a_teacher_that_remembers_none() {
     let workshop = Workshop::new();
     let preset = said(&succeed(workshop.kdc(&["methods", "data-free"])));
-    let recipe = preset[preset.find("title").unwrap()..].replace("steps = 150", "rounds = 150\nbatch = 64");
+    let sizes = "samples = 6000\nrounds = 150\nbatch = 64";
+    let recipe = preset[preset.find("title").unwrap()..].replace("samples = 2000\nsteps = 150", sizes);
     std::fs::write(workshop.path("free.toml"), recipe).unwrap();
-    let told = json(&workshop, &["--recipe", "free.toml", "--epochs", "8"]);
+    let free = ["distill", "teacher.onnx", "--engine", "tract", "--no-search", "--recipe", "free.toml", "--json"];
+    let output = succeed(workshop.kdc(&free));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // How long suits the samples that are made, and not those that are there.
+    assert_eq!(told["epochs"], 20, "{told}");
     let share = |of: &str| told[of]["accuracy"].as_f64().unwrap();
     // Four classes: a quarter would be luck.
     assert!(share("teacher") > 0.95 && share("distilled") > 0.6, "{told}");

@@ -202,13 +202,24 @@ fn samples_are_made_of_what_a_teacher_remembers() {
     let teacher = teacher(&setting);
     let how = Synthesis { samples: 24, steps: 60, batch: 12, ..Synthesis::default() };
     let none = || -> Result<Graph, Error> { panic!("nobody plays") };
-    let make = || synthesize(&teacher, none, &how, 3, &Device::flex(), &mut |_, _| ()).unwrap();
-    let made = make();
+    let make = |folder: &Path| synthesize(&teacher, none, &how, 3, &Device::flex(), folder, &mut |_, _| ()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let made = make(folder.path());
     assert_eq!((made.shape.as_slice(), made.values.len()), (&[1, 6, 6][..], 24 * 36));
     let known = made.note.split("it knows ").nth(1).and_then(|rest| rest.split('%').next()).unwrap();
     assert!(known.parse::<f64>().unwrap() > 90.0, "{}", made.note);
     assert!(made.values.iter().all(|v| v.abs() <= 3.0));
-    assert_eq!(made, make());
+    assert_eq!(made, make(tempfile::tempdir().unwrap().path()));
+
+    // A batch that is there is taken, one that is cut short or missing is made again.
+    let batch = |index: usize| folder.path().join(format!("batch-{index}.f32"));
+    std::fs::write(batch(0), [0; 12 * 36 * 4]).unwrap();
+    std::fs::write(batch(1), [0; 12]).unwrap();
+    let resumed = make(folder.path());
+    assert!(resumed.values[..12 * 36].iter().all(|x| *x == 0.0));
+    assert_eq!(resumed.values[12 * 36..], made.values[12 * 36..]);
+    std::fs::remove_file(batch(0)).unwrap();
+    assert_eq!(make(folder.path()), made);
 }
 
 #[test]
@@ -219,7 +230,7 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     let device = Device::flex();
     let make = |by: Maker, disagreement: f64| {
         let how = Synthesis { by, samples: 200, batch: 32, rounds: 60, disagreement, ..Synthesis::default() };
-        synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, &mut |_, _| ())
+        synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, Path::new("none"), &mut |_, _| ())
     };
     let error = make(Maker::Statistics, 1.0).unwrap_err().to_string();
     assert!(error.contains("this teacher has none; export it again"), "{error}");
@@ -228,7 +239,8 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     assert_eq!(made, make(Maker::Generator, 1.0).unwrap());
 
     let how = Synthesis { rate: 1e30, rounds: 20, batch: 8, by: Maker::Generator, ..Synthesis::default() };
-    let lost = synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, &mut |_, _| ());
+    let none = Path::new("none");
+    let lost = synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, none, &mut |_, _| ());
     assert!(lost.unwrap_err().to_string().contains("no numbers any more"));
 
     // The teacher is surer of them than of noise, and they are of all classes.

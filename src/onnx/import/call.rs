@@ -214,7 +214,11 @@ impl<'m> Call<'_, 'm> {
 
     /// The element type that an attribute names by its ONNX code.
     pub fn dtype_attribute(&self, name: &str) -> Result<DType, Fault> {
-        let code = self.int(name, 0) as i32;
+        Self::dtype_of(self.int(name, 0) as i32)
+    }
+
+    /// The element type of an ONNX code.
+    pub fn dtype_of(code: i32) -> Result<DType, Fault> {
         let foreign = || Fault::Foreign(format!("element type {}", tensor::type_name(code)));
         tensor::graph_dtype(code).ok_or_else(foreign)
     }

@@ -1,4 +1,4 @@
-//! Nodes with further results, which become several of the graph.
+//! Nodes that become several of the graph: those with further results, and those that are short for others.
 
 use super::super::proto::{NodeProto, data_type};
 use super::call::{Call, Fault};
@@ -7,7 +7,7 @@ use crate::graph::{Binary, DType, Data, Dim, Node, Op, Tensor, Unary, Value, Val
 use crate::host::cast;
 
 impl<'m> Importer<'m> {
-    /// A node of which more than the graph's operator gives is used; `false` for any other.
+    /// A node of which more than the graph's operator gives is used, or for which it has none; `false` for any other.
     pub(super) fn composed(&mut self, proto: &'m NodeProto, name: &str) -> Result<bool, Fault> {
         let call = self.call(proto)?;
         let side = call.has_side_results();
@@ -23,6 +23,8 @@ impl<'m> Importer<'m> {
             "LayerNormalization" if side => self.layer_norm_statistics(proto, name)?,
             "BatchNormalization" if training => self.training_batch_norm(proto, name)?,
             "Dropout" if side => self.dropout_mask(proto, name)?,
+            "RMSNormalization" => self.rms_norm(proto, name)?,
+            "Swish" => self.swish(proto, name)?,
             "Einsum" => self.einsum(proto, name)?,
             "BitwiseNot" => match unsigned {
                 Some(bits) => self.flipped(proto, name, bits)?,
@@ -47,6 +49,33 @@ impl<'m> Importer<'m> {
         let variance = self.variance(x, mean, axes, name)?;
         let deviation = self.deviation(variance, epsilon, name)?;
         self.made(Op::Unary(Unary::Reciprocal), &[deviation], name, proto.output.get(2))?;
+        Ok(())
+    }
+
+    /// Over the root of the mean square of the last axes, then scaled.
+    fn rms_norm(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
+        let call = self.call(proto)?;
+        let rank = call.rank(0)?;
+        let (axis, epsilon) = (Call::resolve_axis(call.int("axis", -1), rank)?, call.float("epsilon", 1e-5));
+        let [x, scale] = self.operands(proto)?[..] else { return Err(Fault::Wrong("wants two operands".into())) };
+        let square = self.mean_square(x, (axis..rank).collect(), name)?;
+        let root = self.deviation(square, epsilon, name)?;
+        let normal = self.made(Op::Div, &[x, root], name, None)?;
+        self.made(Op::Mul, &[normal, scale], name, proto.output.first())?;
+        Ok(())
+    }
+
+    /// x · sigmoid(α x).
+    fn swish(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
+        let alpha = self.call(proto)?.float("alpha", 1.0);
+        let x = self.operands(proto)?[0];
+        let mut inner = x;
+        if alpha != 1.0 {
+            let alpha = self.number(name, alpha);
+            inner = self.made(Op::Mul, &[x, alpha], name, None)?;
+        }
+        let gate = self.made(Op::Sigmoid, &[inner], name, None)?;
+        self.made(Op::Mul, &[x, gate], name, proto.output.first())?;
         Ok(())
     }
 
@@ -118,7 +147,11 @@ impl<'m> Importer<'m> {
 
     fn variance(&mut self, x: ValueId, mean: ValueId, axes: Vec<usize>, name: &str) -> Result<ValueId, Fault> {
         let centred = self.made(Op::Sub, &[x, mean], name, None)?;
-        let squares = self.made(Op::Mul, &[centred, centred], name, None)?;
+        self.mean_square(centred, axes, name)
+    }
+
+    fn mean_square(&mut self, x: ValueId, axes: Vec<usize>, name: &str) -> Result<ValueId, Fault> {
+        let squares = self.made(Op::Mul, &[x, x], name, None)?;
         self.made(Op::ReduceMean { axes, keepdims: true }, &[squares], name, None)
     }
 

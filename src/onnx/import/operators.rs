@@ -3,6 +3,7 @@
 //! Specification and history of each operator: <https://github.com/onnx/onnx/blob/main/docs/Changelog.md>. An opset
 //! number here is where the meaning or the place of an attribute changed.
 
+use super::super::tensor;
 use super::call::{Call, Fault};
 use super::more;
 use super::rebatch;
@@ -109,6 +110,12 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "Dropout" => unary(Op::Dropout),
         "Identity" => unary(Op::Identity),
         "Cast" => unary(Op::Cast { to: call.dtype_attribute("to")? }),
+        "CastLike" => {
+            let code = call.stated_type(1).unwrap_or(tensor::dtype_code(call.dtype(1)?));
+            // Of what follows an unknown operator, the type is not known either.
+            call.shape(1)?;
+            unary(Op::Cast { to: Call::dtype_of(code)? })
+        }
         "Gather" => gather(call),
         "Slice" => slice(call),
         _ => more::convert(call),

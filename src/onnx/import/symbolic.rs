@@ -100,6 +100,11 @@ pub fn shape_operator(call: &Call) -> Result<Option<Symbolic>, Fault> {
             let (start, end) = (bound("start", 0), bound("end", rank));
             Some(Symbolic::vector(shape[start..end.max(start)].iter().map(|&d| d.into()).collect()))
         }
+        "Size" => {
+            let Ok(shape) = call.shape(0) else { return Ok(None) };
+            let count = shape.into_iter().try_fold(Element::Known(1), |count, extent| times(count, extent.into()));
+            count.map(|count| Symbolic { shape: vec![], ..Symbolic::vector(vec![count]) })
+        }
         "ConstantOfShape" => filled(call),
         "Range" => range(call),
         "Equal" => zip(call, DType::Bool, |a, b| match (a, b) {
@@ -161,6 +166,17 @@ fn zip(call: &Call, dtype: DType, f: impl Fn(Element, Element) -> Option<Element
     Some(Symbolic { dtype, shape, elements })
 }
 
+fn times(a: Element, b: Element) -> Option<Element> {
+    match (a, b) {
+        (a, Element::Known(1)) => Some(a),
+        (Element::Known(1), b) => Some(b),
+        (Element::Batch(k), Element::Known(n)) | (Element::Known(n), Element::Batch(k)) if n > 0 => {
+            Some(Element::Batch(k.checked_mul(n)?))
+        }
+        _ => Some(Element::Known(a.known()?.checked_mul(b.known()?)?)),
+    }
+}
+
 fn common_shape(shapes: &[&[usize]]) -> Option<Vec<usize>> {
     let rank = shapes.iter().map(|s| s.len()).max()?;
     let mut common = vec![1; rank];
@@ -204,14 +220,7 @@ pub fn evaluate(call: &Call, plan: &Plan) -> Option<Symbolic> {
             (Element::Batch(a), Element::Batch(b)) if a > b => Some(Element::Batch(a - b)),
             _ => Some(Element::Known(a.known()?.checked_sub(b.known()?)?)),
         })?,
-        Op::Mul => arithmetic(|a, b| match (a, b) {
-            (a, Element::Known(1)) => Some(a),
-            (Element::Known(1), b) => Some(b),
-            (Element::Batch(k), Element::Known(n)) | (Element::Known(n), Element::Batch(k)) if n > 0 => {
-                Some(Element::Batch(k.checked_mul(n)?))
-            }
-            _ => Some(Element::Known(a.known()?.checked_mul(b.known()?)?)),
-        })?,
+        Op::Mul => arithmetic(times)?,
         Op::Div => arithmetic(|a, b| match (a, b) {
             (a, Element::Known(1)) => Some(a),
             (Element::Batch(a), Element::Batch(b)) if a % b == 0 => Some(Element::Known(a / b)),

@@ -52,6 +52,25 @@ fn further_results_are_computed() {
 }
 
 #[test]
+fn the_size_of_a_tensor_is_known_before_the_network_runs() {
+    let nodes = |shape: &[i64]| {
+        let nodes = vec![
+            node("Size", &["x"], "size", vec![]),
+            node("Div", &["size", "six"], "rows", vec![]),
+            node("Unsqueeze", &["rows", "zero"], "first", vec![]),
+            node("Concat", &["first", "rest"], "target", vec![int("axis", 0)]),
+            node("Reshape", &["x", "target"], "y", vec![]),
+        ];
+        let six = TensorProto { dims: vec![], ..numbers("six", &[6]) };
+        let graph = read(&model(17, shape, nodes, vec![six, numbers("zero", &[0]), numbers("rest", &[2, 3])])).unwrap();
+        assert_eq!(names(&graph), ["Reshape"]);
+        graph.value(graph.outputs[0]).shape.clone()
+    };
+    assert_eq!(nodes(&[-1, 6]), batch(&[2, 3]));
+    assert_eq!(nodes(&[4, 3]), [2, 2, 3].map(Dim::Fixed));
+}
+
+#[test]
 fn operators_on_quantized_tensors_are_pairs_around_floats() {
     let byte = |name: &str, values: Vec<u8>| tensor::write(name, &Tensor::new([values.len()], Data::U8(values)));
     let constants = vec![
