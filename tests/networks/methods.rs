@@ -42,6 +42,9 @@ fn title(set: &str) -> &str {
         "mnist1d-views" => "MNIST-1D, four times as long, with 16 augmented views of each signal",
         "fashion" => "Fashion-MNIST, all labels, a student of 300,000 multiply-accumulates",
         "fashion-few" => "Fashion-MNIST, 1,000 labels and 59,000 samples without",
+        "data-free" => {
+            "Fashion-MNIST without one image, by a teacher with its batch normalisations; labels only: of 6,000 images"
+        }
         "transfer" => "Digits of MNIST with 500 labels, by a teacher of Fashion-MNIST",
         "cifar10" => "CIFAR-10, 10,000 images, ResNet-56 and a student of an eighth of its multiply-accumulates",
         other => other,
