@@ -54,7 +54,7 @@ pub use run::Run;
 pub use schedule::Schedule;
 pub use stages::follow;
 pub use step::{Feature, Layout, MixedIn, Pair, Plan, StepValues, cross_entropy};
-pub use synthesis::{Maker, Synthesis, Synthesized, synthesize};
+pub use synthesis::{EXPORT_AGAIN, Maker, Synthesis, Synthesized, synthesize};
 pub use teachers::Source;
 pub use terms::{Entry, Family, METHODS, Pairs, Reads, Term, method};
 pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, evaluate, train};

@@ -19,6 +19,10 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// How a teacher comes to keep its batch normalisations, for people.
+pub const EXPORT_AGAIN: &str = "export it again with them in training mode (torch.onnx.export with \
+                                training=TrainingMode.PRESERVE, do_constant_folding=False)";
+
 /// How samples are made.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -174,12 +178,10 @@ fn invert(
     let tracked = device.clone().autodiff();
     let memories = memories(teacher, &tracked);
     if memories.is_empty() {
-        return Err(Error::Config(
+        return Err(Error::Config(format!(
             "by = \"statistics\": samples are made from what batch normalisations remember, and this teacher has none; \
-             export it again with them in training mode (torch.onnx.export with training=TrainingMode.PRESERVE, \
-             do_constant_folding=False), or take by = \"generator\""
-                .into(),
-        ));
+             {EXPORT_AGAIN}, or take by = \"generator\""
+        )));
     }
     let network = Network::new(teacher, &tracked)?.untrained();
     let shape = shape_at(&teacher.value(input).shape, 1)[1..].to_vec();

@@ -8,15 +8,20 @@ use super::labelling::Asked;
 use super::training;
 use super::{Error, Job, Progress};
 use crate::distill::{self, Choice, TrainingSet, standard_error};
-use crate::graph::Graph;
+use crate::graph::{Graph, cost};
 use crate::{data, files, onnx};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The share of the epochs that the trials of a round have.
-const ROUNDS: [f64; 2] = [1.0 / 12.0, 1.0 / 4.0];
-/// How many go on to the next round: the first choice and the best of the others.
-const GO_ON: usize = 3;
+const ROUNDS: [f64; 3] = [1.0 / 12.0, 1.0 / 4.0, 1.0];
+/// The last round is for trainings of no more multiply-accumulates (of a sample forward, times samples, times epochs): about a
+/// minute of a core. What ends well cannot always be told from its beginning: of 12,000 multiply-accumulates for MNIST-1D,
+/// two rounds chose objectives that end 8 points below labels alone.
+const SHORT: f64 = 1e11;
+/// How many go on to the next round beside the first choice: the best of the others. Where there is a last round those
+/// without a teacher come too: they learn slowest, and are who has to be beaten.
+const OTHERS: usize = 2;
 
 /// An objective that was tried.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,7 +54,13 @@ pub fn settle(
     if choices.len() < 2 {
         return Ok((vec![], true));
     }
-    let settings = format!("{:?} {:?} {:?} {:?}", job.training, choices, job.recipe.data, job.options.training.top_k);
+    let seen = job.data.train.len() as f64 * job.training.epochs as f64;
+    let is_short = seen * cost(student).0.macs as f64 <= SHORT;
+    let rounds = if is_short { &ROUNDS[..] } else { &ROUNDS[..2] };
+    let alone: Vec<bool> = choices.iter().map(|choice| Ok(!has_teacher(choice)?)).collect::<Result<_, Error>>()?;
+    let stays = |index: usize| index == 0 || is_short && alone[index];
+    let settings =
+        format!("{:?} {choices:?} {:?} {:?} {rounds:?}", job.training, job.recipe.data, job.options.training.top_k);
     let teacher = format!("{} {}", job.teacher_hash, asked.teacher.engine());
     let inputs = [files::hash(&onnx::export(student)?), job.data_hash.clone(), settings, teacher];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
@@ -59,7 +70,7 @@ pub fn settle(
         // Where no label judges, agreement with the teacher on what is learned from does.
         let judges = if parts.1.is_empty() { parts.0.len() } else { parts.1.len() };
         let tried = folder.join("tried");
-        let trials = halve(&names, job.training.epochs, judges, |index, epochs| {
+        let trials = halve(&names, job.training.epochs, rounds, stays, judges, |index, epochs| {
             progress.position(index as u64, choices.len() as u64, names[index]);
             let accuracy = kept(&tried, index, epochs, |scratch| {
                 let set = training::set(job, asked, &parts.0, &parts.1);
@@ -101,20 +112,28 @@ fn suited(job: &Job, found: &Found) -> Result<Vec<Choice>, Error> {
     let all_labelled = (0..train.len()).all(|sample| train.label(sample).is_some());
     let mut choices = vec![];
     for choice in job.recipe.choices.iter().filter(|choice| same_family || !choice.same_family) {
-        let config = distill::Config { terms: choice.terms.clone(), ..distill::Config::default() };
-        let (_, teacher) = config.objective()?.learns_from();
-        if all_labelled || teacher {
+        if all_labelled || has_teacher(choice)? {
             choices.push(choice.clone());
         }
     }
     Ok(choices)
 }
 
-/// Tries all, then the first and the best longer, as [`ROUNDS`] say, and chooses the first that no other is better than by
-/// more than a standard error. `samples`: those that judge. `try_it`: the accuracy of one after so many epochs.
+/// Whether a teacher is learned from.
+fn has_teacher(choice: &Choice) -> Result<bool, Error> {
+    let config = distill::Config { terms: choice.terms.clone(), ..distill::Config::default() };
+    let (_, teacher) = config.objective()?.learns_from();
+    Ok(teacher)
+}
+
+/// Tries all, then fewer for longer, as `rounds` says in shares of the epochs: who `stays`, and the best of the others. Chosen
+/// is the first that no other is better than by more than a standard error. `samples`: those that judge. `try_it`: the accuracy
+/// of one after so many epochs.
 fn halve<E>(
     names: &[&str],
     epochs: usize,
+    rounds: &[f64],
+    stays: impl Fn(usize) -> bool,
     samples: usize,
     mut try_it: impl FnMut(usize, usize) -> Result<f64, E>,
 ) -> Result<Vec<Trial>, E> {
@@ -122,15 +141,17 @@ fn halve<E>(
     let mut trials: Vec<Trial> = names.iter().map(untried).collect();
     let mut left: Vec<usize> = (0..names.len()).collect();
     let mut before = 0;
-    for share in ROUNDS {
+    for share in rounds {
         let epochs = ((epochs as f64 * share).round() as usize).max(1);
         if epochs == before {
-            // So little training has no longer trials to tell more.
-            break;
+            // Of so little training no longer trials tell more.
+            continue;
         }
-        if let Some(others) = left.get_mut(1..).filter(|_| before > 0) {
+        if before > 0 {
+            let (stay, mut others): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|&index| stays(index));
             others.sort_by(|&a, &b| trials[b].accuracy.total_cmp(&trials[a].accuracy).then(a.cmp(&b)));
-            left.truncate(GO_ON);
+            others.truncate(OTHERS);
+            left = [stay, others].concat();
             left.sort_unstable();
         }
         for &index in &left {
@@ -186,9 +207,11 @@ fn trial(
 mod tests {
     use super::*;
 
-    fn chosen(epochs: usize, accuracy: impl Fn(usize, usize) -> f64) -> (Option<usize>, Vec<usize>) {
+    fn chosen(epochs: usize, rounds: &[f64], accuracy: impl Fn(usize, usize) -> f64) -> (Option<usize>, Vec<usize>) {
         let try_it = |index, epochs| Ok::<_, ()>(accuracy(index, epochs));
-        let trials = halve(&["a", "b", "c", "d", "e"], epochs, 100, try_it).unwrap();
+        // Who is second learns without a teacher.
+        let stays = |index| index == 0 || rounds.len() > 2 && index == 1;
+        let trials = halve(&["a", "b", "c", "d", "e"], epochs, rounds, stays, 100, try_it).unwrap();
         (trials.iter().position(|t| t.chosen), trials.iter().map(|t| t.epochs).collect())
     }
 
@@ -199,17 +222,30 @@ mod tests {
             4 => 0.6,
             index => 0.1 * index as f64 + 0.03 * epochs as f64,
         };
-        assert_eq!(chosen(60, learns), (Some(3), vec![15, 5, 5, 15, 15]));
+        assert_eq!(chosen(60, &ROUNDS[..2], learns), (Some(3), vec![15, 5, 5, 15, 15]));
         // Too short for a second round: who leads wins.
-        assert_eq!(chosen(4, learns), (Some(4), vec![1; 5]));
-        assert!(halve(&[], 60, 100, |_, _| Err::<f64, _>(())).unwrap().is_empty());
+        assert_eq!(chosen(4, &ROUNDS[..2], learns), (Some(4), vec![1; 5]));
+        let none = |_, _| Err::<f64, _>(());
+        assert!(halve(&[], 60, &ROUNDS, |_| true, 100, none).unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_has_no_teacher_is_tried_to_the_end_where_that_is_affordable() {
+        let learns = |index: usize, epochs: usize| match index {
+            1 => 0.015 * epochs as f64,
+            index => 0.5 + 0.01 * index as f64,
+        };
+        assert_eq!(chosen(60, &ROUNDS[..2], learns), (Some(0), vec![15, 5, 5, 15, 15]));
+        assert_eq!(chosen(60, &ROUNDS, learns), (Some(1), vec![60, 60, 5, 60, 60]));
+        // All of so few epochs are a round of their own.
+        assert_eq!(chosen(4, &ROUNDS, learns).1, [4, 4, 1, 4, 4]);
     }
 
     #[test]
     fn the_first_is_chosen_unless_another_is_clearly_better() {
         // A standard error of 0.04 at 0.8 of 100 samples.
         let other = |better: f64| move |index: usize, _| if index == 2 { 0.8 } else { 0.8 - better };
-        assert_eq!(chosen(60, other(0.03)).0, Some(0));
-        assert_eq!(chosen(60, other(0.05)).0, Some(2));
+        assert_eq!(chosen(60, &ROUNDS[..2], other(0.03)).0, Some(0));
+        assert_eq!(chosen(60, &ROUNDS[..2], other(0.05)).0, Some(2));
     }
 }

@@ -3,7 +3,7 @@
 use super::derivation::{self, Prepared};
 use super::{Error, Job, Progress};
 use crate::data::{Layout, Preprocess, Vectors};
-use crate::distill::{self, Synthesized};
+use crate::distill::{self, EXPORT_AGAIN, Maker, Synthesized};
 use crate::{files, pass};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::path::Path;
@@ -29,6 +29,12 @@ pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress)
         let mut teacher = job.teacher.clone();
         pass::strip_softmax(&mut teacher);
         let device = job.options.device.open()?;
+        if how.by == Maker::Auto && how.by_generator(&job.teacher) {
+            progress.note(&format!(
+                "this teacher has no batch normalisations that remember its data: a generator makes the samples, which takes \
+                 longer and teaches less; {EXPORT_AGAIN} to have better ones"
+            ));
+        }
         let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
         let student = || derivation::plan(job, prepared).map(|derived| derived.graph);
         // Batches, until all are there.

@@ -131,6 +131,7 @@ fn a_student_learns_without_data_of_a_teacher_that_remembers_none() {
     std::fs::write(workshop.path("free.toml"), recipe).unwrap();
     let free = ["distill", "teacher.onnx", "--engine", "tract", "--no-search", "--recipe", "free.toml", "--json"];
     let output = succeed(workshop.kdc(&free));
+    assert!(said(&output).contains("no batch normalisations that remember its data"), "{}", said(&output));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     // How long suits the samples that are made, and not those that are there.
     assert_eq!(told["epochs"], 20, "{told}");
