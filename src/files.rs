@@ -47,6 +47,17 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a folder and what is in it.
+///
+/// # Errors
+/// What the system says. That there is no such folder is none.
+pub fn remove_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// The BLAKE3 hash of some contents, in hexadecimal.
 pub fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()

@@ -452,6 +452,26 @@ fn contradictions_name_what_is_wrong() {
     assert!(says(&conv).starts_with("node 'Conv_0' (Conv): "));
     let missing = model(17, &[-1, 3, 8, 8], vec![node("Conv", &["x"], "y", vec![])], vec![]);
     assert!(says(&missing).contains("operand 1 is missing"));
+    for (op, what) in [("RMSNormalization", "wants two operands"), ("CastLike", "operand 1 is missing")] {
+        assert!(says(&model(24, &[-1, 2], vec![node(op, &["x"], "y", vec![])], vec![])).contains(what), "{op}");
+    }
+    let axis = vec![node("RMSNormalization", &["x", "w"], "y", vec![int("axis", 2)])];
+    assert!(says(&model(24, &[-1, 2], axis, vec![scalar("w", 1.0)])).contains("axis 2 of a rank-2 operand"));
+}
+
+#[test]
+fn a_type_is_taken_from_another_tensor() {
+    let cast = |like: TensorProto| {
+        let graph = read(&model(19, &[-1, 2], vec![node("CastLike", &["x", "w"], "y", vec![])], vec![like])).unwrap();
+        graph.nodes[0].op.clone()
+    };
+    assert_eq!(cast(numbers("w", &[1])), Op::Cast { to: DType::I64 });
+    assert_eq!(cast(tensor::write("w", &Tensor::new([1], Data::Bool(vec![true])))), Op::Cast { to: DType::Bool });
+    // Of a type that kdc does not compute with it stays a node, or the file is refused.
+    let narrow =
+        TensorProto { name: "w".into(), dims: vec![1], data_type: 17, raw_data: vec![0].into(), ..Default::default() };
+    let graph = read(&model(19, &[-1, 2], vec![node("CastLike", &["x", "w"], "y", vec![])], vec![narrow]));
+    assert!(graph.unwrap_err().to_string().contains("element type float8"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! finds its partial folder again and may go on from what it left there. A lock file keeps two kdcs from making the same
 //! stage at once.
 
+use crate::files;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,8 +78,8 @@ impl Cache {
         lock.lock().map_err(failed)?;
         let partial = folder.with_extension("partial");
         if self.force {
-            remove(&folder).map_err(failed)?;
-            remove(&partial).map_err(failed)?;
+            files::remove_folder(&folder).map_err(failed)?;
+            files::remove_folder(&partial).map_err(failed)?;
         }
         let cached = folder.is_dir();
         if !cached {
@@ -87,13 +88,6 @@ impl Cache {
             fs::rename(&partial, &folder).map_err(failed)?;
         }
         Ok(Stage { folder, key, cached })
-    }
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 

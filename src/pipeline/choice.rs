@@ -7,7 +7,7 @@ use super::derivation::Found;
 use super::labelling::Asked;
 use super::training;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Choice, TrainingSet, standard_error};
+use crate::distill::{self, Choice, Reads, TrainingSet, standard_error};
 use crate::graph::{Graph, cost};
 use crate::{data, files, onnx};
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,8 @@ use std::path::Path;
 
 /// The share of the epochs that the trials of a round have.
 const ROUNDS: [f64; 3] = [1.0 / 12.0, 1.0 / 4.0, 1.0];
-/// The last round is for trainings of no more multiply-accumulates (of a sample forward, times samples, times epochs): about a
-/// minute of a core. What ends well cannot always be told from its beginning: of 12,000 multiply-accumulates for MNIST-1D,
+/// The last round is for choices whose training takes no more multiply-accumulates (of a sample forward, with the teacher's where
+/// it runs along, times samples, times epochs): about a minute of a core. What ends well cannot always be told from its beginning: of 12,000 multiply-accumulates for MNIST-1D,
 /// two rounds chose objectives that end 8 points below labels alone.
 const SHORT: f64 = 1e11;
 /// How many go on to the next round beside the first choice: the best of the others. Where there is a last round those
@@ -54,29 +54,26 @@ pub fn settle(
     if choices.len() < 2 {
         return Ok((vec![], true));
     }
-    let seen = job.data.train.len() as f64 * job.training.epochs as f64;
-    let is_short = seen * cost(student).0.macs as f64 <= SHORT;
-    let rounds = if is_short { &ROUNDS[..] } else { &ROUNDS[..2] };
-    let alone: Vec<bool> = choices.iter().map(|choice| Ok(!has_teacher(choice)?)).collect::<Result<_, Error>>()?;
-    let stays = |index: usize| index == 0 || is_short && alone[index];
+    let field: Vec<Contestant> =
+        choices.iter().map(|choice| contestant(job, student, asked, choice)).collect::<Result<_, Error>>()?;
     let settings =
-        format!("{:?} {choices:?} {:?} {:?} {rounds:?}", job.training, job.recipe.data, job.options.training.top_k);
+        format!("{:?} {choices:?} {field:?} {:?} {:?}", job.training, job.recipe.data, job.options.training.top_k);
     let teacher = format!("{} {}", job.teacher_hash, asked.teacher.engine());
     let inputs = [files::hash(&onnx::export(student)?), job.data_hash.clone(), settings, teacher];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage("choose", super::CODE_VERSION, &inputs, |folder| {
-        let names: Vec<&str> = choices.iter().map(|c| c.name.as_str()).collect();
         let parts = data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
         // Where no label judges, agreement with the teacher on what is learned from does.
         let judges = if parts.1.is_empty() { parts.0.len() } else { parts.1.len() };
         let tried = folder.join("tried");
-        let trials = halve(&names, job.training.epochs, rounds, stays, judges, |index, epochs| {
-            progress.position(index as u64, choices.len() as u64, names[index]);
+        let trials = halve(&field, job.training.epochs, judges, |index, epochs| {
+            let name = choices[index].name.as_str();
+            progress.position(index as u64, choices.len() as u64, name);
             let accuracy = kept(&tried, index, epochs, |scratch| {
                 let set = training::set(job, asked, &parts.0, &parts.1);
                 trial(job, student, &set, &choices[index], epochs, scratch)
             })?;
-            let (name, percent) = (names[index], 100.0 * accuracy);
+            let percent = 100.0 * accuracy;
             progress.note(&format!("{name}: {percent:.2}% after a trial of {epochs} epochs (measured)"));
             Ok::<f64, Error>(accuracy)
         })?;
@@ -112,40 +109,62 @@ fn suited(job: &Job, found: &Found) -> Result<Vec<Choice>, Error> {
     let all_labelled = (0..train.len()).all(|sample| train.label(sample).is_some());
     let mut choices = vec![];
     for choice in job.recipe.choices.iter().filter(|choice| same_family || !choice.same_family) {
-        if all_labelled || has_teacher(choice)? {
+        if all_labelled || reads(choice)?.iter().any(Reads::asks_teacher) {
             choices.push(choice.clone());
         }
     }
     Ok(choices)
 }
 
-/// Whether a teacher is learned from.
-fn has_teacher(choice: &Choice) -> Result<bool, Error> {
+/// What its terms read.
+fn reads(choice: &Choice) -> Result<Vec<Reads>, Error> {
     let config = distill::Config { terms: choice.terms.clone(), ..distill::Config::default() };
-    let (_, teacher) = config.objective()?.learns_from();
-    Ok(teacher)
+    Ok(config.objective()?.reads())
 }
 
-/// Tries all, then fewer for longer, as `rounds` says in shares of the epochs: who `stays`, and the best of the others. Chosen
-/// is the first that no other is better than by more than a standard error. `samples`: those that judge. `try_it`: the accuracy
-/// of one after so many epochs.
+/// A choice among others.
+#[derive(Debug)]
+struct Contestant<'a> {
+    name: &'a str,
+    /// May be tried to the end.
+    is_short: bool,
+    /// Learns from labels alone.
+    is_alone: bool,
+}
+
+fn contestant<'a>(job: &Job, student: &Graph, asked: &Asked, choice: &'a Choice) -> Result<Contestant<'a>, Error> {
+    let reads = reads(choice)?;
+    let macs = |graph: &Graph| cost(graph).0.macs as f64;
+    let runs_along = |r: &Reads| r.runs_teacher() || r.teacher_logits && asked.logits.is_none();
+    let teacher = if reads.iter().any(runs_along) { macs(&asked.network) } else { 0.0 };
+    let work = job.data.train.len() as f64 * job.training.epochs as f64 * (macs(student) + teacher);
+    Ok(Contestant { name: &choice.name, is_short: work <= SHORT, is_alone: !reads.iter().any(Reads::asks_teacher) })
+}
+
+/// Tries all, then fewer for longer, as [`ROUNDS`] say: the first, the best of the others, and where there is a last round who
+/// learns alone. Chosen is the first that no other is better than by more than a standard error. `samples`: those that judge.
+/// `try_it`: the accuracy of one after so many epochs.
 fn halve<E>(
-    names: &[&str],
+    field: &[Contestant],
     epochs: usize,
-    rounds: &[f64],
-    stays: impl Fn(usize) -> bool,
     samples: usize,
     mut try_it: impl FnMut(usize, usize) -> Result<f64, E>,
 ) -> Result<Vec<Trial>, E> {
-    let untried = |name: &&str| Trial { name: (*name).to_string(), epochs: 0, accuracy: 0.0, chosen: false };
-    let mut trials: Vec<Trial> = names.iter().map(untried).collect();
-    let mut left: Vec<usize> = (0..names.len()).collect();
+    let untried = |one: &Contestant| Trial { name: one.name.to_string(), epochs: 0, accuracy: 0.0, chosen: false };
+    let mut trials: Vec<Trial> = field.iter().map(untried).collect();
+    let mut left: Vec<usize> = (0..field.len()).collect();
+    let has_last = field.first().is_some_and(|first| first.is_short);
+    let rounds = if has_last { &ROUNDS[..] } else { &ROUNDS[..ROUNDS.len() - 1] };
+    let stays = |index: usize| index == 0 || has_last && field[index].is_alone;
     let mut before = 0;
     for share in rounds {
         let epochs = ((epochs as f64 * share).round() as usize).max(1);
         if epochs == before {
             // Of so little training no longer trials tell more.
             continue;
+        }
+        if *share == 1.0 {
+            left.retain(|&index| field[index].is_short);
         }
         if before > 0 {
             let (stay, mut others): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|&index| stays(index));
@@ -207,11 +226,14 @@ fn trial(
 mod tests {
     use super::*;
 
-    fn chosen(epochs: usize, rounds: &[f64], accuracy: impl Fn(usize, usize) -> f64) -> (Option<usize>, Vec<usize>) {
+    const ALL: [usize; 5] = [0, 1, 2, 3, 4];
+
+    /// Of five, the second learns alone; `short` may be tried to the end.
+    fn chosen(epochs: usize, short: &[usize], accuracy: impl Fn(usize, usize) -> f64) -> (Option<usize>, Vec<usize>) {
         let try_it = |index, epochs| Ok::<_, ()>(accuracy(index, epochs));
-        // Who is second learns without a teacher.
-        let stays = |index| index == 0 || rounds.len() > 2 && index == 1;
-        let trials = halve(&["a", "b", "c", "d", "e"], epochs, rounds, stays, 100, try_it).unwrap();
+        let one = |(index, name)| Contestant { name, is_short: short.contains(&index), is_alone: index == 1 };
+        let field: Vec<Contestant> = ["a", "b", "c", "d", "e"].into_iter().enumerate().map(one).collect();
+        let trials = halve(&field, epochs, 100, try_it).unwrap();
         (trials.iter().position(|t| t.chosen), trials.iter().map(|t| t.epochs).collect())
     }
 
@@ -222,11 +244,11 @@ mod tests {
             4 => 0.6,
             index => 0.1 * index as f64 + 0.03 * epochs as f64,
         };
-        assert_eq!(chosen(60, &ROUNDS[..2], learns), (Some(3), vec![15, 5, 5, 15, 15]));
+        assert_eq!(chosen(60, &[], learns), (Some(3), vec![15, 5, 5, 15, 15]));
         // Too short for a second round: who leads wins.
-        assert_eq!(chosen(4, &ROUNDS[..2], learns), (Some(4), vec![1; 5]));
+        assert_eq!(chosen(4, &[], learns), (Some(4), vec![1; 5]));
         let none = |_, _| Err::<f64, _>(());
-        assert!(halve(&[], 60, &ROUNDS, |_| true, 100, none).unwrap().is_empty());
+        assert!(halve(&[], 60, 100, none).unwrap().is_empty());
     }
 
     #[test]
@@ -235,17 +257,19 @@ mod tests {
             1 => 0.015 * epochs as f64,
             index => 0.5 + 0.01 * index as f64,
         };
-        assert_eq!(chosen(60, &ROUNDS[..2], learns), (Some(0), vec![15, 5, 5, 15, 15]));
-        assert_eq!(chosen(60, &ROUNDS, learns), (Some(1), vec![60, 60, 5, 60, 60]));
+        assert_eq!(chosen(60, &[], learns), (Some(0), vec![15, 5, 5, 15, 15]));
+        assert_eq!(chosen(60, &ALL, learns), (Some(1), vec![60, 60, 5, 60, 60]));
         // All of so few epochs are a round of their own.
-        assert_eq!(chosen(4, &ROUNDS, learns).1, [4, 4, 1, 4, 4]);
+        assert_eq!(chosen(4, &ALL, learns).1, [4, 4, 1, 4, 4]);
+        // Whoever asks the teacher for activations may be too dear for it.
+        assert_eq!(chosen(60, &[0, 1, 2, 3], learns).1, [60, 60, 5, 60, 15]);
     }
 
     #[test]
     fn the_first_is_chosen_unless_another_is_clearly_better() {
         // A standard error of 0.04 at 0.8 of 100 samples.
         let other = |better: f64| move |index: usize, _| if index == 2 { 0.8 } else { 0.8 - better };
-        assert_eq!(chosen(60, &ROUNDS[..2], other(0.03)).0, Some(0));
-        assert_eq!(chosen(60, &ROUNDS[..2], other(0.05)).0, Some(2));
+        assert_eq!(chosen(60, &[], other(0.03)).0, Some(0));
+        assert_eq!(chosen(60, &[], other(0.05)).0, Some(2));
     }
 }

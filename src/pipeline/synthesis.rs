@@ -42,10 +42,7 @@ pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress)
         let made = distill::synthesize(&teacher, student, &how, job.options.seed, &device, &batches, &mut on)?;
         progress.note(&made.note);
         write(&made, &folder.join(FILE))?;
-        match std::fs::remove_dir_all(&batches) {
-            Err(source) if batches.is_dir() => Err(Error::Output { path: batches, source }),
-            _ => Ok(()),
-        }
+        files::remove_folder(&batches).map_err(|source| Error::Output { path: batches, source })
     })?;
     let (shape, values, count) = read(&stage.folder.join(FILE))?;
     let plain = Preprocess { layout: Layout::Nchw, scale: 1.0, mean: vec![0.0], std: vec![1.0] };

@@ -66,7 +66,12 @@ pub enum Pairs {
 impl Reads {
     /// Whether anything of a teacher is read.
     pub fn asks_teacher(&self) -> bool {
-        self.teacher_logits || !matches!(self.pairs, Pairs::None | Pairs::Own)
+        self.teacher_logits || self.runs_teacher()
+    }
+
+    /// Whether the teacher has to run along: its answers can be kept, its activations are too many.
+    pub fn runs_teacher(&self) -> bool {
+        !matches!(self.pairs, Pairs::None | Pairs::Own)
     }
 }
 
