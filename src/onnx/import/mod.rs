@@ -8,8 +8,10 @@ mod call;
 mod composed;
 mod einsum;
 mod functions;
+mod inputs;
 mod known;
 mod more;
+mod opaque;
 mod operators;
 mod quant;
 mod quantized;
@@ -20,13 +22,12 @@ mod symbolic;
 
 use super::file::Map;
 use super::limits::OPSETS;
-use super::proto::{DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
-use super::{Error, Given, proto};
-use crate::graph::{DType, Dim, Graph, Node, Op, OpaqueNode, Shape, Value, ValueId, infer_node, verify};
+use super::{Error, Given};
+use crate::graph::{DType, Dim, Graph, Node, Op, Shape, Value, ValueId, infer_node, verify};
 use call::{Call, Fault};
 use operators::Plan;
-use prost::Message;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use subgraph::captures;
@@ -155,73 +156,6 @@ impl<'m> Importer<'m> {
         crate::pass::drop_unused_values(&mut self.graph);
         verify(&self.graph)?;
         Ok(self.graph)
-    }
-
-    /// Graph inputs, less those that only give an initializer a type (files before IR version 4).
-    fn inputs(&mut self) -> Result<(), Error> {
-        let mut open = vec![];
-        let names: HashSet<&str> = self.file.input.iter().map(|v| v.name.as_str()).collect();
-        if let Some(name) =
-            self.given.shapes.keys().chain(self.given.values.keys()).find(|n| !names.contains(n.as_str()))
-        {
-            let names: Vec<&str> = self.file.input.iter().map(|v| v.name.as_str()).collect();
-            let what = format!("the model has no such input; its inputs are {}", names.join(", "));
-            return Err(Error::Value { value: name.clone(), what });
-        }
-        for input in self.file.input.iter().filter(|v| !self.initializers.contains_key(v.name.as_str())) {
-            let wrong = |what: &str| Error::Value { value: input.name.clone(), what: what.into() };
-            if input.name.is_empty() || self.ids.contains_key(input.name.as_str()) {
-                return Err(wrong("inputs need distinct names"));
-            }
-            if let Some(value) = self.given.values.get(&input.name) {
-                let id = self.graph.add_constant(&input.name, value.clone());
-                self.ids.insert(&input.name, id);
-                continue;
-            }
-            let stated = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-            let stated = stated.ok_or_else(|| wrong("this input is not a tensor"))?;
-            let dtype = tensor::graph_dtype(stated.elem_type)
-                .ok_or_else(|| wrong(&format!("element type {}", tensor::type_name(stated.elem_type))))?;
-            let dims = &stated.shape.as_ref().ok_or_else(|| wrong("this input has no shape"))?.dim;
-            let shape = self.input_shape(&input.name, dims, &mut open)?;
-            check_size(&shape).map_err(|what| wrong(&what))?;
-            let value = Value { name: input.name.clone(), dtype, shape, data: None, quant: None };
-            let id = self.graph.add_value(value);
-            self.ids.insert(&input.name, id);
-            self.graph.inputs.push(id);
-        }
-        if open.is_empty() { Ok(()) } else { Err(Error::Symbolic(open)) }
-    }
-
-    /// The extents of an input, as far as the file or the user says them; the rest is noted as open.
-    fn input_shape(&self, name: &str, dims: &[DimensionProto], open: &mut Vec<String>) -> Result<Shape, Error> {
-        let wrong = |what: String| Error::Value { value: name.into(), what };
-        let given = self.given.shapes.get(name);
-        if let Some(given) = given.filter(|g| g.len() != dims.len()) {
-            return Err(wrong(format!("{given:?} was given for {} extents", dims.len())));
-        }
-        let mut shape = Shape::new();
-        for (axis, dim) in dims.iter().enumerate() {
-            let said = given.map(|g| g[axis]);
-            shape.push(match (dim.dim_value.filter(|&n| n > 0), said) {
-                (Some(1), _) if axis == 0 && self.rebatch => Dim::Batch,
-                (Some(n), said) => match usize::try_from(n) {
-                    Ok(n) if said.is_none_or(|s| s == n) => Dim::Fixed(n),
-                    Ok(n) => return Err(wrong(format!("its extent {axis} is {n}, {} was given", said.unwrap_or(n)))),
-                    Err(_) => return Err(wrong("an extent is too large".into())),
-                },
-                // Of nothing there is no batch.
-                (None, Some(0)) => Dim::Fixed(0),
-                (None, _) if axis == 0 => Dim::Batch,
-                (None, Some(n)) => Dim::Fixed(n),
-                (None, None) => {
-                    let symbol = dim.dim_param.as_deref().filter(|p| !p.is_empty()).unwrap_or("unnamed");
-                    open.push(format!("'{symbol}' (axis {axis} of input '{name}')"));
-                    Dim::Fixed(1)
-                }
-            });
-        }
-        Ok(shape)
     }
 
     fn node(&mut self, index: usize, proto: &'m NodeProto) -> Result<(), Error> {
@@ -391,64 +325,6 @@ impl<'m> Importer<'m> {
         Ok(inferred)
     }
 
-    /// Keeps a node as it is. Values that its subgraphs read from outside are further operands of the graph's node, so
-    /// that they stay alive.
-    fn opaque(&mut self, proto: &'m NodeProto, name: &str, why: String, depth: usize) -> Result<(), Error> {
-        let mut inputs = vec![];
-        for input in &proto.input {
-            inputs.push(if input.is_empty() { None } else { Some(self.materialise(input, depth)?) });
-        }
-        for captured in captures(proto) {
-            if self.known(captured) {
-                inputs.push(Some(self.materialise(captured, depth)?));
-            }
-        }
-        let mut outputs = vec![];
-        for output in &proto.output {
-            let known = self.result_type(proto, output, &inputs);
-            let (dtype, shape) = known.clone().unwrap_or((DType::F32, vec![]));
-            let value_name = match output.is_empty() {
-                true => fresh(&mut self.value_names, &format!("{name}_unused")),
-                false => output.clone(),
-            };
-            let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
-            if known.is_none() {
-                self.unknown.insert(id);
-            }
-            if !output.is_empty() {
-                self.ids.insert(output, id);
-            }
-            outputs.push(id);
-        }
-        let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain.clone() };
-        let opset = self.opsets.get(domain.as_str()).copied().unwrap_or(0);
-        let kept = OpaqueNode { domain, opset, op_type: proto.op_type.clone(), proto: proto.encode_to_vec(), why };
-        self.graph.nodes.push(Node { name: name.to_string(), op: Op::Opaque(kept), inputs, outputs });
-        Ok(())
-    }
-
-    /// The type of an opaque node's result: known for what quantizes, else as the file states it.
-    fn result_type(&self, proto: &NodeProto, output: &str, inputs: &[Option<ValueId>]) -> Option<(DType, Shape)> {
-        let operand = |i: usize| inputs.get(i).copied().flatten();
-        let like = |dtype| {
-            let x = operand(0).filter(|id| !self.unknown.contains(id))?;
-            Some((dtype, self.graph.value(x).shape.clone()))
-        };
-        match (proto.domain.as_str(), proto.op_type.as_str()) {
-            ("" | "ai.onnx", "DequantizeLinear") => like(DType::F32),
-            ("" | "ai.onnx", "QuantizeLinear") => {
-                like(operand(2).map_or(DType::U8, |zero_point| self.graph.value(zero_point).dtype))
-            }
-            _ => match self.symbolic.get(output) {
-                Some(value) => Some((value.dtype, value.shape.iter().map(|&n| Dim::Fixed(n)).collect())),
-                None => self.stated.get(output).and_then(|info| stated_type(info)).or_else(|| {
-                    let known = self.given.results.get(output).filter(|shape| check_size(shape).is_ok())?;
-                    Some((DType::F32, known.clone()))
-                }),
-            },
-        }
-    }
-
     /// Whether a name has been defined so far.
     fn known(&self, name: &str) -> bool {
         self.ids.contains_key(name) || self.symbolic.contains_key(name) || self.initializers.contains_key(name)
@@ -518,17 +394,4 @@ fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {
 fn check_size(shape: &[Dim]) -> Result<(), String> {
     let dims: Vec<usize> = shape.iter().map(|d| d.at(1)).collect();
     tensor::element_count(&dims).map(|_| ()).ok_or_else(|| format!("impossible shape {dims:?}"))
-}
-
-/// The type a file states for a value, if it says everything.
-fn stated_type(info: &ValueInfoProto) -> Option<(DType, Shape)> {
-    let stated = info.r#type.as_ref()?.tensor_type.as_ref()?;
-    let dims = &stated.shape.as_ref()?.dim;
-    let extent = |(axis, dim): (usize, &proto::DimensionProto)| match dim.dim_value.filter(|&n| n > 0) {
-        Some(n) => usize::try_from(n).ok().map(Dim::Fixed),
-        None => (axis == 0).then_some(Dim::Batch),
-    };
-    let shape: Shape = dims.iter().enumerate().map(extent).collect::<Option<_>>()?;
-    check_size(&shape).ok()?;
-    Some((tensor::graph_dtype(stated.elem_type)?, shape))
 }
