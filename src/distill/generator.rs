@@ -4,12 +4,14 @@
 //! is moved to where the two disagree (Micaelli, Storkey 2019, <https://arxiv.org/abs/1905.09768>), among inputs of which
 //! the teacher is sure, and of all classes alike (Chen et al. 2019, <https://arxiv.org/abs/1904.01186>). What it shows on
 //! its way is kept, evenly over the game but for its beginning: the samples that some student found hard. The student of
-//! the game is thrown away; the one that is wanted learns from the samples as from any.
+//! the game is thrown away; the one that is wanted learns from the samples as from any. Of an image teacher a game takes an
+//! hour, so that it is written down on its way and goes on where it was interrupted.
 
 use super::decoder::{self, LATENT};
+use super::optimizer::StateParts;
 use super::step::{cross_entropy, kl, log_softmax};
 use super::synthesis::{Synthesis, Synthesized, variation};
-use super::{Error, teachers};
+use super::{Checkpoint, Error, teachers};
 use crate::exec::{Datum, Mode, Network, Value, in_pool};
 use crate::graph::{Graph, Tensor as HostTensor, shape_at};
 use crate::student;
@@ -18,20 +20,25 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use std::path::Path;
 
 /// The share of the game from whose end on samples are kept.
 const BEGINNING: f64 = 0.2;
+/// How often a game is written down.
+const CHECKPOINTS: usize = 50;
 
-/// Plays the game. `student`: a network that takes and gives what the teacher does; its weights are drawn anew.
+/// Plays the game. `student`: a network that takes and gives what the teacher does; its weights are drawn anew. `file`:
+/// where a game of the same networks and settings is written down, and taken up again.
 ///
 /// # Errors
-/// When the networks cannot be run.
+/// When the networks cannot be run, or the file cannot be read or written.
 pub(super) fn generate(
     teacher: &Graph,
     student: &Graph,
     how: &Synthesis,
     seed: u64,
     device: &Device,
+    file: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Synthesized, Error> {
     let shape = shape_at(&teacher.value(teacher.inputs[0]).shape, 1)[1..].to_vec();
@@ -47,36 +54,43 @@ pub(super) fn generate(
         how,
         size: shape.iter().product(),
         rng: ChaCha8Rng::seed_from_u64(seed),
+        round: 0,
+        values: vec![],
+        agreed: 0.0,
     };
-    let (mut values, mut agreed) = (Vec::with_capacity(how.samples * game.size), 0.0);
+    if let Some(saved) = Checkpoint::load(file)? {
+        game.restore(saved)?;
+    }
     let first = (BEGINNING * how.rounds as f64) as usize;
-    for round in 0..how.rounds {
+    while game.round < how.rounds {
         // From all of the way to none.
-        let rate = how.rate * 0.5 * (1.0 + (std::f64::consts::PI * round as f64 / how.rounds as f64).cos());
-        let shown = in_pool(|| game.round(rate))?;
+        let rate = how.rate * 0.5 * (1.0 + (std::f64::consts::PI * game.round as f64 / how.rounds as f64).cos());
+        let shown = in_pool(|| game.play(rate))?;
         if shown.values.iter().any(|x| !x.is_finite()) {
-            let what = format!("what the generator makes is no numbers any more after round {round}");
+            let what = format!("what the generator makes is no numbers any more after round {}", game.round);
             return Err(Error::Config(format!("{what}; lower rate in [data.synthetic] (it is {})", how.rate)));
         }
+        game.agreed = if game.round == 0 { shown.agreed } else { 0.95 * game.agreed + 0.05 * shown.agreed };
+        game.round += 1;
         // As many as are due by now.
-        let due = how.samples * (round + 1 - first.min(round + 1)) / (how.rounds - first).max(1);
-        let missing = (due * game.size - values.len()).min(shown.values.len());
-        values.extend_from_slice(&shown.values[..missing]);
-        agreed = if round == 0 { shown.agreed } else { 0.95 * agreed + 0.05 * shown.agreed };
+        let due = how.samples * (game.round - first.min(game.round)) / (how.rounds - first).max(1);
+        game.keep(&shown.values, due);
+        if game.round.is_multiple_of(how.rounds.div_ceil(CHECKPOINTS)) {
+            game.checkpoint().save(file)?;
+        }
         progress(due, how.samples);
     }
     // Where a round shows fewer than are due of it.
-    while values.len() < how.samples * game.size {
+    while game.values.len() < how.samples * game.size {
         let shown = in_pool(|| game.show(Mode::Infer))?.0;
-        let missing = (how.samples * game.size - values.len()).min(shown.len());
-        values.extend_from_slice(&shown[..missing]);
+        game.keep(&shown, how.samples);
     }
     let note = format!(
         "{} samples by a generator; at its end, its own student gives the teacher's class to {:.1}% of them (measured)",
         how.samples,
-        100.0 * agreed
+        100.0 * game.agreed
     );
-    Ok(Synthesized { shape, values, note })
+    Ok(Synthesized { shape, values: game.values, note })
 }
 
 struct Game<'a> {
@@ -87,6 +101,12 @@ struct Game<'a> {
     /// Numbers of a sample.
     size: usize,
     rng: ChaCha8Rng,
+    /// Rounds that are over.
+    round: usize,
+    /// The samples that are kept.
+    values: Vec<f32>,
+    /// Share of a round's samples that teacher and student put into one class, averaged over the last rounds.
+    agreed: f64,
 }
 
 /// What a round showed.
@@ -97,8 +117,44 @@ struct Round {
 }
 
 impl Game<'_> {
+    /// Keeps of what was shown what is missing of so many samples.
+    fn keep(&mut self, shown: &[f32], due: usize) {
+        let missing = (due * self.size).saturating_sub(self.values.len()).min(shown.len());
+        self.values.extend_from_slice(&shown[..missing]);
+    }
+
+    /// The game between two rounds.
+    fn checkpoint(&self) -> Checkpoint {
+        let mut saved = Checkpoint { step: self.round, ..Checkpoint::default() };
+        for (name, learner) in [("student", &self.student), ("generator", &self.generator)] {
+            let StateParts { tensors, counters } = StateParts::of(&learner.states);
+            saved.network.extend(inside(name, learner.network.snapshot()));
+            saved.moments.extend(inside(name, tensors));
+            saved.counters.extend(inside(name, counters));
+        }
+        let position = u64::try_from(self.rng.get_word_pos()).expect("fewer numbers are drawn in any game");
+        saved.counters.extend([(RNG.to_string(), position), (AGREED.to_string(), self.agreed.to_bits())]);
+        saved.others.push((VALUES.to_string(), self.values.clone()));
+        saved
+    }
+
+    /// Goes on where a game was written down.
+    fn restore(&mut self, saved: Checkpoint) -> Result<(), Error> {
+        for (name, learner) in [("student", &mut self.student), ("generator", &mut self.generator)] {
+            learner.network.restore(&of(name, &saved.network))?;
+            let parts = StateParts { tensors: of(name, &saved.moments), counters: of(name, &saved.counters) };
+            learner.states = parts.into_states(learner.states.len(), &learner.device.clone().inner());
+        }
+        let counter = |name| saved.counters.iter().find(|(own, _)| own == name).map_or(0, |(_, count)| *count);
+        self.rng.set_word_pos(counter(RNG).into());
+        self.agreed = f64::from_bits(counter(AGREED));
+        self.round = saved.step;
+        self.values = saved.others.into_iter().find(|(name, _)| name == VALUES).map_or_else(Vec::new, |(_, x)| x);
+        Ok(())
+    }
+
     /// The generator's step, and the student's.
-    fn round(&mut self, rate: f64) -> Result<Round, Error> {
+    fn play(&mut self, rate: f64) -> Result<Round, Error> {
         let (_, x) = self.show(Mode::Train { momentum: 0.9 })?;
         let rough = variation(x.clone(), &x.shape())?;
         let t = self.teacher_on(x.clone())?;
@@ -157,6 +213,22 @@ impl Game<'_> {
         let flat = Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), &device);
         Ok((values, Value::from_tensor(flat).reshape(&shape)))
     }
+}
+
+/// Names of a checkpoint beside those of the networks.
+const RNG: &str = "rng";
+const AGREED: &str = "agreed";
+const VALUES: &str = "values";
+
+/// Names as those inside of something.
+fn inside<T>(what: &str, list: Vec<(String, T)>) -> impl Iterator<Item = (String, T)> {
+    list.into_iter().map(move |(name, value)| (format!("{what}/{name}"), value))
+}
+
+/// What is inside of something, by the names there.
+fn of<T: Clone>(what: &str, list: &[(String, T)]) -> Vec<(String, T)> {
+    let own = |name: &str| Some(name.strip_prefix(what)?.strip_prefix('/')?.to_string());
+    list.iter().filter_map(|(name, value)| Some((own(name)?, value.clone()))).collect()
 }
 
 fn logits(outputs: Vec<Datum>) -> Result<Tensor<2>, Error> {

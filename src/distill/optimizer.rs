@@ -88,10 +88,29 @@ impl Optimizer {
 
     /// The state, to be kept in a checkpoint.
     pub fn state(&self) -> StateParts {
-        let mut sink = StateSink::default();
         match &self.kind {
-            Kind::Sgd { states, .. } => flatten(states, &mut sink),
-            Kind::AdamW { states, .. } => flatten(states, &mut sink),
+            Kind::Sgd { states, .. } => StateParts::of(states),
+            Kind::AdamW { states, .. } => StateParts::of(states),
+        }
+    }
+
+    /// Takes a state back; parameters without one start afresh.
+    pub fn set_state(&mut self, parts: StateParts, device: &Device) {
+        match &mut self.kind {
+            Kind::Sgd { states, .. } => *states = parts.into_states(states.len(), device),
+            Kind::AdamW { states, .. } => *states = parts.into_states(states.len(), device),
+        }
+    }
+}
+
+impl StateParts {
+    /// Of one of burn's optimizers, by parameter.
+    pub fn of<S: RecordState>(states: &[Option<S>]) -> StateParts {
+        let mut sink = StateSink::default();
+        for (index, state) in states.iter().enumerate() {
+            if let Some(state) = state {
+                state.state_flatten(&index.to_string(), &mut sink);
+            }
         }
         let tensors = sink.tensors.into_iter();
         let counters = sink.scalars.into_iter();
@@ -101,33 +120,19 @@ impl Optimizer {
         }
     }
 
-    /// Takes a state back; parameters without one start afresh.
-    pub fn set_state(&mut self, parts: StateParts, device: &Device) {
-        let scalars: BTreeMap<String, _> = parts.counters.into_iter().map(|(name, n)| (name, n.into())).collect();
+    /// For so many parameters; `None` for those that had no state.
+    pub fn into_states<S: RecordState>(self, params: usize, device: &Device) -> Vec<Option<S>> {
+        let scalars: BTreeMap<String, _> = self.counters.into_iter().map(|(name, n)| (name, n.into())).collect();
         let mut source = StateSource::new(scalars);
-        for (name, values) in parts.tensors {
+        for (name, values) in self.tensors {
             let count = values.len();
             source.insert_tensor(name, TensorData::new(values, [count]));
         }
-        match &mut self.kind {
-            Kind::Sgd { states, .. } => unflatten(states, &mut source, device),
-            Kind::AdamW { states, .. } => unflatten(states, &mut source, device),
-        }
-    }
-}
-
-fn flatten<S: RecordState>(states: &[Option<S>], sink: &mut StateSink) {
-    for (index, state) in states.iter().enumerate() {
-        if let Some(state) = state {
-            state.state_flatten(&index.to_string(), sink);
-        }
-    }
-}
-
-fn unflatten<S: RecordState>(states: &mut [Option<S>], source: &mut StateSource, device: &Device) {
-    for (index, state) in states.iter_mut().enumerate() {
-        let prefix = index.to_string();
-        *state = if source.has_under(&prefix) { S::state_unflatten(&prefix, source, device) } else { None };
+        let mut state = |index: usize| {
+            let prefix = index.to_string();
+            source.has_under(&prefix).then(|| S::state_unflatten(&prefix, &mut source, device)).flatten()
+        };
+        (0..params).map(&mut state).collect()
     }
 }
 

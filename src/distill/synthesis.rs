@@ -140,8 +140,8 @@ struct Memory {
 }
 
 /// Makes samples for a teacher with logits at its end. `student`: gives a network that takes and gives what the teacher
-/// does, for a generator to play against. `folder`: what an interrupted run has left there is not made again; batches by
-/// statistics are kept in it, a generator's game is not. `progress` hears how many samples there are, and of how many.
+/// does, for a generator to play against. `folder`: what an interrupted run of the same settings has left there is not made
+/// again. `progress` hears how many samples there are, and of how many.
 ///
 /// # Errors
 /// When the teacher has other inputs than one of floats, remembers no statistics that are asked for, or cannot be run; when
@@ -160,7 +160,8 @@ pub fn synthesize<E: From<Error>>(
         _ => return Err(Error::Config("samples are made for teachers with one input of floats only".into()).into()),
     }
     if how.by_generator(teacher) {
-        return Ok(generator::generate(teacher, &student()?, how, seed, device, progress)?);
+        let file = folder.join("game.safetensors");
+        return Ok(generator::generate(teacher, &student()?, how, seed, device, &file, progress)?);
     }
     Ok(invert(teacher, how, seed, device, folder, progress)?)
 }

@@ -15,9 +15,9 @@ use std::path::Path;
 
 /// The share of the epochs that the trials of a round have.
 const ROUNDS: [f64; 3] = [1.0 / 12.0, 1.0 / 4.0, 1.0];
-/// The last round is for choices whose training takes no more multiply-accumulates (of a sample forward, with the teacher's where
-/// it runs along, times samples, times epochs): about a minute of a core. What ends well cannot always be told from its beginning: of 12,000 multiply-accumulates for MNIST-1D,
-/// two rounds chose objectives that end 8 points below labels alone.
+/// The last round is for choices whose training takes no more multiply-accumulates (of a sample forward, with the teacher's
+/// where it runs along, times samples, times epochs): about a minute of a core. What ends well cannot always be told from its
+/// beginning: of 12,000 multiply-accumulates for MNIST-1D, two rounds chose objectives that end 8 points below labels alone.
 const SHORT: f64 = 1e11;
 /// How many go on to the next round beside the first choice: the best of the others. Where there is a last round those
 /// without a teacher come too: they learn slowest, and are who has to be beaten.

@@ -37,12 +37,12 @@ pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress)
         }
         let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
         let student = || derivation::plan(job, prepared).map(|derived| derived.graph);
-        // Batches, until all are there.
-        let batches = folder.join("batches");
-        let made = distill::synthesize(&teacher, student, &how, job.options.seed, &device, &batches, &mut on)?;
+        // What is there until all is there.
+        let begun = folder.join("begun");
+        let made = distill::synthesize(&teacher, student, &how, job.options.seed, &device, &begun, &mut on)?;
         progress.note(&made.note);
         write(&made, &folder.join(FILE))?;
-        files::remove_folder(&batches).map_err(|source| Error::Output { path: batches, source })
+        files::remove_folder(&begun).map_err(|source| Error::Output { path: begun, source })
     })?;
     let (shape, values, count) = read(&stage.folder.join(FILE))?;
     let plain = Preprocess { layout: Layout::Nchw, scale: 1.0, mean: vec![0.0], std: vec![1.0] };

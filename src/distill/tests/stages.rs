@@ -228,9 +228,13 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     let mut teacher = teacher(&setting);
     crate::pass::fold_batch_norm(&mut teacher);
     let device = Device::flex();
+    let play = |how: &Synthesis, folder: &Path, progress: &mut dyn FnMut(usize, usize)| {
+        synthesize(&teacher, || Ok::<_, Error>(small_network()), how, 3, &device, folder, progress)
+    };
+    let how = |by: Maker| Synthesis { by, samples: 200, batch: 32, rounds: 60, ..Synthesis::default() };
     let make = |by: Maker, disagreement: f64| {
-        let how = Synthesis { by, samples: 200, batch: 32, rounds: 60, disagreement, ..Synthesis::default() };
-        synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, Path::new("none"), &mut |_, _| ())
+        let folder = tempfile::tempdir().unwrap();
+        play(&Synthesis { disagreement, ..how(by) }, folder.path(), &mut |_, _| ())
     };
     let error = make(Maker::Statistics, 1.0).unwrap_err().to_string();
     assert!(error.contains("this teacher has none; export it again"), "{error}");
@@ -238,10 +242,26 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     assert_eq!((made.shape.as_slice(), made.values.len()), (&[1, 6, 6][..], 200 * 36));
     assert_eq!(made, make(Maker::Generator, 1.0).unwrap());
 
-    let how = Synthesis { rate: 1e30, rounds: 20, batch: 8, by: Maker::Generator, ..Synthesis::default() };
-    let none = Path::new("none");
-    let lost = synthesize(&teacher, || Ok::<_, Error>(small_network()), &how, 3, &device, none, &mut |_, _| ());
-    assert!(lost.unwrap_err().to_string().contains("no numbers any more"));
+    // A game that is interrupted goes on where it was written down last.
+    let folder = tempfile::tempdir().unwrap();
+    let interrupted = std::panic::AssertUnwindSafe(|| {
+        let mut rounds = 0;
+        play(&how(Maker::Generator), folder.path(), &mut |_, _| {
+            rounds += 1;
+            assert!(rounds < 45, "interrupted");
+        })
+    });
+    assert!(std::panic::catch_unwind(interrupted).is_err());
+    let mut rounds = 0;
+    assert_eq!(play(&how(Maker::Generator), folder.path(), &mut |_, _| rounds += 1).unwrap(), made);
+    assert_eq!(rounds, 60 - 44);
+    std::fs::write(folder.path().join("game.safetensors"), "half a file").unwrap();
+    let damaged = play(&how(Maker::Generator), folder.path(), &mut |_, _| ()).unwrap_err().to_string();
+    assert!(damaged.contains("game.safetensors") && damaged.contains("remove it"), "{damaged}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let wild = Synthesis { rate: 1e30, rounds: 20, batch: 8, ..how(Maker::Generator) };
+    assert!(play(&wild, folder.path(), &mut |_, _| ()).unwrap_err().to_string().contains("no numbers any more"));
 
     // The teacher is surer of them than of noise, and they are of all classes.
     let judge = |values: Vec<f32>| {
