@@ -48,6 +48,11 @@ fn accuracy(share: Option<f64>) -> String {
     share.map_or_else(|| "no accuracy (no test sample has a label)".into(), percent)
 }
 
+/// A line of what to look into, if there is something.
+pub fn doubt(doubt: Option<&str>) -> String {
+    doubt.map_or_else(String::new, |doubt| format!("note: {doubt}\n"))
+}
+
 fn shown(evaluation: &Evaluation) -> String {
     if evaluation.classes.is_empty() {
         let of = |share: Option<f64>| share.map_or_else(|| "nothing that varies".into(), percent);
@@ -65,11 +70,12 @@ fn shown(evaluation: &Evaluation) -> String {
         return text;
     }
     let mut text = format!(
-        "{}: {} of {} test samples, measured by {}\n\n",
+        "{}: {} of {} test samples, measured by {}\n{}\n",
         evaluation.model,
         accuracy(evaluation.accuracy),
         count(evaluation.samples as f64),
-        evaluation.engine
+        evaluation.engine,
+        doubt(evaluation.doubt.as_deref())
     );
     let head = [
         ("class", Align::Left),

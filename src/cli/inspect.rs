@@ -185,5 +185,5 @@ fn of_sample(sample: &Sample) -> String {
             format!("\n{name}, measured: {:.2}% {of} {samples} test samples, by {}\n", 100.0 * share, sample.engine)
         }
         None => format!("\nNone of the {samples} test samples has a label: there is no accuracy.\n"),
-    }
+    } + &super::eval::doubt(sample.doubt.as_deref())
 }

@@ -18,6 +18,8 @@ pub struct Evaluation {
     pub judged_by: &'static str,
     /// Of the labelled samples, or by what else answers are judged; `None` where nothing says.
     pub accuracy: Option<f64>,
+    /// What to look into where that is no more than chance.
+    pub doubt: Option<String>,
     pub classes: Vec<ClassResult>,
     /// `confusion[label][predicted]`: how many samples.
     pub confusion: Vec<Vec<usize>>,
@@ -88,6 +90,7 @@ fn evaluate_numbers(model: &Path, against: Option<&Path>, data: &Splits) -> Resu
         samples: data.test.len(),
         judged_by: data.answers.score(),
         accuracy: scored(engine.as_ref(), data)?,
+        doubt: None,
         classes: vec![],
         confusion: vec![],
         other: other.transpose()?,
@@ -140,6 +143,7 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
         samples: test.len(),
         judged_by: dataset.answers.score(),
         accuracy: teacher::accuracy(&said, test),
+        doubt: teacher::doubt(&said, test),
         classes: dataset.class_names.iter().enumerate().map(class).collect(),
         confusion,
         other: other.transpose()?,

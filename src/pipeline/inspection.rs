@@ -112,6 +112,8 @@ pub struct Sample {
     pub judged_by: &'static str,
     /// Measured on so many test samples; `None` where none of them has a label.
     pub accuracy: Option<f64>,
+    /// What to look into where that is no more than chance.
+    pub doubt: Option<String>,
 }
 
 /// One input of the network for a sample: smallest, mean and largest number.
@@ -249,5 +251,6 @@ fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, 
             Some(said) => teacher::accuracy(said, test),
             None => scored(engine.as_ref(), &dataset)?,
         },
+        doubt: said.as_ref().and_then(|said| teacher::doubt(said, test)),
     })
 }

@@ -3,7 +3,7 @@
 use super::derivation::Prepared;
 use super::options::LabelOptions;
 use super::{Cache, Error, Job, Progress, job};
-use crate::data::Answers;
+use crate::data::{self, Answers};
 use crate::distill::TeacherLogits;
 use crate::graph::Graph;
 use crate::onnx;
@@ -40,6 +40,21 @@ impl Kept {
             Answers::Input => last().unwrap_or(answers.classes()),
         };
         Kept { answers, row }
+    }
+
+    /// What to look into where its classes are right no more often than by chance.
+    fn doubt(&self, job: &Job) -> Option<String> {
+        if job.data.answers != Answers::Classes || job.recipe.data.new_classes {
+            return None;
+        }
+        let samples = job.asked_about.as_ref();
+        let mut row = vec![0.0; self.answers.classes()];
+        let mut class = |sample| {
+            self.answers.read(sample, 0, &mut row);
+            data::argmax(&row) as u16
+        };
+        let said: Vec<u16> = (0..samples.len()).map(&mut class).collect();
+        teacher::doubt(&said, samples)
     }
 }
 
@@ -83,6 +98,10 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
         true => Some(kept(teacher.as_ref(), &job.teacher_hash, value.as_deref(), &mut on)?),
         false => None,
     };
+    // Better said before the training than after it.
+    if let Some(doubt) = logits.as_ref().and_then(|kept| kept.doubt(job)) {
+        progress.note(&doubt);
+    }
     let mut others = vec![];
     for other in job.others.iter().filter(|other| keeps && !other.is_peer && reads_answers(job, &other.name)) {
         let value = other.logits_value.as_deref();

@@ -22,7 +22,7 @@ mod tract;
 pub use cache::{Labelled, Labelling, LogitCache, Shard};
 pub use error::Error;
 pub use file::content_hash;
-pub use predict::{accuracy, logits, predict};
+pub use predict::{accuracy, doubt, logits, predict};
 
 use crate::graph::Tensor;
 use std::path::Path;

@@ -1,6 +1,7 @@
 use super::{Error, Teacher};
 use crate::data::{Dataset, Look};
 use crate::graph::Tensor;
+use std::collections::BTreeMap;
 
 /// Samples handed to the teacher at once: bounds memory, and is a multiple of every engine's chunk.
 pub(super) const BATCH: usize = 256;
@@ -40,4 +41,37 @@ pub fn accuracy(predicted: &[u16], samples: &dyn Dataset) -> Option<f64> {
     let labelled = predicted.iter().enumerate().filter_map(|(i, said)| Some(samples.label(i)? == *said));
     let (right, count) = labelled.fold((0usize, 0usize), |(right, count), hit| (right + usize::from(hit), count + 1));
     (count > 0).then(|| right as f64 / count as f64)
+}
+
+/// With fewer labels nothing is said of chance.
+const FEW: usize = 50;
+/// Of sums of shares.
+const ROUNDING: f64 = 1e-9;
+
+/// What to look into where chance explains how often the predicted classes are right, to within two standard errors: classes
+/// as frequent as these, named without looking (Cohen 1960, A Coefficient of Agreement for Nominal Scales; the error by
+/// Fleiss, Cohen, Everitt 1969, Large Sample Standard Errors of Kappa and Weighted Kappa). Such a model sees other inputs than
+/// it was trained on, or its classes are in another order.
+pub fn doubt(predicted: &[u16], samples: &dyn Dataset) -> Option<String> {
+    let right = accuracy(predicted, samples)?;
+    // How often a class is the label, and how often it is named.
+    let mut shares: BTreeMap<u16, [f64; 2]> = BTreeMap::new();
+    let labels: Vec<(u16, u16)> =
+        predicted.iter().enumerate().filter_map(|(i, said)| Some((samples.label(i)?, *said))).collect();
+    let one = 1.0 / labels.len() as f64;
+    for (label, said) in &labels {
+        shares.entry(*label).or_default()[0] += one;
+        shares.entry(*said).or_default()[1] += one;
+    }
+    let chance: f64 = shares.values().map(|[p, q]| p * q).sum();
+    let both: f64 = shares.values().map(|[p, q]| p * q * (p + q)).sum();
+    let error = ((chance + chance * chance - both).max(0.0) * one).sqrt();
+    (labels.len() >= FEW && right <= chance + 2.0 * error + ROUNDING).then(|| {
+        format!(
+            "this network is right on {:.1}% of {} labelled samples (measured), which chance explains: look at scale, mean, \
+             std and layout in its sidecar's [input], and whether the classes are in its order",
+            100.0 * right,
+            labels.len()
+        )
+    })
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{Augment, Images, Layout, Look, Preprocess, Samples, Sidecar, Splits};
+use crate::data::{Augment, Images, Layout, Look, Preprocess, Samples, Sidecar, Splits, Vectors};
 use crate::graph::Tensor;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -555,4 +555,27 @@ fn the_largest_logits_are_kept_and_the_others_have_their_share_together() {
     assert!((some[0] - some[2]).abs() < 1e-6 && (some[0] - some[4]).abs() < 1e-6, "{some:?}");
     // More than there are is all of them.
     assert_eq!(distribution(&Labelling { top: Some(9), ..labelling_of(&Five, &samples) }), all);
+}
+
+#[test]
+fn who_is_right_by_chance_is_doubted() {
+    let samples = |labels: Vec<u16>| {
+        let plain = Preprocess { layout: Layout::Nchw, scale: 1.0, mean: vec![0.0], std: vec![1.0] };
+        let values = vec![0.0; labels.len()];
+        Vectors::new(vec![1], vec![], values, labels.into_iter().map(Some).collect(), &plain, &[1]).unwrap()
+    };
+    let even = samples((0..400).map(|i| i % 4).collect());
+    let said = |class: &dyn Fn(u16) -> u16| (0..400).map(class).collect::<Vec<u16>>();
+    // Always one class, none of the classes, the classes in another order: all are found.
+    for wrong in [said(&|_| 2), said(&|_| u16::MAX), said(&|i| (i + 1) % 4)] {
+        assert!(doubt(&wrong, &even).is_some_and(|what| what.contains("of 400 labelled samples")));
+    }
+    assert_eq!(doubt(&said(&|i| if i < 200 { i % 4 } else { 0 }), &even), None);
+    // One of a hundred is rare, and found among many that are not: less accurate than not to look, and no chance.
+    let rare = samples((0..400).map(|i| u16::from(i % 100 == 0)).collect());
+    assert_eq!(doubt(&said(&|i| u16::from(i % 20 == 0)), &rare), None);
+    assert!(doubt(&said(&|_| 0), &rare).is_some());
+    // Four labels tell nothing, and none even less.
+    assert_eq!(doubt(&[0; 4], &samples(vec![1; 4])), None);
+    assert_eq!(doubt(&[], &samples(vec![])), None);
 }

@@ -172,6 +172,20 @@ fn a_teacher_of_other_classes_learns_those_of_the_data_first() {
 }
 
 #[test]
+fn a_teacher_that_sees_what_it_was_not_trained_on_is_doubted_before_it_teaches() {
+    let workshop = Workshop::new();
+    let sidecar = std::fs::read_to_string(workshop.path("teacher.toml")).unwrap();
+    let doubted = |command: Command| said(&succeed(command)).contains("which chance explains: look at scale");
+    let all = || {
+        let looks = [&["eval", "teacher.onnx"][..], &["eval", "teacher.onnx", "--json"], &["inspect", "teacher.onnx"]];
+        looks.map(|look| workshop.kdc(look)).into_iter().chain([distill(&workshop, &["--epochs", "1"])])
+    };
+    assert!(!all().any(doubted));
+    std::fs::write(workshop.path("teacher.toml"), sidecar.replace("std = [0.5]", "std = [1e9]")).unwrap();
+    assert!(all().all(doubted));
+}
+
+#[test]
 fn an_autoencoder_teaches_numbers() {
     let workshop = Workshop::new();
     std::fs::write(workshop.path("teacher.onnx"), kdc::onnx::export(&autoencoder()).unwrap()).unwrap();
