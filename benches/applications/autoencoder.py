@@ -99,10 +99,10 @@ def make(out, source):
 
 
 RECIPES = {
-    "targets only": '[[term]]\nmethod = "regression"\nalpha = 0.0\n',
+    "regression to the target alone": '[[term]]\nmethod = "regression"\nalpha = 0.0\n',
     "regression to target and teacher": '[[term]]\nmethod = "regression"\n',
     "regression to the teacher alone": '[[term]]\nmethod = "regression"\nalpha = 1.0\n',
-    "regression and hint": '[[term]]\nmethod = "regression"\n\n[[term]]\nmethod = "hint"\nweight = 0.1\n',
+    "regression + hint": '[[term]]\nmethod = "regression"\n\n[[term]]\nmethod = "hint"\nweight = 0.1\n',
 }
 
 
@@ -112,8 +112,7 @@ def main():
         return make(given.out, given.source)
     arguments = [given.out / "autoencoder.onnx", "--student", given.out / "autoencoder-student.onnx", "--start", "random",
                  "--epochs", given.epochs, "--optimizer", "adamw", "--lr", 5e-3]  # fmt: skip
-    for title, text in RECIPES.items():
-        runs.show("autoencoder", title, *runs.distilled(given.kdc, arguments, text, given.seeds, given.out))
+    runs.compare(given, "autoencoder", arguments, RECIPES)
 
 
 main()

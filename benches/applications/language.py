@@ -107,9 +107,9 @@ def make(out, epochs):
 
 
 RECIPES = {
-    "hidden tokens only": '[[term]]\nmethod = "masked-lm"\n',
-    "hidden tokens and the teacher's soft labels": '[[term]]\nmethod = "masked-lm"\n\n'
-                                                   '[[term]]\nmethod = "soft-label"\nalpha = 1.0\ntemperature = 2.0\n',
+    "masked-lm": '[[term]]\nmethod = "masked-lm"\n',
+    "masked-lm + soft-label": '[[term]]\nmethod = "masked-lm"\n\n'
+                              '[[term]]\nmethod = "soft-label"\nalpha = 1.0\ntemperature = 2.0\n',
 }  # fmt: skip
 
 
@@ -119,8 +119,7 @@ def main():
         return make(given.out, 5 * given.epochs)
     arguments = [given.out / "language.onnx", "--no-search", "--start", "random", "--epochs", given.epochs,
                  "--optimizer", "adamw"]  # fmt: skip
-    for title, text in RECIPES.items():
-        runs.show("language model", title, *runs.distilled(given.kdc, arguments, text, given.seeds, given.out))
+    runs.compare(given, "language", arguments, RECIPES)
 
 
 main()

@@ -175,24 +175,23 @@ def make(out, source):
 
 RECIPES = {
     "quartznet": {
-        "labels only": '[[term]]\nmethod = "ctc"\n',
-        "soft labels by frame": '[[term]]\nmethod = "soft-label"\nalpha = 1.0\ntemperature = 2.0\n',
-        "ctc + soft labels by frame": '[[term]]\nmethod = "ctc"\nweight = 0.5\n\n'
+        "ctc": '[[term]]\nmethod = "ctc"\n',
+        "soft-label by frame": '[[term]]\nmethod = "soft-label"\nalpha = 1.0\ntemperature = 2.0\n',
+        "ctc + soft-label by frame": '[[term]]\nmethod = "ctc"\nweight = 0.5\n\n'
                                       '[[term]]\nmethod = "soft-label"\nalpha = 1.0\ntemperature = 2.0\n',
     },
     "las": {
-        "labels only": '[[term]]\nmethod = "hard-label"\n',
-        "soft labels by letter": '[[term]]\nmethod = "soft-label"\nalpha = 0.9\ntemperature = 2.0\n',
+        "hard-label": '[[term]]\nmethod = "hard-label"\n',
+        "soft-label by letter": '[[term]]\nmethod = "soft-label"\nalpha = 0.9\ntemperature = 2.0\n',
     },
 }  # fmt: skip
 
 
-def run(out, kdc, seeds, epochs):
+def run(given):
     for name, recipes in RECIPES.items():
-        for title, text in recipes.items():
-            arguments = [out / f"{name}.onnx", "--student", out / f"{name}-student.onnx", "--start", "random", "--epochs", epochs,
-                         "--batch-size", 64, "--optimizer", "adamw", "--lr", 5e-3]  # fmt: skip
-            runs.show(name, title, *runs.distilled(kdc, arguments, text, seeds, out))
+        arguments = [given.out / f"{name}.onnx", "--student", given.out / f"{name}-student.onnx", "--start", "random",
+                     "--epochs", given.epochs, "--batch-size", 64, "--optimizer", "adamw", "--lr", 5e-3]  # fmt: skip
+        runs.compare(given, name, arguments, recipes)
 
 
 def main():
@@ -200,7 +199,7 @@ def main():
     if given.what == "make":
         make(given.out, given.source)
     else:
-        run(given.out, given.kdc, given.seeds, given.epochs)
+        run(given)
 
 
 main()

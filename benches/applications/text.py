@@ -10,9 +10,6 @@ the others of the 4,836 training messages are the teacher's to label. Devlin et 
 https://arxiv.org/abs/1810.04805; Jiao et al. 2019, https://arxiv.org/abs/1909.10351.
 """
 
-import argparse
-import pathlib
-
 import runs
 
 FEW = "[data]\nlabels = 300\nlabelled-share = {share}\n\n"
@@ -21,23 +18,17 @@ ATTENTION = '\n[[term]]\nmethod = "attention-map"\n'
 HINT = '\n[[term]]\nmethod = "hint"\nweight = 1.0\n'
 
 RECIPES = {
-    "labels only": FEW.format(share=1.0) + '[[term]]\nmethod = "hard-label"\n',
-    "soft labels": SOFT,
-    "soft labels, attention maps": SOFT + ATTENTION,
-    "soft labels, attention maps, hint": SOFT + ATTENTION + HINT,
+    "hard-label": FEW.format(share=1.0) + '[[term]]\nmethod = "hard-label"\n',
+    "soft-label": SOFT,
+    "soft-label + attention-map": SOFT + ATTENTION,
+    "soft-label + attention-map + hint": SOFT + ATTENTION + HINT,
 }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("kdc")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    given = parser.parse_args()
+    given = runs.asked(__doc__, 4, is_made=False)
     arguments = [given.out / "bert.onnx", "--no-search", "--start", "random", "--epochs", given.epochs, "--optimizer", "adamw"]
-    for title, text in RECIPES.items():
-        runs.show("bert", title, *runs.distilled(given.kdc, arguments, text, given.seeds, given.out))
+    runs.compare(given, "bert", arguments, RECIPES)
 
 
 main()

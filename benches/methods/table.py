@@ -21,6 +21,8 @@ import statistics
 import subprocess
 import sys
 
+import rows
+
 HERE = pathlib.Path(__file__).parent
 RECIPES = HERE / "recipes"
 
@@ -44,7 +46,7 @@ SETS = {
     "mnist1d-ten": mnist1d(seeds=10, rows=TEN),
     # The network of the dataset's paper as it is. Networks of 12, 16 and 25 channels, of which it is the last, had been tried
     # before it was taken.
-    "mnist1d-paper": mnist1d("paper.onnx", seeds=10, rows=TEN),
+    "mnist1d-paper": mnist1d("paper.onnx", seeds=10),
     # Four times as long, without and with views: the teacher's own augmentation, 16 views of each signal.
     "mnist1d-long": mnist1d(epochs=240, rows=LONG),
     "mnist1d-views": mnist1d(
@@ -75,7 +77,7 @@ def recipes(kdc, which, only):
     own = {path.stem: path.read_text() for path in sorted(folder.glob("*.toml"))}
     texts.update(own)
     only = only or SETS[which].get("rows")
-    if which != "mnist1d" and not only:
+    if which not in ("mnist1d", "mnist1d-paper") and not only:
         best = {"preset best": texts["preset best"]} if which in ("fashion", "cifar10") else {}
         return own | best
     return {name: text for name, text in texts.items() if not only or name in only}
@@ -89,10 +91,6 @@ def run(kdc, arguments, out):
     return json.loads(result.stdout)
 
 
-def spread(values):
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kdc")
@@ -103,7 +101,7 @@ def main():
     parser.add_argument("--seeds", type=int, help="3, or the set's own")
     parser.add_argument("--only", nargs="*", help="these methods, presets ('preset NAME') or recipes alone")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("methods"))
-    parser.add_argument("--results", type=pathlib.Path, help="a JSON file that the table is put into, for the documentation")
+    parser.add_argument("--results", type=pathlib.Path, help="a JSON file that the rows are put into, for the documentation")
     given = parser.parse_args()
     chosen = SETS[given.set]
     teacher = given.teacher or chosen.get("teacher") or HERE.parent.parent / "models" / "fashion" / "teacher.onnx"
@@ -136,46 +134,20 @@ def main():
     below = [b["distilled"]["accuracy"] for b in baselines]
     print(f"{given.set}: {baselines[0]['student']}, {given.seeds} seeds, measured")
     teachers = f"teacher {100 * above:.2f}%" if above else "teacher of other classes"
-    print(f"{teachers}, labels only {100 * statistics.mean(below):.2f} ± {100 * spread(below):.2f}%")
-    print("| method | accuracy | share of the gap closed | calibration error | seconds |\n| --- | ---: | ---: | ---: | ---: |")
-    rows, table = [], []
+    print(f"{teachers}, labels only {100 * statistics.mean(below):.2f} ± {100 * rows.spread(below):.2f}%")
+    print(rows.HEAD)
+    made = []
     for name, text in recipes(given.kdc, given.set, given.only).items():
         # Of its own name: another table may be made in the same folder.
         path = given.out / f"{given.set} {name}.toml"
         path.write_text(text)
         runs = [result(name, seed, ["--recipe", path]) for seed in range(given.seeds)]
-        wrong = [r["error"] for r in runs if "error" in r]
-        if wrong:
-            rows.append((-1e9, f"| {name} | {wrong[0]} | | | |"))
-            table.append({"name": name, "error": wrong[0]})
-        else:
-            right = [r["distilled"]["accuracy"] for r in runs]
-            is_gap = above and chosen.get("is_gap", True)
-            shares = [(a - b) / (above - b) for a, b in zip(right, below)] if is_gap else None
-            error = statistics.mean(r["distilled"]["calibration_error"] or 0.0 for r in runs)
-            seconds = statistics.mean(r["seconds"] for r in runs)
-            table.append({
-                "name": name, "accuracy": round(statistics.mean(right), 5), "deviation": round(spread(right), 5),
-                "closed": shares and round(statistics.mean(shares), 3),
-                "closed_deviation": shares and round(spread(shares), 3),
-                "calibration_error": round(error, 4), "seconds": round(seconds, 1),
-            })  # fmt: skip
-            closed = f"{100 * statistics.mean(shares):.0f} ± {100 * spread(shares):.0f}%" if shares else ""
-            rows.append((
-                statistics.mean(right),
-                f"| {name} | {100 * statistics.mean(right):.2f} ± {100 * spread(right):.2f}% "
-                f"| {closed} | {100 * error:.1f}% | {seconds:.1f} |",
-            ))  # fmt: skip
-        print(f"  {rows[-1][1]}", file=sys.stderr, flush=True)
-    for _, row in sorted(rows, reverse=True):
-        print(row)
+        made.append(rows.row(name, runs, below, above if chosen.get("is_gap", True) else None))
+        print(f"  {rows.line(made[-1])}", file=sys.stderr, flush=True)
+    for row in sorted(made, key=lambda row: -row.get("accuracy", -1.0)):
+        print(rows.line(row))
     if given.results:
-        every = json.loads(given.results.read_text()) if given.results.is_file() else {}
-        every[given.set] = {
-            "teacher": above, "labels_only": round(statistics.mean(below), 5), "deviation": round(spread(below), 5),
-            "seeds": given.seeds, "rows": table,
-        }  # fmt: skip
-        given.results.write_text(json.dumps(every, indent=1) + "\n")
+        rows.put(given.results, given.set, above, below, made)
 
 
 main()

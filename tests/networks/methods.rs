@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// What benches/methods/table.py writes.
+/// What benches/methods/rows.py writes.
 #[derive(Deserialize)]
 struct Set {
     /// `None` where its classes are others.
@@ -30,14 +30,16 @@ struct Row {
     calibration_error: Option<f64>,
     /// Of training, on whatever else the machine did.
     seconds: Option<f64>,
+    /// Where they are not the set's.
+    seeds: Option<usize>,
     error: Option<String>,
 }
 
 fn title(set: &str) -> &str {
     match set {
         "mnist1d" => "MNIST-1D, 4,000 signals, a convolutional network of 1,606 parameters",
-        "mnist1d-ten" => "MNIST-1D, ten seeds",
-        "mnist1d-paper" => "MNIST-1D, the convolutional network of its paper, 5,210 parameters, ten seeds",
+        "mnist1d-ten" => "MNIST-1D, the network of 1,606 parameters, ten seeds",
+        "mnist1d-paper" => "MNIST-1D, the convolutional network of its paper, 5,210 parameters",
         "mnist1d-long" => "MNIST-1D, four times as long",
         "mnist1d-views" => "MNIST-1D, four times as long, with 16 augmented views of each signal",
         "fashion" => "Fashion-MNIST, all labels, a student of 300,000 multiply-accumulates",
@@ -47,7 +49,24 @@ fn title(set: &str) -> &str {
         }
         "transfer" => "Digits of MNIST with 500 labels, by a teacher of Fashion-MNIST",
         "cifar10" => "CIFAR-10, 10,000 images, ResNet-56 and a student of an eighth of its multiply-accumulates",
+        "quartznet" => "Spoken digits by a QuartzNet-like network of 3,011 parameters; labels only: by ctc",
+        "las" => "Spoken digits by a Listen-Attend-Spell-like network",
+        "bert" => {
+            "Spam by a BERT-like network of an eighth of its teacher's parameters, with the labels of 300 messages"
+        }
+        "language" => "Hidden tokens of e-mails by a masked language model; labels only: by masked-lm",
+        "autoencoder" => "Sounds by an autoencoder; in place of accuracy, the share of the variance explained",
         other => other,
+    }
+}
+
+/// What measures it.
+fn script(set: &str) -> String {
+    match set {
+        "quartznet" | "las" => "applications/speech.py OUT run KDC".into(),
+        "bert" => "applications/text.py OUT KDC".into(),
+        "language" | "autoencoder" => format!("applications/{set}.py OUT run KDC"),
+        _ => format!("methods/table.py KDC {set}"),
     }
 }
 
@@ -57,7 +76,7 @@ fn percent(share: Option<f64>) -> String {
 
 fn head(set: &str, results: &Set) -> String {
     format!(
-        "{}: {}, labels only {} ± {}%; {}, measured by `benches/methods/table.py KDC {set}`.{}\n\n\
+        "{}: {}, labels only {} ± {}%; {}, measured by `benches/{}`.{}\n\n\
          | | accuracy in % | share of the gap closed in % | calibration error in % | seconds |\n\
          | --- | ---: | ---: | ---: | ---: |\n",
         title(set),
@@ -66,12 +85,18 @@ fn head(set: &str, results: &Set) -> String {
             .map_or_else(|| "a teacher of other classes".into(), |t| format!("teacher {}%", percent(Some(t)))),
         percent(Some(results.labels_only)),
         percent(Some(results.deviation)),
-        if results.seeds == 1 { "one seed".into() } else { format!("{} seeds", results.seeds) },
+        seeds(results.seeds),
+        script(set),
         results.note.as_ref().map_or_else(String::new, |note| format!(" {note}"))
     )
 }
 
-fn line(row: &Row) -> String {
+fn seeds(count: usize) -> String {
+    if count == 1 { "one seed".into() } else { format!("{count} seeds") }
+}
+
+/// `of`: the set's seeds.
+fn line(row: &Row, of: usize) -> String {
     if let Some(error) = &row.error {
         return format!("| {} | refused: {error} | | | |\n", row.name);
     }
@@ -81,8 +106,9 @@ fn line(row: &Row) -> String {
     };
     let (accuracy, deviation) = (percent(row.accuracy), percent(row.deviation));
     let seconds = row.seconds.map_or_else(|| "?".into(), |s| format!("{s:.1}"));
-    let calibration = percent(row.calibration_error);
-    format!("| {} | {accuracy} ± {deviation} | {closed} | {calibration} | {seconds} |\n", row.name)
+    let calibration = row.calibration_error.map_or_else(|| "-".into(), |e| percent(Some(e)));
+    let fewer = row.seeds.filter(|&n| n != of).map_or_else(String::new, |n| format!(" ({})", seeds(n)));
+    format!("| {}{fewer} | {accuracy} ± {deviation} | {closed} | {calibration} | {seconds} |\n", row.name)
 }
 
 fn page(entry: &Entry, results: &BTreeMap<String, Set>) -> String {
@@ -95,7 +121,7 @@ fn page(entry: &Entry, results: &BTreeMap<String, Set>) -> String {
         // A row is of a method when its name has the method's in it as a word.
         let of =
             |row: &&Row| row.name.split(|c: char| !(c.is_alphanumeric() || c == '-')).any(|word| word == entry.name);
-        let rows: String = results.rows.iter().filter(of).map(line).collect();
+        let rows: String = results.rows.iter().filter(of).map(|row| line(row, results.seeds)).collect();
         if !rows.is_empty() {
             page += &format!("{}{rows}\n", head(set, results));
             measured = true;
@@ -115,7 +141,7 @@ fn index(results: &BTreeMap<String, Set>) -> String {
     let mut text = String::from(
         "# Distillation methods\n\nEvery method composes in a recipe with any teacher and student that kdc can read; \
          see [the recipes](../src/distill/recipe/mod.rs) for the format. The pages are made from the code and from the results \
-         of `benches/methods/table.py`.\n",
+         of `benches/methods` and `benches/applications`.\n",
     );
     for family in [Family::Instance, Family::Feature, Family::Model] {
         _ = writeln!(text, "\n## {}\n", family.title());
@@ -128,7 +154,7 @@ fn index(results: &BTreeMap<String, Set>) -> String {
     for (set, results) in results {
         let mut rows: Vec<&Row> = results.rows.iter().collect();
         rows.sort_by(|a, b| b.accuracy.unwrap_or(-1.0).total_cmp(&a.accuracy.unwrap_or(-1.0)));
-        let rows: String = rows.into_iter().map(line).collect();
+        let rows: String = rows.into_iter().map(|row| line(row, results.seeds)).collect();
         _ = write!(text, "\n## {}\n\n{}{rows}", title(set), head(set, results));
     }
     text
