@@ -128,9 +128,9 @@ impl Game<'_> {
         let mut saved = Checkpoint { step: self.round, ..Checkpoint::default() };
         for (name, learner) in [("student", &self.student), ("generator", &self.generator)] {
             let StateParts { tensors, counters } = StateParts::of(&learner.states);
-            saved.network.extend(inside(name, learner.network.snapshot()));
-            saved.moments.extend(inside(name, tensors));
-            saved.counters.extend(inside(name, counters));
+            saved.network.extend(prefixed(name, learner.network.snapshot()));
+            saved.moments.extend(prefixed(name, tensors));
+            saved.counters.extend(prefixed(name, counters));
         }
         let position = u64::try_from(self.rng.get_word_pos()).expect("fewer numbers are drawn in any game");
         saved.counters.extend([(RNG.to_string(), position), (AGREED.to_string(), self.agreed.to_bits())]);
@@ -141,8 +141,9 @@ impl Game<'_> {
     /// Goes on where a game was written down.
     fn restore(&mut self, saved: Checkpoint) -> Result<(), Error> {
         for (name, learner) in [("student", &mut self.student), ("generator", &mut self.generator)] {
-            learner.network.restore(&of(name, &saved.network))?;
-            let parts = StateParts { tensors: of(name, &saved.moments), counters: of(name, &saved.counters) };
+            learner.network.restore(&unprefixed(name, &saved.network))?;
+            let parts =
+                StateParts { tensors: unprefixed(name, &saved.moments), counters: unprefixed(name, &saved.counters) };
             learner.states = parts.into_states(learner.states.len(), &learner.device.clone().inner());
         }
         let counter = |name| saved.counters.iter().find(|(own, _)| own == name).map_or(0, |(_, count)| *count);
@@ -220,13 +221,13 @@ const RNG: &str = "rng";
 const AGREED: &str = "agreed";
 const VALUES: &str = "values";
 
-/// Names as those inside of something.
-fn inside<T>(what: &str, list: Vec<(String, T)>) -> impl Iterator<Item = (String, T)> {
+/// Names with what they belong to before them.
+fn prefixed<T>(what: &str, list: Vec<(String, T)>) -> impl Iterator<Item = (String, T)> {
     list.into_iter().map(move |(name, value)| (format!("{what}/{name}"), value))
 }
 
-/// What is inside of something, by the names there.
-fn of<T: Clone>(what: &str, list: &[(String, T)]) -> Vec<(String, T)> {
+/// What belongs to something, by its own names.
+fn unprefixed<T: Clone>(what: &str, list: &[(String, T)]) -> Vec<(String, T)> {
     let own = |name: &str| Some(name.strip_prefix(what)?.strip_prefix('/')?.to_string());
     list.iter().filter_map(|(name, value)| Some((own(name)?, value.clone()))).collect()
 }
