@@ -3,7 +3,6 @@
 import argparse
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 
@@ -32,14 +31,13 @@ def compare(given, name, arguments, recipes):
     made, teacher, below = [], None, None
     for title, text in recipes.items():
         done = [distilled(given.kdc, arguments, text, seed, given.out) for seed in range(given.seeds)]
-        scores = [rows.score(run) for run in done]
-        spread = 100 * rows.spread(scores)
+        below = below or [rows.score(run) for run in done]
         what = "explained variance" if done[0]["distilled"]["accuracy"] is None else "accuracy"
         teacher = rows.score({"distilled": done[0]["teacher"]})
-        print(f"{name} (teacher {100 * teacher:.2f}%): {title}: {100 * statistics.mean(scores):.2f} ± {spread:.2f}% {what} "
-              f"on test samples, {len(scores)} seeds, measured", flush=True)  # fmt: skip
-        below = below or scores
-        made.append(rows.row(title, done, below, teacher))
+        row = rows.row(title, done, below, teacher)
+        print(f"{name} (teacher {100 * teacher:.2f}%): {title}: {100 * row['accuracy']:.2f} ± {100 * row['deviation']:.2f}% {what} "
+              f"on test samples, {row['seeds']} seeds, measured", flush=True)  # fmt: skip
+        made.append(row)
         if given.results:
             rows.put(given.results, name, teacher, below, made)
 
