@@ -5,12 +5,15 @@
 #   make test-all  the same, and the checks that want ONNX Runtime, the ARM toolchain or a Vulkan driver
 #   make setup     install the cross toolchain and the emulator (Debian packages, about 2 minutes)
 #   make lint      formatting and lints, as in CI
+#   make docs      build the book into target/book (installs mdBook from crates.io where there is none, some minutes)
 
 SHELL := /bin/bash
 CARGO ?= cargo
 VENV  ?= target/venv
+TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kdc-tools
+MDBOOK ?= $(or $(shell command -v mdbook),$(TOOLS)/bin/mdbook)
 
-.PHONY: demo test test-all setup lint compiler venv vulkan
+.PHONY: demo test test-all setup lint docs compiler venv vulkan
 
 demo: setup
 	$(CARGO) run --release --quiet --bin kdc -- compile models/fashion/teacher.onnx --target raspberry-pi
@@ -23,6 +26,7 @@ test-all: setup venv vulkan
 	export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
 	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
 	$(CARGO) test --release --workspace && \
+	$(CARGO) test --release --test book -- --ignored && \
 	$(CARGO) bench --bench training -- --test
 	$(CARGO) build --release --features burn-source --bin kdc && \
 	  $(VENV)/bin/python3 benches/burn_source.py $${CARGO_TARGET_DIR:-target}/release/kdc tests/networks/families \
@@ -40,6 +44,11 @@ setup: compiler
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+docs: compiler
+	@command -v $(MDBOOK) >/dev/null || $(CARGO) install mdbook --version 0.5.4 --locked --no-default-features \
+	  --features search --root $(TOOLS)
+	$(MDBOOK) build docs
 
 # Dependencies are built from source; a few of them want a linker.
 compiler:

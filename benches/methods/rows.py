@@ -1,5 +1,6 @@
 """What a table of methods is made of: rows from the runs of their seeds, and the results that the documentation is made from."""
 
+import datetime
 import json
 import statistics
 
@@ -52,5 +53,6 @@ def put(path, name, teacher, below, rows):
             "seeds": len(below)}  # fmt: skip
     new = {row["name"]: row for row in rows}
     kept = [new.pop(row["name"], row) for row in before["rows"]]
-    every[name] = {**before, **(head if len(below) >= before["seeds"] else {}), "rows": [*kept, *new.values()]}
+    head = head if len(below) >= before["seeds"] else {}
+    every[name] = {**before, **head, "date": datetime.date.today().isoformat(), "rows": [*kept, *new.values()]}
     path.write_text(json.dumps(every, indent=1) + "\n")

@@ -18,7 +18,7 @@ mod targets;
 mod training;
 mod values;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -49,6 +49,11 @@ enum Verb {
     Export(export::Arguments),
     Targets(targets::Arguments),
     Calibrate(calibrate::Arguments),
+}
+
+/// The definition of the command line: verbs, arguments and their help.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process.
@@ -131,8 +136,7 @@ mod tests {
 
     #[test]
     fn the_definition_of_the_command_line_holds_together() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

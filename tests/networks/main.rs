@@ -4,7 +4,6 @@ mod case;
 mod einsum;
 mod families;
 mod hostile;
-mod methods;
 mod quantized;
 mod shorthand;
 mod supported;
