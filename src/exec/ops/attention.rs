@@ -4,7 +4,7 @@
 //! pass computes it again from the logarithm of each row's sum (Dao et al. 2022). Heads are strided views of what the
 //! linear layers wrote, and results are laid out so that the transposition after them is a view as well.
 
-use super::buffer::{Scratch, unwritten};
+use super::buffer::{Room, Scratch};
 use super::kernel::{Kernel, Saved, apply};
 use super::matmul::{Matrix, Start, matrix_at, product};
 use super::{CpuTensor, math, numbers, tensor};
@@ -69,10 +69,9 @@ impl Kernel for Attention {
         let s = Shape::of(&inputs);
         let batch = inputs[0].layout().shape()[0];
         let row = s.heads * s.values;
-        let mut out = unwritten(batch * s.queries * row);
-        let mut logs = unwritten(batch * s.heads * s.queries);
-        let images =
-            out.par_chunks_mut((s.queries * row).max(1)).zip(logs.par_chunks_mut((s.heads * s.queries).max(1)));
+        let mut out = Room::new(batch * s.queries * row);
+        let mut logs = vec![0.0; batch * s.heads * s.queries];
+        let images = out.blocks(s.queries * row).zip(logs.par_chunks_mut((s.heads * s.queries).max(1)));
         images.enumerate().for_each(|(image, (out, logs))| {
             let mut scratch = Scratch::new(QUERIES.min(s.queries) * s.pitch());
             let (mut k_store, mut v_store) = (vec![], vec![]);
@@ -90,7 +89,7 @@ impl Kernel for Attention {
                 }
             }
         });
-        let out = by_head(out, [batch, s.queries, s.heads, s.values]);
+        let out = by_head(out.full(), [batch, s.queries, s.heads, s.values]);
         (out, vec![tensor(logs, [batch, s.heads, s.queries])])
     }
 
@@ -101,10 +100,9 @@ impl Kernel for Attention {
         let mut logs = numbers(&saved.extra[0]).to_vec();
         let row = s.heads * s.width;
         let v_row = s.heads * s.values;
-        let [mut dq, mut dk] = [s.queries, s.keys].map(|n| unwritten(batch * n * row));
-        let mut dv = unwritten(batch * s.keys * v_row);
-        let images = dq.par_chunks_mut((s.queries * row).max(1)).zip(dk.par_chunks_mut((s.keys * row).max(1)));
-        let images = images.zip(dv.par_chunks_mut((s.keys * v_row).max(1)));
+        let [mut dq, mut dk] = [s.queries, s.keys].map(|n| Room::new(batch * n * row));
+        let mut dv = Room::new(batch * s.keys * v_row);
+        let images = dq.blocks(s.queries * row).zip(dk.blocks(s.keys * row)).zip(dv.blocks(s.keys * v_row));
         let images = images.zip(logs.par_chunks_mut((s.heads * s.queries).max(1)));
         images.enumerate().for_each(|(image, (((dq, dk), dv), logs))| {
             let size = QUERIES.min(s.queries) * s.pitch();
@@ -133,9 +131,9 @@ impl Kernel for Attention {
                 }
             }
         });
-        let dq = by_head(dq, [batch, s.queries, s.heads, s.width]);
-        let dk = by_head(dk, [batch, s.keys, s.heads, s.width]).transpose(2, 3);
-        let dv = by_head(dv, [batch, s.keys, s.heads, s.values]);
+        let dq = by_head(dq.full(), [batch, s.queries, s.heads, s.width]);
+        let dk = by_head(dk.full(), [batch, s.keys, s.heads, s.width]).transpose(2, 3);
+        let dv = by_head(dv.full(), [batch, s.keys, s.heads, s.values]);
         [dq, dk, dv].into_iter().zip(wanted).map(|(t, &wanted)| wanted.then_some(t)).collect()
     }
 }

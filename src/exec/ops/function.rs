@@ -1,6 +1,6 @@
 //! Functions of elements with their derivatives, each one pass.
 
-use super::buffer::unwritten;
+use super::buffer::Room;
 use super::kernel::{Kernel, Saved, apply};
 use super::{CpuTensor, math, numbers, tensor};
 use burn::backend::DispatchTensor;
@@ -162,10 +162,10 @@ impl Kernel for Function {
 
 /// A new row of numbers, made in blocks from one or two others.
 fn mapped(x: &[f32], second: Option<&[f32]>, each: impl Fn(&[f32], &[f32], &mut [f32]) + Sync) -> Vec<f32> {
-    let mut y = unwritten(x.len());
-    let blocks = y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate();
+    let mut y = Room::new(x.len());
+    let blocks = y.blocks(BLOCK).zip(x.par_chunks(BLOCK)).enumerate();
     blocks.for_each(|(i, (y, x))| each(x, second.map_or(&[], |s| &s[i * BLOCK..][..x.len()]), y));
-    y
+    y.full()
 }
 
 struct Forward<'a> {

@@ -1,7 +1,7 @@
 //! Layer norm (Ba, Kiros, Hinton 2016): rows with mean 0 and variance 1, scaled and shifted by column. One pass over
 //! memory each way; a row is read again from the first-level cache.
 
-use super::buffer::unwritten;
+use super::buffer::Room;
 use super::kernel::{Kernel, Saved, apply};
 use super::{CpuTensor, numbers, tensor};
 use burn::backend::DispatchTensor;
@@ -28,13 +28,13 @@ impl Kernel for LayerNorm {
         let all: Vec<CpuTensor> = inputs.iter().map(CpuTensor::to_contiguous).collect();
         let (x, scale, bias) = (numbers(&all[0]), numbers(&all[1]), all.get(2).map(numbers));
         let (length, rows) = (scale.len(), x.len() / scale.len());
-        let (mut y, mut moments) = (unwritten(x.len()), unwritten(2 * rows));
+        let (mut y, mut moments) = (Room::new(x.len()), vec![0.0; 2 * rows]);
         let step = block(length);
-        let blocks = y.par_chunks_mut(step * length).zip(x.par_chunks(step * length));
+        let blocks = y.blocks(step * length).zip(x.par_chunks(step * length));
         blocks.zip(moments.par_chunks_mut(2 * step)).for_each(|((y, x), moments)| {
             Arch::new().dispatch(Forward { x, scale, bias, epsilon: self.epsilon, y, moments });
         });
-        (tensor(y, all[0].layout().shape().clone()), vec![tensor(moments, [rows, 2])])
+        (tensor(y.full(), all[0].layout().shape().clone()), vec![tensor(moments, [rows, 2])])
     }
 
     fn keeps(&self, input: usize) -> bool {
@@ -46,9 +46,9 @@ impl Kernel for LayerNorm {
         let (gradient, shape) = (gradient.to_contiguous(), x.layout().shape().clone());
         let (x, scale, gradient, moments) =
             (numbers(&x), numbers(&scale), numbers(&gradient), numbers(&saved.extra[0]));
-        let (length, mut dx) = (scale.len(), unwritten(x.len()));
+        let (length, mut dx) = (scale.len(), Room::new(x.len()));
         let step = block(length);
-        let blocks = dx.par_chunks_mut(step * length).zip(x.par_chunks(step * length));
+        let blocks = dx.blocks(step * length).zip(x.par_chunks(step * length));
         let blocks = blocks.zip(gradient.par_chunks(step * length)).zip(moments.par_chunks(2 * step));
         let parts: Vec<[Vec<f32>; 2]> = blocks
             .map(|(((dx, x), gradient), moments)| {
@@ -65,7 +65,7 @@ impl Kernel for LayerNorm {
             }
         }
         let [by_scale, by_bias] = sums.map(|sum| tensor(sum, [length]));
-        let all = [tensor(dx, shape), by_scale, by_bias];
+        let all = [tensor(dx.full(), shape), by_scale, by_bias];
         all.into_iter().zip(wanted).map(|(t, &wanted)| wanted.then_some(t)).collect()
     }
 }

@@ -1,9 +1,8 @@
 //! A linear layer: rows times weights, plus a bias. One operator, so that the bias costs no pass of its own, and none of
 //! the three products copies an operand that is long.
 
-use super::buffer::unwritten;
 use super::kernel::{Kernel, Saved, apply};
-use super::matmul::{Matrix, Start, correlate, matrix_at, multiply};
+use super::matmul::{Matrix, Start, correlate, matrix_at, multiplied};
 use super::{CpuTensor, numbers, tensor};
 use burn::backend::DispatchTensor;
 
@@ -21,9 +20,8 @@ impl Kernel for Linear {
         let bias = inputs.get(2).map(CpuTensor::to_contiguous);
         let [k, n] = weights.shape;
         let x_rows = Matrix::rows(numbers(&x), k);
-        let mut y = unwritten(x_rows.shape[0] * n);
         let start = bias.as_ref().map_or(Start::Zero, |bias| Start::Row(numbers(bias)));
-        multiply(x_rows, weights, &mut y, start);
+        let y = multiplied(x_rows, weights, start);
         let mut shape = x.layout().shape().to_vec();
         *shape.last_mut().expect("x has rows") = n;
         (tensor(y, shape), vec![])
@@ -39,8 +37,7 @@ impl Kernel for Linear {
         let [k, n] = weights.shape;
         let (x_rows, g) = (Matrix::rows(numbers(&x), k), Matrix::rows(numbers(&gradient), n));
         let by_input = wanted[0].then(|| {
-            let mut dx = unwritten(x_rows.shape[0] * k);
-            multiply(g, weights.transposed(), &mut dx, Start::Zero);
+            let dx = multiplied(g, weights.transposed(), Start::Zero);
             tensor(dx, x.layout().shape().clone())
         });
         let bias = wanted.get(2).is_some_and(|&bias| bias);

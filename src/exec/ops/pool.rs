@@ -3,7 +3,7 @@
 //! A window's rows are met first, whole rows of the image at a time, and then the columns of the one row that they
 //! leave: the first part is vectors however the windows overlap, and the second reads a row that is in the cache.
 
-use super::buffer::{Scratch, unwritten};
+use super::buffer::{Room, Scratch};
 use super::kernel::{Kernel, Saved, apply};
 use super::{CpuTensor, numbers, tensor};
 use burn::backend::{DispatchTensor, TensorData};
@@ -59,11 +59,11 @@ impl Kernel for Pooling {
         let (w, step) = (&self.windows, self.step());
         let [from, to] = w.planes();
         let count = self.shape.iter().product();
-        let mut y = unwritten(count);
-        let blocks = y.par_chunks_mut(step * to).zip(numbers(&x).par_chunks(step * from));
+        let mut y = Room::new(count);
+        let blocks = y.blocks(step * to).zip(numbers(&x).par_chunks(step * from));
         if let Some(shares) = &self.means {
             blocks.for_each(|(y, x)| Arch::new().dispatch(Mean { w, shares, x, y }));
-            return (tensor(y, self.shape.clone()), vec![]);
+            return (tensor(y.full(), self.shape.clone()), vec![]);
         }
         // Where in its plane the largest is; of a window without any element, nowhere.
         let mut places = vec![-1i32; count];
@@ -71,7 +71,7 @@ impl Kernel for Pooling {
             .zip(places.par_chunks_mut(step * to))
             .for_each(|((y, x), places)| Arch::new().dispatch(Largest { w, x, y, places }));
         let places = CpuTensor::from_data(TensorData::new(places, self.shape.clone()));
-        (tensor(y, self.shape.clone()), vec![places])
+        (tensor(y.full(), self.shape.clone()), vec![places])
     }
 
     fn keeps(&self, _input: usize) -> bool {

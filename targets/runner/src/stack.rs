@@ -45,7 +45,7 @@ struct Work<'a> {
 }
 
 extern "C" fn start(work: *mut c_void) -> *mut c_void {
-    // Sound: `painted` hands over a `Work` that it does not touch until this thread has ended.
+    // SAFETY: `painted` hands over a `Work` that it does not touch until this thread has ended.
     let work = unsafe { &mut *work.cast::<Work>() };
     let here = 0u8;
     work.top = black_box(&raw const here) as usize;
@@ -78,7 +78,9 @@ fn painted(arena: &mut Arena, sample: Sample, paint: u8) -> Result<usize, Failur
     let mut attributes = Attributes([0; 256]);
     let mut thread: Thread = 0;
     let done = |what: &str, code: c_int| if code == 0 { Ok(()) } else { Err(format!("{what}: error {code}")) };
-    // Sound: the attributes, the stack and the work outlive the thread, which is waited for; nothing else uses them.
+    // SAFETY: the functions are the system's, with its signatures. `Attributes` is larger and stricter aligned than any
+    // `pthread_attr_t`. The attributes, the stack and the work outlive the thread, which is waited for; nothing else uses
+    // them meanwhile.
     unsafe {
         done("pthread_attr_init", pthread_attr_init(&mut attributes))?;
         let bytes = PAGES * size_of::<Page>();

@@ -8,7 +8,7 @@ mod kernels;
 #[cfg(test)]
 mod tests;
 
-use super::buffer::unwritten;
+use super::buffer::Room;
 use super::kernel::{self, Kernel, Saved, apply_shared};
 use super::{CpuTensor, numbers, tensor};
 use burn::tensor::{Tensor, activation, module};
@@ -72,13 +72,13 @@ impl Kernel for BatchNorm {
         let slopes = norm.slopes(numbers(&x), numbers(&gradient), shape);
         let [_, channels, h, w] = shape;
         let dx = || {
-            let mut dx = unwritten(numbers(&x).len());
-            dx.par_chunks_mut(channels * h * w).enumerate().for_each(|(image, dx)| {
+            let mut dx = Room::new(numbers(&x).len());
+            dx.blocks(channels * h * w).enumerate().for_each(|(image, dx)| {
                 for (channel, out) in dx.chunks_exact_mut(h * w).enumerate() {
                     slopes.input_gradient(image, channel, out);
                 }
             });
-            tensor(dx, shape)
+            tensor(dx.full(), shape)
         };
         let [by_scale, by_bias] = slopes.parameters();
         let [by_scale, by_bias] = [by_scale, by_bias].map(|values| tensor(values, [channels]));
@@ -160,16 +160,16 @@ impl Norm {
 
     /// The normalised elements, plus `skip`.
     pub fn output(&self, x: &[f32], skip: Option<&[f32]>, [_, channels, h, w]: [usize; 4]) -> Vec<f32> {
-        let mut y = unwritten(x.len());
+        let mut y = Room::new(x.len());
         let (image, plane) = (channels * h * w, h * w);
-        y.par_chunks_mut(image).enumerate().for_each(|(index, y)| {
+        y.blocks(image).enumerate().for_each(|(index, y)| {
             for (c, y) in y.chunks_exact_mut(plane).enumerate() {
                 let at = index * image + c * plane;
                 let skip = skip.map(|skip| &skip[at..][..plane]);
                 Normalise { x: &x[at..][..plane], skip, channel: self.channels[c], y }.run();
             }
         });
-        y
+        y.full()
     }
 
     /// The backward pass as far as sums over the batch go.
@@ -236,8 +236,8 @@ impl Slopes<'_> {
 /// The gradient that passes a ReLU with output `y`.
 pub fn masked(y: &[f32], gradient: &[f32]) -> Vec<f32> {
     const PART: usize = 16 * 1024;
-    let mut out = unwritten(y.len());
-    let parts = out.par_chunks_mut(PART).zip(y.par_chunks(PART)).zip(gradient.par_chunks(PART));
+    let mut out = Room::new(y.len());
+    let parts = out.blocks(PART).zip(y.par_chunks(PART)).zip(gradient.par_chunks(PART));
     parts.for_each(|((out, y), gradient)| Masked { y, gradient, out }.run());
-    out
+    out.full()
 }

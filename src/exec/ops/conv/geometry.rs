@@ -115,11 +115,6 @@ impl Geometry {
         (images * self.area()).saturating_sub(self.area() - (self.output[1] - 1) * self.plane[1] - self.output[2])
     }
 
-    /// Whether every element of the input is in a phase that a tap reads.
-    pub fn reads_all(&self) -> bool {
-        self.phases.len() == self.stride[0] * self.stride[1]
-    }
-
     /// From a channel of the output's gradient to the next.
     pub fn gradient_pitch(&self) -> usize {
         (self.lead() + self.phase_pitch()).next_multiple_of(LANES)

@@ -3,7 +3,7 @@
 use super::geometry::Geometry;
 use super::kernels::{Convolve, Correlate, OVERRUN, Rows, most_rows, rows};
 use crate::exec::ops::batch_norm::Moments;
-use crate::exec::ops::buffer::{Scratch, unwritten};
+use crate::exec::ops::buffer::{Room, Scratch};
 use rayon::prelude::*;
 
 /// Weights in the order in which a kernel reads them.
@@ -37,8 +37,8 @@ pub fn forward(x: &[f32], weights: &[f32], g: &Geometry, moments: bool) -> (Vec<
         .collect();
     let offsets = g.offsets();
     let (in_image, out_plane) = (in_channels * in_h * in_w, out_h * out_w);
-    let mut y = unwritten(g.images * out_channels * out_plane);
-    let blocks = y.par_chunks_mut(g.block * out_channels * out_plane).zip(x.par_chunks(g.block * in_image));
+    let mut y = Room::new(g.images * out_channels * out_plane);
+    let blocks = y.blocks(g.block * out_channels * out_plane).zip(x.par_chunks(g.block * in_image));
     let one = |(y, x): (&mut [f32], &[f32])| {
         let images = x.len() / in_image;
         let scratch = g.load_input(x);
@@ -74,7 +74,7 @@ pub fn forward(x: &[f32], weights: &[f32], g: &Geometry, moments: bool) -> (Vec<
     };
     let parts: Vec<Vec<Moments>> = blocks.map(one).collect();
     let of_channel = |channel| Moments::merged(parts.iter().map(|part: &Vec<Moments>| part[channel]));
-    (y, (0..if moments { out_channels } else { 0 }).map(of_channel).collect())
+    (y.full(), (0..if moments { out_channels } else { 0 }).map(of_channel).collect())
 }
 
 /// Gradients of the input and of the weights, those that are wanted. `plane` writes the output's gradient of one
@@ -89,15 +89,7 @@ pub fn backward(
     let [in_channels, in_h, in_w] = g.input;
     let in_image = in_channels * in_h * in_w;
     let back = by_input.then(|| Back::new(weights, g));
-    // What no tap reads has no gradient.
-    let len = if by_input { g.images * in_image } else { 0 };
-    let mut dx = if g.reads_all() { unwritten(len) } else { vec![0.0; len] };
-    let blocks = x.chunks(g.block * in_image);
-    let places: Vec<&mut [f32]> = match by_input {
-        true => dx.chunks_mut(g.block * in_image).collect(),
-        false => blocks.clone().map(|_| Default::default()).collect(),
-    };
-    let tasks: Vec<_> = blocks.zip(places).enumerate().collect();
+    let mut dx = Room::new(if by_input { g.images * in_image } else { 0 });
     let one = |(block, (x, dx)): (usize, (&[f32], &mut [f32]))| {
         let images = x.len() / in_image;
         let gradient = g.load_gradient(images, |image, channel, out| plane(block * g.block + image, channel, out));
@@ -106,14 +98,20 @@ pub fn backward(
         }
         by_weights.then(|| weight_gradient(g, &g.load_input(x), &gradient, images))
     };
-    let parts: Vec<Option<Vec<f32>>> = tasks.into_par_iter().map(one).collect();
+    let size = g.block * in_image;
+    let blocks = x.par_chunks(size);
+    // What no tap reads has no gradient, and stays zero.
+    let parts: Vec<Option<Vec<f32>>> = match by_input {
+        true => blocks.zip(dx.blocks(size)).enumerate().map(one).collect(),
+        false => blocks.enumerate().map(|(block, x)| one((block, (x, &mut [])))).collect(),
+    };
     // In the order of the blocks, whoever computed them.
     let sum = |mut sum: Vec<f32>, part: Vec<f32>| {
         sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         sum
     };
     let dw = by_weights.then(|| parts.into_iter().flatten().reduce(sum).unwrap_or_else(|| vec![0.0; weights.len()]));
-    [by_input.then_some(dx), dw]
+    [by_input.then(|| dx.full()), dw]
 }
 
 /// What the input's gradient needs of the weights.

@@ -94,7 +94,8 @@ impl Product<'_> {
         let last = columns - (WIDTH - 1) * lanes;
         let mask: MemMask<S::m32s> = simd.mask_between_m32s(0, last.min(lanes) as u32);
         let load = |from: *const f32, k: usize| {
-            // SAFETY: `run` has checked that all of the columns lie inside; the mask cuts off what does not.
+            // SAFETY: `with_simd` has checked that the columns of every row of `b`, of the result and of the row that it
+            // starts from lie inside; the mask cuts off what is beyond the last column.
             unsafe {
                 let from = from.add(k * lanes);
                 if PARTIAL && k == WIDTH - 1 {
@@ -116,7 +117,8 @@ impl Product<'_> {
                 *vector = load(b, k);
             }
             for (sums, &offset) in sums.iter_mut().zip(&offsets) {
-                // SAFETY: `with_simd` has checked the furthest element.
+                // SAFETY: `with_simd` has checked the furthest element: `offset` is at most that of the last row, `a` went
+                // at most to the last step.
                 let element = simd.splat_f32s(unsafe { *a.add(offset) });
                 for (sum, &vector) in sums.iter_mut().zip(&panel) {
                     *sum = simd.mul_add_e_f32s(element, vector, *sum);
@@ -146,6 +148,11 @@ impl Product<'_> {
     }
 }
 
+/// From the first to the last of so many, `step` apart; too far for any memory where the number has no room.
+fn far(count: usize, step: usize) -> usize {
+    (count - 1).saturating_mul(step)
+}
+
 impl WithSimd for Product<'_> {
     type Output = ();
 
@@ -156,10 +163,10 @@ impl WithSimd for Product<'_> {
             return;
         }
         if depth > 0 {
-            assert!((rows - 1) * self.a_row + (depth - 1) * self.a_step < self.a.len());
-            assert!((depth - 1) * self.b_step + columns <= self.b.len());
+            assert!(far(rows, self.a_row).saturating_add(far(depth, self.a_step)) < self.a.len());
+            assert!(far(depth, self.b_step).saturating_add(columns) <= self.b.len());
         }
-        assert!((rows - 1) * self.c_row + columns <= self.c.len());
+        assert!(far(rows, self.c_row).saturating_add(columns) <= self.c.len());
         assert!(matches!(self.start, Start::Row(row) if row.len() >= columns) || !matches!(self.start, Start::Row(_)));
         let wide = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
         let mut column = if wide == 4 { self.panels::<S, 4>(simd, 0) } else { self.panels::<S, 2>(simd, 0) };

@@ -5,6 +5,7 @@ pub mod kernels;
 mod tests;
 
 use super::CpuTensor;
+use super::buffer::Room;
 use kernels::Product;
 pub use kernels::Start;
 use rayon::prelude::*;
@@ -102,18 +103,20 @@ pub fn product(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_row: usize, factor
     }
 }
 
-/// The same with blocks of rows in parallel; `c` is contiguous.
-pub fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], start: Start<'_>) {
+/// The product as a whole, row-major, with blocks of rows in parallel.
+pub fn multiplied(a: Matrix<'_>, b: Matrix<'_>, start: Start<'_>) -> Vec<f32> {
     let columns = b.shape[1];
-    if c.is_empty() {
-        return;
+    let mut c = Room::new(a.shape[0] * columns);
+    if a.shape[0] * columns == 0 {
+        return vec![];
     }
     let mut store = Vec::new();
     let b = b.packed(&mut store);
-    c.par_chunks_mut(ROWS * columns).enumerate().for_each(|(block, c)| {
+    c.blocks(ROWS * columns).enumerate().for_each(|(block, c)| {
         let a = a.some(block * ROWS, c.len() / columns);
         product(a, b, c, columns, 1.0, start);
     });
+    c.full()
 }
 
 /// `aᵀ · b` of two matrices of many rows each, `[a's columns, b's columns]`; with the sum of the rows of a third one.
@@ -126,8 +129,8 @@ pub fn correlate(a: Matrix<'_>, b: Matrix<'_>, summed: Option<Matrix<'_>>) -> (V
     };
     // Few results: the rows are shared out, and partial sums added in order. Many: the results are.
     if m * n > 1 << 16 {
-        let (mut c, mut sums) = (vec![0.0; m * n], vec![0.0; extra]);
-        multiply(a.transposed(), b, &mut c, Start::Zero);
+        let mut sums = vec![0.0; extra];
+        let c = multiplied(a.transposed(), b, Start::Zero);
         if let Some(s) = summed {
             sum(s, &mut sums);
         }

@@ -85,12 +85,9 @@ fn blocks_in_parallel_change_nothing() {
     let (a, b) = (Matrix::rows(&x, m), Matrix::rows(&y, n));
     let deep = random(3 * 1300, 4);
     let all = || {
-        let mut c = vec![0.0; rows * n];
-        multiply(a, Matrix::rows(&w, n), &mut c, Start::Zero);
-        let mut turned = vec![0.0; rows * m];
-        multiply(b, Matrix::rows(&w, n).transposed(), &mut turned, Start::Zero);
-        let mut long = vec![0.0; 9];
-        multiply(Matrix::rows(&deep, 1300), Matrix::rows(&deep, 1300).transposed(), &mut long, Start::Zero);
+        let c = multiplied(a, Matrix::rows(&w, n), Start::Zero);
+        let turned = multiplied(b, Matrix::rows(&w, n).transposed(), Start::Zero);
+        let long = multiplied(Matrix::rows(&deep, 1300), Matrix::rows(&deep, 1300).transposed(), Start::Zero);
         (c, turned, long, correlate(a, b, Some(b)))
     };
     let pools = [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());

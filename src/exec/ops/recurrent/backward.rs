@@ -1,6 +1,5 @@
 //! Gradients of a block of sequences, back through all steps.
 
-use super::super::buffer::unwritten;
 use super::super::matmul::{Matrix, Start, correlate, product};
 use super::cells::{GruBackward, GruReset, LstmBackward, RnnBackward, Step};
 use super::{Block, Gradients, Recurrence, quarters, quarters_mut};
@@ -38,9 +37,9 @@ impl Recurrence {
         let cell = if self.is_lstm() { of(self.steps + 1).to_vec() } else { vec![] };
         let (older, direct) = (vec![0.0; cell.len()], vec![0.0; size]);
         let mut slopes = Slopes { state: of(self.steps).to_vec(), cell, direct, older };
-        let mut sums = unwritten(self.steps * n * width);
+        let mut sums = vec![0.0; self.steps * n * width];
         let reset_before = self.cell == Cell::Gru { reset_after: false };
-        let by_step = |there: bool| unwritten(if there { self.steps * size } else { 0 });
+        let by_step = |there: bool| vec![0.0; if there { self.steps * size } else { 0 }];
         let mut candidate = Candidate { parts: by_step(self.is_gru()), passed: by_step(reset_before) };
         for i in (0..self.steps).rev() {
             let time = self.time(i);
@@ -142,7 +141,7 @@ impl Recurrence {
     ) {
         let (h, width) = (self.hidden, self.width());
         let candidates = Matrix { data: &sums[2 * h..], shape: [old.len() / h, h], strides: [width, 1] };
-        let mut by_passed = unwritten(old.len());
+        let mut by_passed = vec![0.0; old.len()];
         product(candidates, weights.some(2 * h, h), &mut by_passed, h, 1.0, Start::Zero);
         let mut so_far = vec![0.0; h];
         for (row, (gates, sums)) in gates.chunks_exact(width).zip(sums.chunks_exact_mut(width)).enumerate() {

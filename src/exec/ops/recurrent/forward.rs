@@ -1,6 +1,5 @@
 //! A block of sequences through all steps.
 
-use super::super::buffer::unwritten;
 use super::super::matmul::{Matrix, Start, product};
 use super::cells::{GruForward, GruGates, LstmForward, RnnForward, Step};
 use super::{Block, Operands, Recurrence, Trace, quarters, quarters_mut};
@@ -11,18 +10,18 @@ impl Recurrence {
         let (n, h, width) = (block.count, self.hidden, self.width());
         let size = n * h;
         let at = block.first * h;
-        let mut gates = unwritten(self.steps * n * width);
-        let mut states = unwritten((self.steps + 1) * size);
+        let mut gates = vec![0.0; self.steps * n * width];
+        let mut states = vec![0.0; (self.steps + 1) * size];
         states[..size].copy_from_slice(&operands.state[at..][..size]);
         let mut others = match self.cell {
             Cell::Rnn => vec![],
-            Cell::Lstm => unwritten((self.steps + 1) * size),
-            Cell::Gru { .. } => unwritten(self.steps * size),
+            Cell::Lstm => vec![0.0; (self.steps + 1) * size],
+            Cell::Gru { .. } => vec![0.0; self.steps * size],
         };
         if let Some(cell) = operands.cell {
             others[..size].copy_from_slice(&cell[at..][..size]);
         }
-        let mut sums = unwritten(n * width);
+        let mut sums = vec![0.0; n * width];
         for i in 0..self.steps {
             let time = self.time(i);
             sums.copy_from_slice(&operands.inputs[(time * self.batch + block.first) * width..][..n * width]);
@@ -83,7 +82,7 @@ impl Recurrence {
         states: &mut [f32],
     ) {
         let (h, width) = (self.hidden, self.width());
-        let mut passed = unwritten(old.len());
+        let mut passed = vec![0.0; old.len()];
         let rows = sums.chunks_exact(width).zip(gates.chunks_exact_mut(width)).zip(old.chunks_exact(h));
         for (((sums, gates), old), passed) in rows.zip(passed.chunks_exact_mut(h)) {
             let (update, rest) = gates.split_at_mut(h);

@@ -8,7 +8,6 @@ mod backward;
 mod cells;
 mod forward;
 
-use super::buffer::unwritten;
 use super::function::Function;
 use super::kernel::{Kernel, Saved, apply};
 use super::matmul::{Matrix, matrix_at};
@@ -197,7 +196,7 @@ impl Kernel for Recurrence {
                 self.block_backward(block, weights, trace, numbers(&gradient))
             })
             .collect();
-        let mut sums = unwritten(self.steps * self.batch * width);
+        let mut sums = vec![0.0; self.steps * self.batch * width];
         let (mut by_weights, mut bias) = (vec![0.0; width * h], vec![0.0; h]);
         let (mut state, mut cell) = (vec![], vec![]);
         for (block, part) in self.blocks().collect::<Vec<_>>().into_iter().zip(made) {
