@@ -137,19 +137,31 @@ fn run_kdc(path: &Path, options: &Options) -> Verdict {
         return Verdict::Excluded("the case contradicts the specification");
     }
     match judged(path, options, on_exec) {
-        Verdict::Unsupported(why) => {
-            excluded(&operator(path), &why).map_or(Verdict::Unsupported(why), Verdict::Excluded)
-        }
+        Verdict::Unsupported(why) => excluded(path).map_or(Verdict::Unsupported(why), Verdict::Excluded),
         other => other,
     }
 }
 
 /// What the table of operators says that is not read, if that is why a case cannot be run.
-fn excluded(operator: &str, why: &str) -> Option<&'static str> {
-    if why.contains("opset ") && why.contains("is not supported") {
+fn excluded(path: &Path) -> Option<&'static str> {
+    let model = path.join("model.onnx");
+    let whole = onnx::load(&model);
+    if let Err(error) = &whole
+        && matches!(error.inner(), onnx::Error::Opset(_))
+    {
         return Some("the opset");
     }
-    onnx::limit(operator).filter(|limit| limit.said.iter().any(|said| why.contains(said))).map(|limit| limit.not)
+    let limit = onnx::limit(&operator(path))?;
+    let met = |read: &Result<_, _>| onnx::unread(read).iter().any(|unread| limit.unread.contains(unread));
+    let known = || {
+        let names = onnx::inputs(fs::read(&model).ok()?.into()).ok()?;
+        let inputs = case::tensors(path, "input").ok()?;
+        (0..LEVELS)
+            .map(|level| given(&names, &inputs, level).0)
+            .any(|given| met(&onnx::load_with(&model, &given)))
+            .then_some(())
+    };
+    (met(&whole) || known().is_some()).then_some(limit.not)
 }
 
 fn run_tract(path: &Path, options: &Options) -> Verdict {
@@ -158,7 +170,8 @@ fn run_tract(path: &Path, options: &Options) -> Verdict {
 
 /// On tract, as kdc runs it.
 fn as_teacher(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
-    let teacher = teacher::open(&path.join("model.onnx"), &[], EngineChoice::Tract).map_err(|e| e.to_string())?;
+    let teacher = teacher::open(&path.join("model.onnx"), &[], EngineChoice::Tract, teacher::UNCOMPARED)
+        .map_err(|e| e.to_string())?;
     Ok(teacher.run(&inputs).map_err(|e| e.to_string())?.outputs)
 }
 
@@ -235,24 +248,8 @@ fn on_exec(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
     let Err(mut why) = first else { return first };
     let model = fs::read(path.join("model.onnx")).map_err(|e| e.to_string())?;
     let names = onnx::inputs(model.into()).map_err(|e| e.to_string())?;
-    let small = |t: &Tensor| !t.dtype().is_float() || t.len() <= 1;
-    let fixed = |level: usize, i: usize, t: &Tensor| match level {
-        0 => false,
-        1 => i > 0 && small(t),
-        2 => i > 0,
-        _ => true,
-    };
-    for level in 0..4 {
-        let (mut given, mut rest) = (onnx::Given::default(), vec![]);
-        for (i, (name, tensor)) in names.iter().cloned().zip(inputs.iter().cloned()).enumerate() {
-            match fixed(level, i, &tensor) {
-                true => _ = given.values.insert(name, tensor),
-                false => {
-                    given.shapes.insert(name, tensor.shape.clone());
-                    rest.push(tensor);
-                }
-            }
-        }
+    for level in 0..LEVELS {
+        let (given, rest) = given(&names, &inputs, level);
         match as_given(path, rest, &given) {
             Ok(outputs) => return Ok(outputs),
             // Less may be known of the operands than of why they will not do.
@@ -261,6 +258,31 @@ fn on_exec(path: &Path, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
         }
     }
     Err(why)
+}
+
+/// How much is given beforehand, at most.
+const LEVELS: usize = 4;
+
+/// What is known of the inputs beforehand, and those that are not.
+fn given(names: &[String], inputs: &[Tensor], level: usize) -> (onnx::Given, Vec<Tensor>) {
+    let small = |t: &Tensor| !t.dtype().is_float() || t.len() <= 1;
+    let fixed = |i: usize, t: &Tensor| match level {
+        0 => false,
+        1 => i > 0 && small(t),
+        2 => i > 0,
+        _ => true,
+    };
+    let (mut given, mut rest) = (onnx::Given::default(), vec![]);
+    for (i, (name, tensor)) in names.iter().cloned().zip(inputs.iter().cloned()).enumerate() {
+        match fixed(i, &tensor) {
+            true => _ = given.values.insert(name, tensor),
+            false => {
+                given.shapes.insert(name, tensor.shape.clone());
+                rest.push(tensor);
+            }
+        }
+    }
+    (given, rest)
 }
 
 fn as_given(path: &Path, inputs: Vec<Tensor>, given: &onnx::Given) -> Result<Vec<Tensor>, String> {

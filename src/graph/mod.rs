@@ -30,7 +30,7 @@ pub use floats::Floats;
 pub use function::{Binary, Reduction, Unary, Variadic};
 pub use infer::{InferError, infer_node, infer_shapes};
 pub use op::{
-    AutoPad, Conv, ConvTranspose, Coordinates, Interpolation, Op, OpaqueNode, PadMode, Pool, Resize, Rounding,
+    AutoPad, Conv, ConvTranspose, Coordinates, Interpolation, Op, OpaqueNode, PadMode, Pool, Resize, Rounding, Unread,
 };
 pub use recurrent::{Activation, Cell, Direction, Recurrent};
 pub use tensor::{DType, Data, Tensor};

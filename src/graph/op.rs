@@ -100,6 +100,66 @@ pub struct Resize {
     pub antialias: bool,
 }
 
+/// A part of a known operator that kdc does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Elements of a type that graphs do not have: its ONNX code.
+    Element(i32),
+    /// A scale for each block of elements.
+    Blocks,
+    /// Integers of other widths than are computed with.
+    Stored,
+    /// Dropout at work.
+    Training,
+    /// One axis twice in one operand.
+    RepeatedAxis,
+    /// An extent of 1 that stands for another.
+    StretchedAxis,
+    /// Sums of products of integers.
+    IntegerProducts,
+    /// A scale for each group of channels.
+    GroupScales,
+    /// A sequence or an optional.
+    NoTensor,
+    /// Where a window's largest element is.
+    Indices,
+    /// `tf_crop_and_resize`
+    CropAndResize,
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Unread::Element(code) => return write!(f, "element type {} is not supported", element_name(*code)),
+            Unread::Blocks => "quantizes in blocks",
+            Unread::Stored => "quantizes to a type kdc does not use",
+            Unread::Training => "drops elements, as it was exported for training",
+            Unread::RepeatedAxis => "names an axis twice in one place",
+            Unread::StretchedAxis => "meets axes of different extents",
+            Unread::IntegerProducts => "sums products of integers",
+            Unread::GroupScales => "scales each group, not each channel",
+            Unread::NoTensor => "is not a tensor",
+            Unread::Indices => "its indices are used",
+            Unread::CropAndResize => "transforms coordinates by tf_crop_and_resize",
+        })
+    }
+}
+
+/// The name of an ONNX element type that graphs do not have.
+fn element_name(code: i32) -> String {
+    match code {
+        0 => "undefined".into(),
+        8 => "string".into(),
+        14 => "complex64".into(),
+        15 => "complex128".into(),
+        17..=20 => "float8".into(),
+        21 => "uint4".into(),
+        22 => "int4".into(),
+        23 => "float4".into(),
+        _ => format!("number {code}"),
+    }
+}
+
 /// A node kdc has no operator for, kept whole so that it can be written back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpaqueNode {
@@ -113,6 +173,8 @@ pub struct OpaqueNode {
     pub proto: Vec<u8>,
     /// Why it is opaque, for messages: "not known to kdc", "has a dynamic axis", …
     pub why: String,
+    /// The same for programs, where it is a limit of an operator that kdc knows.
+    pub unread: Option<Unread>,
 }
 
 /// What a node computes. Operands follow ONNX order unless a variant says otherwise.

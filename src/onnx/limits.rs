@@ -1,6 +1,8 @@
 //! Which operators of which opsets are read, and what of them is not: the table in SUPPORTED-OPERATORS.md, and what the
 //! conformance runner tells from failures.
 
+use crate::graph::Unread;
+
 /// The opsets that are read.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
@@ -35,38 +37,53 @@ pub struct Limit {
     pub operator: &'static str,
     /// What is not read, for people.
     pub not: &'static str,
-    /// What the message of a refusal contains, one of these.
-    pub said: &'static [&'static str],
+    /// The refusals that come of it.
+    pub unread: &'static [Unread],
 }
 
-const NARROW: [&str; 5] =
-    ["element type float8", "element type float4", "element type int4", "element type uint4", "element type string"];
+/// Strings, 8-bit floats, 4-bit numbers (codes of onnx.proto).
+const NARROW: [Unread; 8] = [
+    Unread::Element(8),
+    Unread::Element(17),
+    Unread::Element(18),
+    Unread::Element(19),
+    Unread::Element(20),
+    Unread::Element(21),
+    Unread::Element(22),
+    Unread::Element(23),
+];
 
 /// What stored numbers are not read of.
-const STORED: [&str; 6] =
-    ["quantizes in blocks", "quantizes to a type kdc does not use", NARROW[0], NARROW[1], NARROW[2], NARROW[3]];
+const STORED: [Unread; 10] = [
+    Unread::Blocks,
+    Unread::Stored,
+    NARROW[0],
+    NARROW[1],
+    NARROW[2],
+    NARROW[3],
+    NARROW[4],
+    NARROW[5],
+    NARROW[6],
+    NARROW[7],
+];
 
 /// Every part of a known operator that is not read.
 pub const LIMITS: [Limit; 11] = [
-    Limit { operator: "Cast", not: "strings, 8-bit floats, 4-bit numbers", said: &NARROW },
-    Limit { operator: "CastLike", not: "strings, 8-bit floats, 4-bit numbers", said: &NARROW },
-    Limit { operator: "DequantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", said: &STORED },
-    Limit { operator: "Dropout", not: "dropping elements (training mode)", said: &["drops elements"] },
+    Limit { operator: "Cast", not: "strings, 8-bit floats, 4-bit numbers", unread: &NARROW },
+    Limit { operator: "CastLike", not: "strings, 8-bit floats, 4-bit numbers", unread: &NARROW },
+    Limit { operator: "DequantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", unread: &STORED },
+    Limit { operator: "Dropout", not: "dropping elements (training mode)", unread: &[Unread::Training] },
     Limit {
         operator: "Einsum",
         not: "an axis twice in one operand, extents of 1 that stand for others, integers",
-        said: &["names an axis twice", "axes of different extents", "products of integers"],
+        unread: &[Unread::RepeatedAxis, Unread::StretchedAxis, Unread::IntegerProducts],
     },
-    Limit { operator: "Equal", not: "strings", said: &[NARROW[4]] },
-    Limit { operator: "GroupNormalization", not: "scales by group (opset 18)", said: &["scales each group"] },
-    Limit { operator: "Identity", not: "sequences, optionals", said: &["is not a tensor"] },
-    Limit { operator: "MaxPool", not: "its indices", said: &["its indices are used"] },
-    Limit { operator: "QuantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", said: &STORED },
-    Limit {
-        operator: "Resize",
-        not: "coordinates tf_crop_and_resize",
-        said: &["transforms coordinates by tf_crop_and_resize"],
-    },
+    Limit { operator: "Equal", not: "strings", unread: &[NARROW[0]] },
+    Limit { operator: "GroupNormalization", not: "scales by group (opset 18)", unread: &[Unread::GroupScales] },
+    Limit { operator: "Identity", not: "sequences, optionals", unread: &[Unread::NoTensor] },
+    Limit { operator: "MaxPool", not: "its indices", unread: &[Unread::Indices] },
+    Limit { operator: "QuantizeLinear", not: "8-bit floats, 4-bit numbers, blocks", unread: &STORED },
+    Limit { operator: "Resize", not: "coordinates tf_crop_and_resize", unread: &[Unread::CropAndResize] },
 ];
 
 /// What of an operator is not read, if anything.

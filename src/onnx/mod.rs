@@ -18,7 +18,7 @@ mod tests;
 pub use export::export;
 pub use limits::{LIMITS, Limit, OPSETS, WRITTEN_AS_OTHERS, limit, since};
 
-use crate::graph::{Graph, Shape, Tensor, VerifyError};
+use crate::graph::{Graph, Op, Shape, Tensor, Unread, VerifyError};
 use bytes::Bytes;
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
@@ -57,9 +57,39 @@ pub enum Error {
     /// An input, output or initializer that means nothing.
     #[error("value '{value}': {what}")]
     Value { value: String, what: String },
+    /// A value of a kind that kdc does not read.
+    #[error("value '{value}': {unread}")]
+    Unread { value: String, unread: Unread },
     /// The graph that came out is not well formed.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+}
+
+impl Error {
+    /// The same without the file's name.
+    pub fn inner(&self) -> &Error {
+        match self {
+            Error::File { error, .. } => error.inner(),
+            other => other,
+        }
+    }
+}
+
+/// The limits of kdc's that a model meets, of those that [`LIMITS`] lists; of a model that is not read, that one.
+pub fn unread(read: &Result<Graph, Error>) -> Vec<Unread> {
+    match read {
+        Ok(graph) => {
+            let kept = graph.nodes.iter().filter_map(|node| match &node.op {
+                Op::Opaque(kept) => kept.unread,
+                _ => None,
+            });
+            kept.collect()
+        }
+        Err(error) => match error.inner() {
+            Error::Unread { unread, .. } => vec![*unread],
+            _ => vec![],
+        },
+    }
 }
 
 /// What a user says about a model's inputs that the file leaves open.
@@ -163,8 +193,7 @@ pub fn stored_names(model: &[u8]) -> Result<BTreeMap<String, String>, Error> {
 /// When it is damaged, or keeps its elements elsewhere.
 pub fn import_tensor(bytes: &[u8]) -> Result<Tensor, Error> {
     let proto = proto::TensorProto::decode(bytes).map_err(|e| Error::Damaged(e.to_string()))?;
-    let named = |what| Error::Value { value: proto.name.clone(), what };
-    tensor::read(&proto, &mut tensor::External::new(None, None)).map_err(named)
+    tensor::read(&proto, &mut tensor::External::new(None, None)).map_err(|e| e.of(&proto.name))
 }
 
 /// The operators of a model's nodes, in order, as the file names them; those of other domains with the domain in front.

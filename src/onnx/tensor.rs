@@ -1,8 +1,9 @@
 //! `TensorProto` → [`Tensor`] and back, and contents kept in other files.
 
+use super::Error;
 use super::file::Map;
 use super::proto::{EXTERNAL, TensorProto, data_type};
-use crate::graph::{DType, Data, Floats, Tensor};
+use crate::graph::{DType, Data, Floats, Tensor, Unread};
 use bytes::Bytes;
 use half::{bf16, f16};
 use std::collections::HashMap;
@@ -107,11 +108,36 @@ impl<'a> External<'a> {
     }
 }
 
+/// Why a tensor cannot be read.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It is valid, of a kind that kdc does not read.
+    Unread(Unread),
+    /// It contradicts itself, or its elements are not where it says.
+    Wrong(String),
+}
+
+impl Unreadable {
+    /// As an error about the value of this name.
+    pub fn of(self, value: &str) -> Error {
+        match self {
+            Unreadable::Unread(unread) => Error::Unread { value: value.into(), unread },
+            Unreadable::Wrong(what) => Error::Value { value: value.into(), what },
+        }
+    }
+}
+
+impl From<String> for Unreadable {
+    fn from(what: String) -> Unreadable {
+        Unreadable::Wrong(what)
+    }
+}
+
 /// Reads a tensor; its size is checked before anything is allocated.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read(tensor: &TensorProto, external: &mut External) -> Result<Tensor, String> {
+pub fn read(tensor: &TensorProto, external: &mut External) -> Result<Tensor, Unreadable> {
     let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect();
     let count = dims.as_deref().and_then(element_count).ok_or_else(|| format!("impossible shape {:?}", tensor.dims))?;
     let shape = dims.unwrap_or_default();
@@ -131,10 +157,10 @@ pub fn read(tensor: &TensorProto, external: &mut External) -> Result<Tensor, Str
         }
         None => from_lists(tensor),
     };
-    let data = data.ok_or_else(|| format!("element type {} is not supported", type_name(tensor.data_type)))?;
+    let data = data.ok_or(Unreadable::Unread(Unread::Element(tensor.data_type)))?;
     match data.len() == count {
         true => Ok(Tensor { shape, data }),
-        false => Err(format!("{} elements for shape {:?}", data.len(), tensor.dims)),
+        false => Err(format!("{} elements for shape {:?}", data.len(), tensor.dims).into()),
     }
 }
 
@@ -213,20 +239,5 @@ pub fn write(name: impl Into<String>, tensor: &Tensor) -> TensorProto {
         data_type: dtype_code(tensor.dtype()),
         raw_data: raw.into(),
         ..Default::default()
-    }
-}
-
-/// The name of an ONNX element type that graphs do not have.
-pub fn type_name(code: i32) -> String {
-    match code {
-        0 => "undefined".into(),
-        data_type::STRING => "string".into(),
-        14 => "complex64".into(),
-        15 => "complex128".into(),
-        17..=20 => "float8".into(),
-        21 => "uint4".into(),
-        22 => "int4".into(),
-        23 => "float4".into(),
-        _ => format!("number {code}"),
     }
 }

@@ -33,6 +33,7 @@ fn with_unknown_node(workshop: &Workshop) -> Graph {
         op_type: "LpPool".into(),
         proto: proto.encode_to_vec(),
         why: String::new(),
+        unread: None,
     });
     graph.nodes[mean].name = "sum".into();
     // The sum is as many times the mean, of which the last layer makes logits.
@@ -82,7 +83,8 @@ fn it_teaches_through_onnx_runtime() {
         return;
     }
     let workshop = Workshop::new();
-    let model = |name: &str| teacher::open(&workshop.path(name), &[], EngineChoice::OnnxRuntime).unwrap();
+    let model =
+        |name: &str| teacher::open(&workshop.path(name), &[], EngineChoice::OnnxRuntime, teacher::UNCOMPARED).unwrap();
     std::fs::copy(workshop.path("teacher.onnx"), workshop.path("known.onnx")).unwrap();
     write(&workshop, &workshop.path("teacher.onnx"));
     let shown = said(&succeed(workshop.kdc(&["eval", "teacher.onnx", "--against", "known.onnx"])));
@@ -131,6 +133,7 @@ fn with_unknown_middle(workshop: &Workshop) -> Vec<u8> {
         op_type: "ScaledTanh".into(),
         proto: proto.encode_to_vec(),
         why: String::new(),
+        unread: None,
     });
     let node = Node { name: "straight".into(), op, inputs: vec![Some(before)], outputs: vec![after] };
     graph.nodes.insert(at + 1, node);

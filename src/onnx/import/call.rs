@@ -4,7 +4,7 @@ use super::super::proto::{AttributeProto, NodeProto, TensorProto, ValueInfoProto
 use super::super::{Error, tensor};
 use super::Importer;
 use super::symbolic::{Element, Symbolic};
-use crate::graph::{DType, Shape, Tensor};
+use crate::graph::{DType, Shape, Tensor, Unread};
 
 /// The largest kernel, stride, pad, … taken for real.
 const MAX_ATTRIBUTE: i64 = 1 << 24;
@@ -15,9 +15,35 @@ pub enum Fault {
     /// It contradicts the specification: an error.
     Wrong(String),
     /// It is valid, and more than the graph can say: it is kept as it is.
-    Foreign(String),
+    Foreign(Why),
     /// Something else it needs could not be read.
     Deeper(Error),
+}
+
+/// Why a node is kept as it is.
+#[derive(Debug)]
+pub struct Why {
+    pub text: String,
+    /// A limit of kdc's, where it is one.
+    pub unread: Option<Unread>,
+}
+
+impl From<String> for Why {
+    fn from(text: String) -> Why {
+        Why { text, unread: None }
+    }
+}
+
+impl From<&str> for Why {
+    fn from(text: &str) -> Why {
+        text.to_string().into()
+    }
+}
+
+impl From<Unread> for Why {
+    fn from(unread: Unread) -> Why {
+        Why { text: unread.to_string(), unread: Some(unread) }
+    }
 }
 
 impl From<Error> for Fault {
@@ -111,7 +137,7 @@ impl<'m> Call<'_, 'm> {
         }
         match self.importer.ids.get(name) {
             Some(id) if !self.importer.unknown.contains(id) => Ok(self.importer.graph.value(*id).shape.clone()),
-            _ => Err(Fault::Foreign(format!("the shape of '{name}' is not known"))),
+            _ => Err(Fault::Foreign(format!("the shape of '{name}' is not known").into())),
         }
     }
 
@@ -159,13 +185,13 @@ impl<'m> Call<'_, 'm> {
     /// The elements of an integer operand that has to be known; `what` names it for messages.
     pub fn elements(&self, index: usize, what: &str) -> Result<Vec<Element>, Fault> {
         let known = self.symbolic(index).map(|s| s.elements);
-        known.ok_or_else(|| Fault::Foreign(format!("its {what} are computed while the network runs")))
+        known.ok_or_else(|| Fault::Foreign(format!("its {what} are computed while the network runs").into()))
     }
 
     /// As [`Self::elements`], where the batch will not do.
     pub fn known_ints(&self, index: usize, what: &str) -> Result<Vec<i64>, Fault> {
         let known = self.elements(index, what)?.into_iter().map(Element::known).collect::<Option<_>>();
-        known.ok_or_else(|| Fault::Foreign(format!("its {what} depend on the batch")))
+        known.ok_or_else(|| Fault::Foreign(format!("its {what} depend on the batch").into()))
     }
 
     /// Integers that are an attribute in older opsets and an operand since `opset`; `None` when left out.
@@ -182,7 +208,7 @@ impl<'m> Call<'_, 'm> {
         if self.operand(index).is_none() {
             return Ok(default);
         }
-        let foreign = || Fault::Foreign(format!("its {what} is computed while the network runs"));
+        let foreign = || Fault::Foreign(format!("its {what} is computed while the network runs").into());
         let tensor = self.tensor(index).ok_or_else(foreign)?;
         tensor.to_f32().first().copied().ok_or_else(|| Fault::Wrong(format!("{what} is empty")))
     }
@@ -208,7 +234,7 @@ impl<'m> Call<'_, 'm> {
             ("value_ints", _) => {
                 TensorProto { int64_data: a.ints.clone(), ..list(vec![a.ints.len() as i64], data_type::INT64) }
             }
-            (other, _) => return Err(Fault::Foreign(format!("a constant given as {other}"))),
+            (other, _) => return Err(Fault::Foreign(format!("a constant given as {other}").into())),
         })
     }
 
@@ -219,7 +245,6 @@ impl<'m> Call<'_, 'm> {
 
     /// The element type of an ONNX code.
     pub fn dtype_of(code: i32) -> Result<DType, Fault> {
-        let foreign = || Fault::Foreign(format!("element type {}", tensor::type_name(code)));
-        tensor::graph_dtype(code).ok_or_else(foreign)
+        tensor::graph_dtype(code).ok_or_else(|| Fault::Foreign(Unread::Element(code).into()))
     }
 }

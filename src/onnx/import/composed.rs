@@ -3,7 +3,7 @@
 use super::super::proto::{NodeProto, data_type};
 use super::call::{Call, Fault};
 use super::{Importer, fresh};
-use crate::graph::{Binary, DType, Data, Dim, Node, Op, Tensor, Unary, Value, ValueId};
+use crate::graph::{Binary, DType, Data, Dim, Node, Op, Tensor, Unary, Unread, Value, ValueId};
 use crate::host::cast;
 
 impl<'m> Importer<'m> {
@@ -120,7 +120,7 @@ impl<'m> Importer<'m> {
     fn dropout_mask(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
         let call = self.call(proto)?;
         if call.drops()? {
-            return Err(Fault::Foreign("drops elements, as it was exported for training".into()));
+            return Err(Fault::Foreign(Unread::Training.into()));
         }
         let (shape, all) = match call.opset < 10 {
             true => (call.shape(0)?, Tensor::f32([0; 0], vec![1.0])),

@@ -3,8 +3,8 @@
 
 use super::super::proto::NodeProto;
 use super::Importer;
-use super::call::Fault;
-use crate::graph::{DType, Dim, Op, Reduction, ValueId};
+use super::call::{Fault, Why};
+use crate::graph::{DType, Dim, Op, Reduction, Unread, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The axes of the operands and of the result, by label. An ellipsis has labels of its own.
@@ -21,7 +21,7 @@ fn elided(from_the_end: usize) -> char {
 
 impl Equation {
     /// Reads `bij,bjk->bik` for operands of these ranks.
-    fn parse(text: &str, ranks: &[usize]) -> Result<Equation, String> {
+    fn parse(text: &str, ranks: &[usize]) -> Result<Equation, Why> {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
         let (given, result) = match text.split_once("->") {
             Some((given, result)) => (given, Some(result)),
@@ -29,7 +29,7 @@ impl Equation {
         };
         let terms: Vec<&str> = given.split(',').collect();
         if terms.len() != ranks.len() {
-            return Err(format!("the equation has {} operands, the node {}", terms.len(), ranks.len()));
+            return Err(format!("the equation has {} operands, the node {}", terms.len(), ranks.len()).into());
         }
         let mut most = 0;
         let mut operands = vec![];
@@ -52,11 +52,11 @@ impl Equation {
         };
         for axes in operands.iter().chain([&result]) {
             if axes.iter().collect::<HashSet<_>>().len() < axes.len() {
-                return Err(format!("'{text}' names an axis twice in one place"));
+                return Err(Unread::RepeatedAxis.into());
             }
         }
         if let Some(label) = result.iter().find(|label| !operands.iter().any(|axes| axes.contains(label))) {
-            return Err(format!("no operand has the axis '{label}' of the result"));
+            return Err(format!("no operand has the axis '{label}' of the result").into());
         }
         Ok(Equation { operands, result })
     }
@@ -90,7 +90,7 @@ impl<'m> Importer<'m> {
         let text = self.call(proto)?.text("equation", "");
         let operands = self.operands(proto)?;
         if operands.iter().any(|&id| self.graph.value(id).dtype != DType::F32) {
-            return Err(Fault::Foreign("sums products of integers".into()));
+            return Err(Fault::Foreign(Unread::IntegerProducts.into()));
         }
         let ranks: Vec<usize> = operands.iter().map(|&id| self.graph.value(id).shape.len()).collect();
         let equation = Equation::parse(&text, &ranks).map_err(Fault::Foreign)?;
@@ -98,7 +98,7 @@ impl<'m> Importer<'m> {
         for (&id, axes) in operands.iter().zip(&equation.operands) {
             for (&label, &dim) in axes.iter().zip(&self.graph.value(id).shape) {
                 if *extents.entry(label).or_insert(dim) != dim {
-                    return Err(Fault::Foreign(format!("'{text}' meets axes of different extents")));
+                    return Err(Fault::Foreign(Unread::StretchedAxis.into()));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What the graph's inputs are, by the file and by what the user said of them.
 
 use super::{Importer, check_size};
-use crate::graph::{Dim, Shape, Value};
+use crate::graph::{Dim, Shape, Unread, Value};
 use crate::onnx::proto::DimensionProto;
 use crate::onnx::{Error, tensor};
 use std::collections::HashSet;
@@ -29,9 +29,10 @@ impl Importer<'_> {
                 continue;
             }
             let stated = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-            let stated = stated.ok_or_else(|| wrong("this input is not a tensor"))?;
-            let dtype = tensor::graph_dtype(stated.elem_type)
-                .ok_or_else(|| wrong(&format!("element type {}", tensor::type_name(stated.elem_type))))?;
+            let unread = |unread| Error::Unread { value: input.name.clone(), unread };
+            let stated = stated.ok_or_else(|| unread(Unread::NoTensor))?;
+            let dtype =
+                tensor::graph_dtype(stated.elem_type).ok_or_else(|| unread(Unread::Element(stated.elem_type)))?;
             let dims = &stated.shape.as_ref().ok_or_else(|| wrong("this input has no shape"))?.dim;
             let shape = self.input_shape(&input.name, dims, &mut open)?;
             check_size(&shape).map_err(|what| wrong(&what))?;

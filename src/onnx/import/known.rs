@@ -66,7 +66,7 @@ impl<'m> Importer<'m> {
         let call = self.call(proto)?;
         let shape = more::dims(&call.elements(0, "extents")?)?;
         let value = match call.attribute("value").and_then(|a| a.t.as_ref()) {
-            Some(value) => tensor::read(value, &mut External::new(None, None)).map_err(Fault::Wrong)?,
+            Some(value) => tensor::read(value, &mut External::new(None, None)).map_err(|e| e.of(&value.name))?,
             None => Tensor::f32([1], vec![0.0]),
         };
         self.expanded(&proto.output[0], name, value, shape, None)

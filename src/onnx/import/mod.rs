@@ -175,7 +175,7 @@ impl<'m> Importer<'m> {
             return Err(wrong("has no results".into()));
         }
         if !matches!(proto.domain.as_str(), "" | "ai.onnx") {
-            return self.opaque(proto, &name, format!("an operator of the domain {}", proto.domain), 0);
+            return self.opaque(proto, &name, format!("an operator of the domain {}", proto.domain).into(), 0);
         }
         let fault = match self.standard(proto, &name) {
             Ok(()) => return Ok(()),
@@ -197,7 +197,7 @@ impl<'m> Importer<'m> {
         match proto.op_type.as_str() {
             "Constant" => {
                 let constant = self.call(proto)?.constant()?;
-                let constant = tensor::read(&constant, &mut self.external).map_err(Fault::Wrong)?;
+                let constant = tensor::read(&constant, &mut self.external).map_err(|e| e.of(result))?;
                 let id = self.graph.add_constant(result, constant);
                 self.ids.insert(result, id);
                 return Ok(());
@@ -319,7 +319,7 @@ impl<'m> Importer<'m> {
                 ) || matches!(node.op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pad { .. } | Op::Squeeze { .. });
             let batched =
                 node.inputs.iter().flatten().any(|&id| self.graph.value(id).shape.iter().any(|d| d.is_batched()));
-            if mixes && batched { Fault::Foreign(e.what) } else { Fault::Wrong(e.what) }
+            if mixes && batched { Fault::Foreign(e.what.into()) } else { Fault::Wrong(e.what) }
         })?;
         inferred.iter().try_for_each(|(_, shape)| check_size(shape)).map_err(Fault::Wrong)?;
         Ok(inferred)
@@ -349,7 +349,7 @@ impl<'m> Importer<'m> {
             },
             None => {
                 let initializer = self.initializers.get(name).ok_or_else(|| wrong("is not defined".into()))?;
-                let constant = tensor::read(initializer, &mut self.external).map_err(wrong)?;
+                let constant = tensor::read(initializer, &mut self.external).map_err(|e| e.of(name))?;
                 self.graph.add_constant(name, constant)
             }
         };

@@ -8,7 +8,7 @@ use super::recurrent;
 use super::symbolic::Element;
 use crate::graph::{
     Binary, Conv, ConvTranspose, Coordinates, DType, Dim, Interpolation, Op, Reduction, Resize, Rounding, Unary,
-    Variadic, shape_text,
+    Unread, Variadic, shape_text,
 };
 
 /// Converts a node of the standard domain.
@@ -63,7 +63,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
                 return wrong(format!("{groups} groups of {channels} channels"));
             }
             if call.shape(1)? != [Dim::Fixed(channels)] {
-                return foreign("scales each group, not each channel");
+                return foreign(Unread::GroupScales);
             }
             Plan::new(0..3, Op::GroupNormalization { groups, epsilon: call.float("epsilon", 1e-5) })
         }
@@ -111,7 +111,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "QuantizeLinear" | "DequantizeLinear" => {
             let (block, channels) = (call.int("block_size", 0), call.shape(1)?);
             if block != 0 || channels.len() > 1 {
-                return foreign("quantizes in blocks");
+                return foreign(Unread::Blocks);
             }
             // One scale has no axis, and the attribute no meaning then.
             let axis = if channels.is_empty() || channels == [Dim::Fixed(1)] { 0 } else { axis(1)? };
@@ -128,7 +128,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
                 data_type::INT16 => DType::I16,
                 data_type::UINT16 => DType::U16,
                 data_type::INT32 => DType::I32,
-                _ => return foreign("quantizes to a type kdc does not use"),
+                _ => return foreign(Unread::Stored),
             };
             Plan::new(0..3, if quantize { Op::Quantize { axis, to } } else { Op::Dequantize { axis } })
         }
@@ -298,6 +298,7 @@ fn resize(call: &Call) -> Result<Plan, Fault> {
         "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
         "align_corners" => Coordinates::AlignCorners,
         "asymmetric" => Coordinates::Asymmetric,
+        "tf_crop_and_resize" => return foreign(Unread::CropAndResize),
         other => return foreign(format!("transforms coordinates by {other}")),
     };
     let interpolation = match call.text("mode", "nearest").as_str() {

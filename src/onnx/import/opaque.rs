@@ -1,5 +1,6 @@
 //! Nodes that are kept as they are: operators that kdc does not know.
 
+use super::call::Why;
 use super::subgraph::captures;
 use super::{Importer, check_size, fresh};
 use crate::graph::{DType, Dim, Node, Op, OpaqueNode, Shape, Value, ValueId};
@@ -10,7 +11,7 @@ use prost::Message;
 impl<'m> Importer<'m> {
     /// Keeps a node as it is. Values that its subgraphs read from outside are further operands of the graph's node, so
     /// that they stay alive.
-    pub(super) fn opaque(&mut self, proto: &'m NodeProto, name: &str, why: String, depth: usize) -> Result<(), Error> {
+    pub(super) fn opaque(&mut self, proto: &'m NodeProto, name: &str, why: Why, depth: usize) -> Result<(), Error> {
         let mut inputs = vec![];
         for input in &proto.input {
             inputs.push(if input.is_empty() { None } else { Some(self.materialise(input, depth)?) });
@@ -39,7 +40,8 @@ impl<'m> Importer<'m> {
         }
         let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain.clone() };
         let opset = self.opsets.get(domain.as_str()).copied().unwrap_or(0);
-        let kept = OpaqueNode { domain, opset, op_type: proto.op_type.clone(), proto: proto.encode_to_vec(), why };
+        let (op_type, proto) = (proto.op_type.clone(), proto.encode_to_vec());
+        let kept = OpaqueNode { domain, opset, op_type, proto, why: why.text, unread: why.unread };
         self.graph.nodes.push(Node { name: name.to_string(), op: Op::Opaque(kept), inputs, outputs });
         Ok(())
     }

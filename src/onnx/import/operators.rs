@@ -4,11 +4,11 @@
 //! number here is where the meaning or the place of an attribute changed.
 
 use super::super::tensor;
-use super::call::{Call, Fault};
+use super::call::{Call, Fault, Why};
 use super::more;
 use super::rebatch;
 use super::symbolic::Element;
-use crate::graph::{AutoPad, Conv, Dim, Op, PadMode, Pool, elements, shape_text};
+use crate::graph::{AutoPad, Conv, Dim, Op, PadMode, Pool, Unread, elements, shape_text};
 
 /// What a node becomes: operators in a row, the first of which reads these operands of the node.
 pub struct Plan {
@@ -26,7 +26,7 @@ pub fn wrong<T>(what: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Wrong(what.into()))
 }
 
-pub fn foreign<T>(why: impl Into<String>) -> Result<T, Fault> {
+pub fn foreign<T>(why: impl Into<Why>) -> Result<T, Fault> {
     Err(Fault::Foreign(why.into()))
 }
 
@@ -64,7 +64,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
             let axis = Call::resolve_axis(call.int("axis", 1), call.rank(0)?)?;
             Plan::new(0..call.proto.input.len(), Op::Concat { axis })
         }
-        "MaxPool" if call.has_side_results() => foreign("its indices are used"),
+        "MaxPool" if call.has_side_results() => foreign(Unread::Indices),
         "MaxPool" => unary(Op::MaxPool(pool(call)?)),
         "AveragePool" => unary(Op::AveragePool(pool(call)?)),
         "GlobalAveragePool" => unary(Op::GlobalAveragePool),
@@ -106,7 +106,7 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "Pad" => pad(call),
         "Softmax" => softmax(call, |axis| Op::Softmax { axis }),
         "LogSoftmax" => softmax(call, |axis| Op::LogSoftmax { axis }),
-        "Dropout" if call.drops()? => foreign("drops elements, as it was exported for training"),
+        "Dropout" if call.drops()? => foreign(Unread::Training),
         "Dropout" => unary(Op::Dropout),
         "Identity" => unary(Op::Identity),
         "Cast" => unary(Op::Cast { to: call.dtype_attribute("to")? }),

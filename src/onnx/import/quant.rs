@@ -6,10 +6,10 @@
 
 use super::super::proto::NodeProto;
 use super::Importer;
-use super::call::{Call, Fault};
-use crate::graph::{DType, Data, Dim, Node, Op, QuantParams, Tensor, Value, ValueId};
+use super::call::{Call, Fault, Why};
+use crate::graph::{DType, Data, Dim, Node, Op, QuantParams, Tensor, Unread, Value, ValueId};
 
-fn foreign<T>(why: &str) -> Result<T, Fault> {
+fn foreign<T>(why: impl Into<Why>) -> Result<T, Fault> {
     Err(Fault::Foreign(why.into()))
 }
 
@@ -19,7 +19,7 @@ fn params(call: &Call) -> Result<QuantParams, Fault> {
     let Some(scales) = call.tensor(1) else { return foreign("its scale is computed while the network runs") };
     let scale = scales.to_f32().into_owned();
     if call.int("block_size", 0) != 0 || scales.shape.len() > 1 {
-        return foreign("quantizes in blocks");
+        return foreign(Unread::Blocks);
     }
     let stored = match (call.operand(2), call.proto.op_type.as_str()) {
         (Some(_), _) => call.dtype(2)?,
@@ -36,7 +36,7 @@ fn params(call: &Call) -> Result<QuantParams, Fault> {
         DType::U8 => (DType::I8, 128),
         DType::I8 => (DType::I8, 0),
         DType::I32 if zeros.iter().all(|&z| z == 0) => (DType::I32, 0),
-        _ => return foreign("quantizes to a type kdc does not use"),
+        _ => return foreign(Unread::Stored),
     };
     let axis = match scales.shape.len() {
         0 => None,
@@ -68,7 +68,7 @@ impl<'m> Importer<'m> {
         let call = self.call(proto)?;
         let quant = params(&call)?;
         if call.dtype(0)? != DType::F32 || quant.dtype != DType::I8 {
-            return foreign("quantizes to a type kdc does not use");
+            return foreign(Unread::Stored);
         }
         let quantized = proto.output[0].as_str();
         let readers = self.readers.get(quantized).cloned().unwrap_or_default();
