@@ -25,7 +25,8 @@ impl Engine<'_> {
     pub fn open(&self, graph: &Graph, values: &[ValueId]) -> Result<Box<dyn Teacher>, Error> {
         let names = values.iter().map(|&id| graph.value(id).name.clone());
         let names: Vec<String> = self.logits.iter().map(|name| name.to_string()).chain(names).collect();
-        Ok(teacher::open(self.model, &names, self.choice)?)
+        // It is asked because kdc cannot run the network, and so cannot compare.
+        Ok(teacher::open(self.model, &names, self.choice, teacher::UNCOMPARED)?)
     }
 
     /// The values of some samples, in the order asked for.
@@ -66,10 +67,10 @@ impl Asked {
             return Ok(None);
         }
         let graph = source.graph.ok_or_else(|| {
-            Error::Config(format!(
-                "the teacher '{}' has to run at every step, and there is no network of it",
-                source.name
-            ))
+            Error::inapplicable(
+                source.name.as_ref(),
+                "is a teacher that has to run at every step, and there is no network of it",
+            )
         })?;
         match &source.engine {
             Some(engine) if !source.is_peer => Ok(Some(Asked::Elsewhere {

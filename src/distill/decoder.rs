@@ -47,7 +47,10 @@ pub fn encoder(mut autoencoder: Graph) -> Graph {
 }
 
 fn none(shape: &[usize], why: &InferError) -> Error {
-    Error::Config(format!("no network makes inputs of the extents {shape:?}: {why}"))
+    Error::inapplicable(
+        "autoencoder",
+        format!("cannot be made: no network makes inputs of the extents {shape:?}: {why}"),
+    )
 }
 
 /// Channels and places of an input; no places: a vector.

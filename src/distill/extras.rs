@@ -150,7 +150,7 @@ impl Extras {
             !snapshot.iter().any(|(other, theirs)| other == name && theirs.len() == values.len())
         });
         if let Some((name, _)) = missing {
-            return Err(Error::Config(format!("the checkpoint has no '{name}' of the objective's terms")));
+            return Err(Error::Extras { name: name.clone() });
         }
         self.adopt(snapshot);
         Ok(())

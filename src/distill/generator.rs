@@ -67,8 +67,7 @@ pub(super) fn generate(
         let rate = how.rate * 0.5 * (1.0 + (std::f64::consts::PI * game.round as f64 / how.rounds as f64).cos());
         let shown = in_pool(|| game.play(rate))?;
         if shown.values.iter().any(|x| !x.is_finite()) {
-            let what = format!("what the generator makes is no numbers any more after round {}", game.round);
-            return Err(Error::Config(format!("{what}; lower rate in [data.synthetic] (it is {})", how.rate)));
+            return Err(Error::Generator { round: game.round, rate: how.rate });
         }
         game.agreed = if game.round == 0 { shown.agreed } else { 0.95 * game.agreed + 0.05 * shown.agreed };
         game.round += 1;
@@ -233,7 +232,7 @@ fn unprefixed<T: Clone>(what: &str, list: &[(String, T)]) -> Vec<(String, T)> {
 }
 
 fn logits(outputs: Vec<Datum>) -> Result<Tensor<2>, Error> {
-    let first = outputs.into_iter().next().ok_or_else(|| Error::Config("the teacher has no output".into()))?;
+    let first = outputs.into_iter().next().ok_or_else(|| Error::NoOutput)?;
     teachers::rows(first.into_float()?)
 }
 

@@ -61,6 +61,12 @@ pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, evaluate, trai
 
 use std::path::PathBuf;
 
+impl Error {
+    fn inapplicable(method: &str, why: impl Into<String>) -> Error {
+        Error::Inapplicable { method: method.into(), why: why.into() }
+    }
+}
+
 /// Why training stopped short.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -80,9 +86,23 @@ pub enum Error {
     /// A teacher that an engine runs.
     #[error(transparent)]
     Teacher(#[from] crate::teacher::Error),
-    /// A setting that cannot work.
+    /// A setting that cannot work, whatever is trained.
     #[error("{0}")]
     Config(String),
+    /// A method that finds nothing to learn from in these networks or samples; another one may.
+    #[error("'{method}' {why}")]
+    Inapplicable { method: String, why: String },
+    /// A network without a result.
+    #[error("a network has no output, or nothing that it computes reaches one")]
+    NoOutput,
+    /// A generator whose samples left the numbers.
+    #[error(
+        "what the generator makes became non-finite after round {round}; lower rate in [data.synthetic] (it is {rate})"
+    )]
+    Generator { round: usize, rate: f64 },
+    /// A checkpoint of another objective.
+    #[error("the checkpoint has no '{name}' of the objective's terms")]
+    Extras { name: String },
     /// A checkpoint could not be written or read.
     #[error("checkpoint {}: {what}", path.display())]
     Checkpoint { path: PathBuf, what: String },

@@ -112,7 +112,7 @@ impl Way<'_> {
                 }
                 None => {
                     let output = network.graph().outputs.first().copied();
-                    let output = output.ok_or_else(|| Error::Config("a network has no output".into()))?;
+                    let output = output.ok_or_else(|| Error::NoOutput)?;
                     return rows(self.value(network, &given, output, mode)?);
                 }
             }
@@ -129,7 +129,7 @@ impl Way<'_> {
     ) -> Result<Value, Error> {
         let values = network.run(self.inputs.to_vec(), given, &[wanted], mode)?;
         let first = values.into_iter().next();
-        Ok(first.ok_or_else(|| Error::Config("a network computes nothing".into()))?.into_float()?)
+        Ok(first.ok_or_else(|| Error::NoOutput)?.into_float()?)
     }
 
     fn target(&self, network: &Network, place: &Point) -> Target {

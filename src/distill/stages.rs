@@ -95,11 +95,11 @@ fn autoencoders(
     let mut trained = vec![];
     for spec in recipe.teachers.iter().filter(|t| t.kind == TeacherKind::Autoencoder) {
         let [input] = set.samples.inputs() else {
-            return Err(Error::Config(format!("'{}', an autoencoder, takes samples of one part", spec.name)));
+            return Err(Error::inapplicable(&spec.name, "is an autoencoder, which takes samples of one part"));
         };
         if !input.dtype.is_float() {
-            let what = format!("'{}', an autoencoder, takes numbers, and samples are {}", spec.name, input.dtype);
-            return Err(Error::Config(what));
+            let why = format!("is an autoencoder, which takes numbers, and samples are {}", input.dtype);
+            return Err(Error::inapplicable(&spec.name, why));
         }
         let mut graph = decoder::autoencoder(input.name.as_deref().unwrap_or("input"), &input.shape)?;
         student::redraw(&mut graph, config.seed.wrapping_add(0xC0DE + trained.len() as u64));
@@ -129,8 +129,8 @@ fn peers(recipe: &Recipe, set: &TrainingSet, student: &Graph, seed: u64) -> Resu
         let graph = match spec.kind {
             TeacherKind::Tuned => {
                 set.teachers.first().filter(|t| t.engine.is_none()).and_then(|t| t.graph).cloned().ok_or_else(|| {
-                    let what = "is to learn along, and has operators that kdc cannot run";
-                    Error::Config(format!("'{}', a copy of the teacher, {what}", spec.name))
+                    let why = "is a copy of the teacher that is to learn along, and has operators that kdc cannot run";
+                    Error::inapplicable(&spec.name, why)
                 })?
             }
             _ => {

@@ -157,7 +157,10 @@ pub fn synthesize<E: From<Error>>(
 ) -> Result<Synthesized, E> {
     match teacher.inputs[..] {
         [input] if teacher.value(input).dtype.is_float() => (),
-        _ => return Err(Error::Config("samples are made for teachers with one input of floats only".into()).into()),
+        _ => {
+            let why = "makes samples for teachers with one input of floats only";
+            return Err(Error::inapplicable("data.synthetic", why).into());
+        }
     }
     if how.by_generator(teacher) {
         let file = folder.join("game.safetensors");
@@ -179,10 +182,11 @@ fn invert(
     let tracked = device.clone().autodiff();
     let memories = memories(teacher, &tracked);
     if memories.is_empty() {
-        return Err(Error::Config(format!(
-            "by = \"statistics\": samples are made from what batch normalisations remember, and this teacher has none; \
+        let why = format!(
+            "by = \"statistics\" makes samples from what batch normalisations remember, and this teacher has none; \
              {EXPORT_AGAIN}, or take by = \"generator\""
-        )));
+        );
+        return Err(Error::inapplicable("data.synthetic", why));
     }
     let network = Network::new(teacher, &tracked)?.untrained();
     let shape = shape_at(&teacher.value(input).shape, 1)[1..].to_vec();
@@ -262,7 +266,7 @@ fn moved(
         let value = Value::from_tensor(leaf.clone()).reshape(&extents);
         let seen = jittered(value, &extents, rng)?;
         let outputs = network.forward(vec![Datum::Float(seen)], &taps, Mode::Frozen)?;
-        let logits = outputs.outputs.into_iter().next().ok_or_else(|| Error::Config("no output".into()))?;
+        let logits = outputs.outputs.into_iter().next().ok_or_else(|| Error::NoOutput)?;
         let mut loss = cross_entropy(teachers::rows(logits.into_float()?)?, labels.clone()).mean();
         let mut distance: Option<Tensor<1>> = None;
         for (memory, tap) in memories.iter().zip(outputs.taps) {
@@ -276,7 +280,7 @@ fn moved(
         loss = loss + variation(value, &extents)?.mul_scalar(how.variation);
         loss = loss + leaf.clone().square().mean().mul_scalar(how.energy);
         let mut gradients = loss.backward();
-        let gradient = leaf.grad_remove(&mut gradients).ok_or_else(|| Error::Config("no gradient".into()))?;
+        let gradient = leaf.grad_remove(&mut gradients).ok_or_else(|| Error::NoOutput)?;
         // From all of the way to none, as the source.
         let lr = how.lr * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / how.steps as f64).cos());
         // The losses are means over the batch: a sample's own gradient is as large as that of a batch of one.

@@ -87,11 +87,12 @@ impl Wiring {
                 }
                 (_, Some(teacher)) => compared(student, teacher, spec, reads.pairs)?,
                 (_, None) => {
-                    return Err(Error::Config(format!(
-                        "'{}' compares activations, and of the teacher '{}' there is no network; use a term that compares \
+                    let why = format!(
+                        "compares activations, and of the teacher '{}' there is no network; use a term that compares \
                          answers, as 'soft-label' does",
-                        spec.method, sources[source].name
-                    )));
+                        sources[source].name
+                    );
+                    return Err(Error::inapplicable(&spec.method, why));
                 }
             };
             let size = |graph: &Graph, p: &Point| extents(&shape_at(&graph.value(p.value).shape, 1), p.layout);
@@ -118,14 +119,14 @@ impl Wiring {
             let pairs = pairs.collect();
             if let Some(other) = whom.iter().find(|&&w| asks && sources[w].classes() != sources[source].classes()) {
                 let (a, b) = (&sources[source], &sources[*other]);
-                return Err(Error::Config(format!(
-                    "'{}' takes the mean of '{}', which gives {} numbers, and '{}', which gives {}; give each a term of its own",
-                    spec.method,
+                let why = format!(
+                    "takes the mean of '{}', which gives {} numbers, and '{}', which gives {}; give each a term of its own",
                     a.name,
                     a.classes(),
                     b.name,
                     b.classes()
-                )));
+                );
+                return Err(Error::inapplicable(&spec.method, why));
             }
             let weigher = match whom.len() {
                 1 => None,
@@ -230,7 +231,7 @@ pub fn ask(
     let on_side = |value: Value| if mode == Mode::Infer { value.autodiff() } else { value };
     let values = network.run(inputs, given, &wanted, mode)?.into_iter();
     let mut values = values.map(|value| Ok(on_side(value.into_float()?)));
-    let logits = values.next().ok_or_else(|| Error::Config("the network has no output".into()))?;
+    let logits = values.next().ok_or_else(|| Error::NoOutput)?;
     let logits = logits.and_then(rows)?;
     Ok(Said { logits: Some(logits), taps: values.collect::<Result<_, Error>>()? })
 }
@@ -255,7 +256,7 @@ pub fn classes(graph: &Graph) -> usize {
 /// The sources that a term names; the first where it names none.
 fn whom(sources: &[Source], spec: &TermSpec, asks: bool) -> Result<Vec<usize>, Error> {
     if asks && sources.is_empty() {
-        return Err(Error::Config(format!("'{}' learns from the teacher, and there is none", spec.method)));
+        return Err(Error::inapplicable(&spec.method, "learns from the teacher, and there is none"));
     }
     let find = |name: &String| {
         sources.iter().position(|s| s.name == *name).ok_or_else(|| {
@@ -288,11 +289,11 @@ fn compared(student: &Graph, teacher: &Graph, spec: &TermSpec, kind: Pairs) -> R
             Pairs::Attention => "attention (a softmax over tokens)",
             _ => "stages that correspond",
         };
-        return Err(Error::Config(format!(
-            "'{}' found no {what} in student and teacher; name what it is to compare with layers = [[\"student's value\", \
-             \"teacher's value\"]]",
-            spec.method
-        )));
+        let why = format!(
+            "found no {what} in student and teacher; name what it is to compare with layers = [[\"student's value\", \
+             \"teacher's value\"]]"
+        );
+        return Err(Error::inapplicable(&spec.method, why));
     }
     Ok(pairs)
 }

@@ -156,19 +156,22 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     }
     if *set.answers == Answers::Input {
         return match config.terms.iter().find(|spec| spec.term().is_ok_and(|t| t.reads().labels)) {
-            Some(spec) => Err(Error::Config(format!(
-                "'{}' learns classes, and these samples have none (answers = \"input\" in the sidecar); 'regression' learns numbers",
-                spec.method
-            ))),
+            Some(spec) => {
+                let why = "learns classes, and these samples have none (answers = \"input\" in the sidecar); 'regression' \
+                           learns numbers";
+                Err(Error::inapplicable(&spec.method, why))
+            }
             None => Ok(()),
         };
     }
     match set.train.iter().find(|&&sample| set.samples.label(sample).is_none()) {
-        Some(sample) if labels && !teacher && config.data.labelled_share != Some(1.0) => Err(Error::Config(format!(
-            "sample {sample} has no label, and '{}' learns from labels alone; distill instead, or see labelled samples alone: \
-             labelled-share = 1.0 in the recipe's [data]",
-            objective.describe()
-        ))),
+        Some(sample) if labels && !teacher && config.data.labelled_share != Some(1.0) => {
+            let why = format!(
+                "learns from labels alone, and sample {sample} has none; distill instead, or see labelled samples alone: \
+                 labelled-share = 1.0 in the recipe's [data]"
+            );
+            Err(Error::inapplicable(&objective.describe(), why))
+        }
         _ => Ok(()),
     }
 }
@@ -191,7 +194,7 @@ pub fn evaluate(
     };
     ahead(indices.chunks(score.batch()), make, |(inputs, looks)| {
         let outputs = in_pool(|| network.forward(inputs.clone(), &[], Mode::Infer))?.outputs;
-        let output = outputs.into_iter().next().ok_or_else(|| Error::Config("the network has no output".into()))?;
+        let output = outputs.into_iter().next().ok_or_else(|| Error::NoOutput)?;
         let output = output.to_host()?;
         let values = output.to_f32();
         score.add(samples, &looks, &inputs, &values);

@@ -246,11 +246,13 @@ fn spec(table: &toml::Table) -> Result<TermSpec, (Option<String>, String)> {
         return Err((Some("method".into()), what));
     };
     if let Err(e) = entry.term(settings.clone()) {
-        let wrong = settings.keys().find(|key| {
-            let unknown = e.message().contains(&format!("unknown field `{key}`"));
-            let alone = toml::Table::from_iter([((*key).clone(), settings[*key].clone())]);
-            unknown || !e.message().contains("unknown field") && entry.term(alone).is_err()
-        });
+        // Without the one that is wrong the others are understood; where several are, each of them fails alone.
+        let understood = |keep: &dyn Fn(&String) -> bool| {
+            let kept = settings.iter().filter(|(key, _)| keep(key)).map(|(key, value)| (key.clone(), value.clone()));
+            entry.term(kept.collect()).is_ok()
+        };
+        let wrong = settings.keys().find(|key| understood(&|other| other != *key));
+        let wrong = wrong.or_else(|| settings.keys().find(|key| !understood(&|other| other == *key)));
         return Err((wrong.cloned(), format!("'{}': {}", common.method, e.message().trim_end())));
     }
     let teachers = match common.teacher {

@@ -69,7 +69,8 @@ impl Run {
                 }
                 Route::Relay { student } => {
                     let teacher = self.relays[source].as_ref();
-                    let teacher = teacher.ok_or_else(|| Error::Config("a relay needs a network to teach".into()))?;
+                    let teacher =
+                        teacher.ok_or_else(|| Error::inapplicable(term.name(), "needs a network to teach"))?;
                     let key = [(self.done as u64).to_le_bytes(), self.learners.extras.seed().to_le_bytes()].concat();
                     values.student_logits = self.way(batch, mode).relay(term, teacher, &places, student, &key)?;
                 }

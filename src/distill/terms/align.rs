@@ -40,10 +40,13 @@ impl Projection {
             Projection::Linear => Ok(Layers::add(extras, name, &[student, teacher])),
             Projection::Mlp => Ok(Layers::add(extras, name, &[student, 2 * teacher, teacher])),
             Projection::None if student == teacher => Ok(Layers::default()),
-            Projection::None => Err(Error::Config(format!(
-                "'{method}' compares {student} channels of the student with {teacher} of the teacher; that needs \
-                 projection = \"linear\" or \"mlp\""
-            ))),
+            Projection::None => {
+                let why = format!(
+                    "compares {student} channels of the student with {teacher} of the teacher; that needs projection = \
+                     \"linear\" or \"mlp\""
+                );
+                Err(Error::inapplicable(method, why))
+            }
         }
     }
 }

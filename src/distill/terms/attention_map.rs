@@ -70,18 +70,18 @@ impl Term for AttentionMap {
         for &((student, student_positions), (teacher, teacher_positions)) in &plan.pairs[self.chosen.clone()] {
             let heads = self.relation_heads;
             if self.of == Of::Attention && student_positions != teacher_positions {
-                return Err(Error::Config(format!(
-                    "'{}' compares attention over as many tokens; the student's has {student_positions} numbers a head, the \
-                     teacher's {teacher_positions}; compare of = \"relations\"",
-                    ENTRY.name
-                )));
+                let why = format!(
+                    "compares attention over as many tokens; the student's has {student_positions} numbers a head, the \
+                     teacher's {teacher_positions}; compare of = \"relations\""
+                );
+                return Err(Error::inapplicable(ENTRY.name, why));
             }
             if self.of == Of::Relations && (student % heads != 0 || teacher % heads != 0) {
-                return Err(Error::Config(format!(
-                    "'{}': relation-heads {heads} does not divide {student} channels of the student and {teacher} of the \
-                     teacher",
-                    ENTRY.name
-                )));
+                let why = format!(
+                    "has relation-heads {heads}, which does not divide {student} channels of the student and {teacher} of \
+                     the teacher"
+                );
+                return Err(Error::inapplicable(ENTRY.name, why));
             }
         }
         Ok(())

@@ -83,11 +83,8 @@ impl Term for Contrastive {
         positive(ENTRY.name, "temperature", &[self.temperature])?;
         share(ENTRY.name, "momentum", self.momentum)?;
         let [((student, _), (teacher, _))] = plan.pairs[..] else {
-            return Err(Error::Config(format!(
-                "'{}' compares one embedding with one, not {}; name one pair with layers",
-                ENTRY.name,
-                plan.pairs.len()
-            )));
+            let why = format!("compares one embedding with one, not {}; name one pair with layers", plan.pairs.len());
+            return Err(Error::inapplicable(ENTRY.name, why));
         };
         let mut side = |name: &str, channels: usize| Side {
             embed: Layers::add(extras, &format!("{}.{name}", plan.prefix), &[channels, self.dim]),

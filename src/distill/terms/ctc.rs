@@ -36,11 +36,11 @@ impl Term for Ctc {
     fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
         match plan.spells {
             true => Ok(()),
-            false => Err(Error::Config(
-                "'ctc' is for answers that spell, and these do not; [sequence] with reading = \"ctc\" in the sidecar says \
-                 how they do"
-                    .into(),
-            )),
+            false => {
+                let why = "is for answers that spell, and these do not; [sequence] with reading = \"ctc\" in the sidecar \
+                           says how they do";
+                Err(Error::inapplicable("ctc", why))
+            }
         }
     }
 

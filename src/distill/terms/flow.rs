@@ -42,12 +42,12 @@ impl Term for Flow {
 
     fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
         if plan.pairs.len() < 2 {
-            return Err(Error::Config(format!(
-                "'{}' compares how activations change from one stage to the next, and only {} corresponds; name two or more \
+            let why = format!(
+                "compares how activations change from one stage to the next, and only {} corresponds; name two or more \
                  with layers",
-                ENTRY.name,
                 plan.pairs.len()
-            )));
+            );
+            return Err(Error::inapplicable(ENTRY.name, why));
         }
         let project = |(i, ((student, _), (teacher, _))): (usize, &(Extents, Extents))| {
             let name = format!("{}.projection{i}", plan.prefix);

@@ -36,11 +36,11 @@ impl Term for MaskedLm {
     fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
         match plan.hides {
             true => Ok(()),
-            false => Err(Error::Config(
-                "'masked-lm' is for language models, and no tokens are hidden here; answers = \"tokens\" in the sidecar's \
-                 [data] hides some"
-                    .into(),
-            )),
+            false => {
+                let why = "is for language models, and no tokens are hidden here; answers = \"tokens\" in the sidecar's \
+                           [data] hides some";
+                Err(Error::inapplicable("masked-lm", why))
+            }
         }
     }
 

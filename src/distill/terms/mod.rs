@@ -292,10 +292,13 @@ fn share(method: &str, name: &str, value: f64) -> Result<(), Error> {
 fn same_classes(method: &str, plan: &Plan) -> Result<(), Error> {
     match plan.classes == plan.teacher_classes {
         true => Ok(()),
-        false => Err(Error::Config(format!(
-            "'{method}' compares answers, and the teacher gives {} numbers, the student {}; compare activations inside \
-             instead, as 'hint' does",
-            plan.teacher_classes, plan.classes
-        ))),
+        false => {
+            let why = format!(
+                "compares answers, and the teacher gives {} numbers, the student {}; compare activations inside instead, \
+                 as 'hint' does",
+                plan.teacher_classes, plan.classes
+            );
+            Err(Error::inapplicable(method, why))
+        }
     }
 }

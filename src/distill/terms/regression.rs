@@ -66,9 +66,9 @@ impl Term for Regression {
         positive(ENTRY.name, "delta", self.delta.as_slice())?;
         share(ENTRY.name, "alpha", self.alpha)?;
         if self.alpha == 0.0 && !plan.numbers {
-            let what = "'regression' with alpha = 0 learns from targets alone, and there are none; answers = \"input\" in \
-                        the sidecar's [data] says that a network is to answer with its input";
-            return Err(Error::Config(what.into()));
+            let why = "with alpha = 0 learns from targets alone, and there are none; answers = \"input\" in the sidecar's \
+                       [data] says that a network is to answer with its input";
+            return Err(Error::inapplicable(ENTRY.name, why));
         }
         if self.alpha > 0.0 { same_classes(ENTRY.name, plan) } else { Ok(()) }
     }
