@@ -61,6 +61,8 @@ pub enum EngineName {
     Auto,
     Tract,
     Onnxruntime,
+    /// kdc's own executor
+    Kdc,
 }
 
 impl From<EngineName> for EngineChoice {
@@ -69,6 +71,7 @@ impl From<EngineName> for EngineChoice {
             EngineName::Auto => EngineChoice::Auto,
             EngineName::Tract => EngineChoice::Tract,
             EngineName::Onnxruntime => EngineChoice::OnnxRuntime,
+            EngineName::Kdc => EngineChoice::Own,
         }
     }
 }

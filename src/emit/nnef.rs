@@ -129,7 +129,7 @@ mod tests {
     fn the_reloaded_network_answers_as_the_onnx_file() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/teacher.onnx");
         let model = std::fs::read(&path).unwrap();
-        let teacher = teacher::open(&path, &[], EngineChoice::Tract).unwrap();
+        let teacher = teacher::open(&path, &[], EngineChoice::Tract, teacher::UNCOMPARED).unwrap();
         for (dim, n) in [(Dim::Batch, 5), (Dim::Fixed(1), 1)] {
             let file = nnef(&model, &shape(dim)).unwrap();
             assert_eq!(file, nnef(&model, &shape(dim)).unwrap(), "two runs, other bytes");
@@ -168,7 +168,7 @@ mod tests {
             let n = shape.iter().product();
             let input = Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect());
             let got = reload_and_run(&file, std::slice::from_ref(&input)).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let teacher = teacher::open(&path, &[], EngineChoice::Tract).unwrap();
+            let teacher = teacher::open(&path, &[], EngineChoice::Tract, teacher::UNCOMPARED).unwrap();
             let wanted = teacher.run(std::slice::from_ref(&input)).unwrap().outputs.remove(0);
             assert_eq!(got.shape, wanted.shape, "{name}");
             let worst = got.to_f32().iter().zip(wanted.to_f32().iter()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -78,7 +78,8 @@ pub(super) fn scored(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Opt
 
 /// A model whose answers are no classes, and perhaps a second one beside it.
 fn evaluate_numbers(model: &Path, against: Option<&Path>, data: &Splits) -> Result<Evaluation, Error> {
-    let open = |model: &Path| teacher::open(model, &[], teacher::EngineChoice::Auto);
+    let probe = teacher::probe(data.test.as_ref());
+    let open = |model: &Path| teacher::open(model, &[], teacher::EngineChoice::Auto, &probe);
     let engine = open(model)?;
     let other = against.map(|other| -> Result<Other, Error> {
         let accuracy = scored(open(other)?.as_ref(), data)?;
@@ -108,7 +109,8 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
     }
     let test = dataset.test.as_ref();
     let labels = labels(test);
-    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
+    let probe = teacher::probe(test);
+    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto, &probe)?;
     let said = predicted(engine.as_ref(), &dataset)?;
     let count = dataset.class_names.len();
     let mut confusion = vec![vec![0; count]; count];
@@ -128,7 +130,7 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
         ClassResult { name: name.clone(), samples, recall: share(right, samples), precision: share(right, named) }
     };
     let other = against.map(|other| -> Result<Other, Error> {
-        let engine = teacher::open(other, &[], teacher::EngineChoice::Auto)?;
+        let engine = teacher::open(other, &[], teacher::EngineChoice::Auto, &probe)?;
         let theirs = predicted(engine.as_ref(), &dataset)?;
         let pairs = said.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
         Ok(Other {

@@ -72,7 +72,7 @@ pub(super) fn qdq(
     let unwritten = |source| Error::Output { path: std::env::temp_dir(), source };
     let mut file = tempfile::Builder::new().suffix(".onnx").tempfile().map_err(unwritten)?;
     file.write_all(&exports.qdq).map_err(unwritten)?;
-    let engine = match teacher::open(file.path(), &[], EngineChoice::OnnxRuntime) {
+    let engine = match teacher::open(file.path(), &[], EngineChoice::OnnxRuntime, teacher::UNCOMPARED) {
         Ok(engine) => engine,
         Err(teacher::Error::NoLibrary { what }) => {
             return Ok(Err(Skipped {

@@ -76,7 +76,7 @@ impl TeacherLogits for Kept {
 pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
     // A trailing softmax hides the logits: they are its operand.
     let value = job::logits_name(&job.teacher);
-    let teacher = open(&job.options.model, value.as_deref(), job.options.engine, progress)?;
+    let teacher = open(&job.options.model, value.as_deref(), job.asked_about.as_ref(), job.options.engine, progress)?;
     let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
     let kept = |teacher: &dyn Teacher, hash: &str, value: Option<&str>, on: &mut dyn FnMut(usize, usize)| {
         let labelling = Labelling {
@@ -105,7 +105,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
     let mut others = vec![];
     for other in job.others.iter().filter(|other| keeps && !other.is_peer && reads_answers(job, &other.name)) {
         let value = other.logits_value.as_deref();
-        let teacher = open(&other.path, value, job.options.engine, progress)?;
+        let teacher = open(&other.path, value, job.asked_about.as_ref(), job.options.engine, progress)?;
         let logits = kept(teacher.as_ref(), &other.hash, value, &mut on)?;
         others.push((other.name.clone(), logits));
     }
@@ -132,7 +132,7 @@ pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled
         return Err(Error::TooMuch { model: options.model.clone() });
     }
     let value = job::logits_name(&network);
-    let teacher = open(&options.model, value.as_deref(), options.engine, progress)?;
+    let teacher = open(&options.model, value.as_deref(), data.train.as_ref(), options.engine, progress)?;
     let hash = teacher::content_hash(&options.model)?;
     let labelling = Labelling {
         teacher: teacher.as_ref(),
@@ -156,11 +156,12 @@ fn folder(asked: Option<&Path>, cache: &Cache) -> PathBuf {
 fn open(
     model: &Path,
     value: Option<&str>,
+    samples: &dyn data::Dataset,
     engine: teacher::EngineChoice,
     progress: &dyn Progress,
 ) -> Result<Box<dyn Teacher>, Error> {
     let taps: Vec<String> = value.into_iter().map(String::from).collect();
-    let teacher = teacher::open(model, &taps, engine)?;
+    let teacher = teacher::open(model, &taps, engine, &teacher::probe(samples))?;
     if let Some(note) = teacher.note() {
         progress.note(&format!("the teacher runs on {}: {note}", teacher.engine()));
     }

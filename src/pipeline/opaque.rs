@@ -27,7 +27,9 @@ pub fn with_shapes(
         return Ok(network);
     }
     let inputs = samples.batch(&Look::plain(vec![0]));
-    let Ok(reply) = teacher::open(model, &open, engine).and_then(|teacher| teacher.run(&inputs)) else {
+    // Only shapes are asked for.
+    let engine = teacher::open(model, &open, engine, teacher::UNCOMPARED);
+    let Ok(reply) = engine.and_then(|teacher| teacher.run(&inputs)) else {
         return Ok(network);
     };
     let first = network.inputs.first().and_then(|&id| network.value(id).shape.first().copied()).unwrap_or(Dim::Batch);

@@ -25,6 +25,12 @@ pub enum Error {
     /// An engine does not take this model.
     #[error("{engine} cannot run {model}: {what}")]
     Engine { engine: String, model: String, what: String },
+    /// An engine computes another network than the file's.
+    #[error(
+        "{engine} computes something else than kdc on samples of the data, for {model}: {difference}; leave --engine out, \
+         and another one answers"
+    )]
+    Differs { engine: String, model: String, difference: super::Difference },
     /// There is no usable library of ONNX Runtime.
     #[error(
         "no ONNX Runtime: {what}; install it (`pip install onnxruntime`) and set ORT_DYLIB_PATH to its libonnxruntime.so"

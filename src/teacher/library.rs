@@ -14,6 +14,8 @@ pub(super) struct Loaded {
     pub environment: ort::environment::Environment,
     /// `ONNX Runtime 1.22.0`
     pub engine: String,
+    #[cfg(test)]
+    pub path: PathBuf,
 }
 
 /// The oldest minor release of version 1 whose interface is used.
@@ -90,7 +92,12 @@ fn load(path: &Path) -> Result<Loaded, String> {
         Ok::<_, String>(environment)
     }));
     let environment = environment.unwrap_or_else(|_| Err("it does not initialise".into()))?;
-    Ok(Loaded { environment, engine: format!("ONNX Runtime {version}") })
+    Ok(Loaded {
+        environment,
+        engine: format!("ONNX Runtime {version}"),
+        #[cfg(test)]
+        path,
+    })
 }
 
 /// What `OrtGetApiBase` points at, as declared in `onnxruntime_c_api.h`; stable since version 1.0.

@@ -4,22 +4,26 @@
 //! Any operator the engine knows will do; the rest of kdc need not.
 //!
 //! - tract is built in. ONNX Runtime is used when its library is found, about twice as fast on the CPUs tried.
+//! - Whichever it is, its answers to a few samples are compared with those of kdc's own executor first.
 //! - Both run a batch in chunks of a fixed size, so that an answer does not depend on how many cores there are to share
 //!   them.
 //! - [`LogitCache`] keeps the logits of every sample and view on disk: a teacher is asked once.
 
 mod cache;
+mod choice;
 mod chunks;
 mod error;
 mod file;
 mod library;
 mod onnxruntime;
+mod own;
 mod predict;
 #[cfg(test)]
 mod tests;
 mod tract;
 
 pub use cache::{Labelled, Labelling, LogitCache, Shard};
+pub use choice::{Difference, UNCOMPARED, probe};
 pub use error::Error;
 pub use file::content_hash;
 pub use predict::{accuracy, doubt, logits, predict};
@@ -41,7 +45,7 @@ pub trait Teacher: Send + Sync {
     /// Which program computes, with its version: `ONNX Runtime 1.22.0`.
     fn engine(&self) -> &str;
 
-    /// Why the engine is not the one that would have been faster, for people.
+    /// Why the engine is not the one that would have been faster, and what else is to be known of it, for people.
     fn note(&self) -> Option<&str> {
         None
     }
@@ -60,30 +64,28 @@ pub trait Teacher: Send + Sync {
 /// Which engine runs a teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// ONNX Runtime when a library is found that works, else tract.
+    /// ONNX Runtime when a library is found that works, else tract; kdc itself where neither computes what the file says.
     #[default]
     Auto,
     /// Built in.
     Tract,
     /// The library must be there.
     OnnxRuntime,
+    /// kdc's own executor: slower, and only for networks of which kdc knows all operators.
+    Own,
 }
 
-/// Opens a teacher. Values named in `taps` come back with every answer, beside the outputs.
+/// Opens a teacher. Values named in `taps` come back with every answer, beside the outputs. The engine is compared with
+/// kdc's own executor on `samples`, see [`probe`]; with [`UNCOMPARED`] it is taken at its word, which is for those who
+/// compare it themselves, or want no numbers of it.
 ///
 /// # Errors
-/// When the file cannot be read or no engine can run it.
-pub fn open(model: &Path, taps: &[String], choice: EngineChoice) -> Result<Box<dyn Teacher>, Error> {
-    let model = file::Model::read(model, taps)?;
-    match choice {
-        EngineChoice::Tract => Ok(Box::new(tract::Tract::open(&model, None)?)),
-        EngineChoice::OnnxRuntime => Ok(Box::new(onnxruntime::OnnxRuntime::open(&model)?)),
-        EngineChoice::Auto => match onnxruntime::OnnxRuntime::open(&model) {
-            Ok(teacher) => Ok(Box::new(teacher)),
-            Err(why) => match tract::Tract::open(&model, Some(why.to_string())) {
-                Ok(teacher) => Ok(Box::new(teacher)),
-                Err(tract) => Err(Error::NoEngine { tract: Box::new(tract), onnxruntime: Box::new(why) }),
-            },
-        },
-    }
+/// When the file cannot be read, no engine can run it, or the one that was asked for computes something else than kdc.
+pub fn open(
+    model: &Path,
+    taps: &[String],
+    choice: EngineChoice,
+    samples: &[Tensor],
+) -> Result<Box<dyn Teacher>, Error> {
+    choice::choose(&file::Model::read(model, taps)?, choice, samples)
 }

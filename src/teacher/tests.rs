@@ -4,6 +4,8 @@ use crate::graph::Tensor;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+mod engines;
+
 fn fashion() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion/teacher.onnx")
 }
@@ -49,7 +51,7 @@ fn check_engine(teacher: &dyn Teacher) {
 
 #[test]
 fn tract_answers_as_the_network_was_trained_to() {
-    let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
+    let teacher = open(&fashion(), &[], EngineChoice::Tract, UNCOMPARED).unwrap();
     assert_eq!(teacher.engine(), format!("tract {}", tract::VERSION));
     check_engine(teacher.as_ref());
 }
@@ -63,7 +65,7 @@ fn the_version_of_tract_is_the_one_built_in() {
 #[test]
 fn onnx_runtime_answers_as_the_network_was_trained_to() {
     let tap = "/stem/stem.2/Relu_output_0".to_string();
-    match open(&fashion(), std::slice::from_ref(&tap), EngineChoice::OnnxRuntime) {
+    match open(&fashion(), std::slice::from_ref(&tap), EngineChoice::OnnxRuntime, UNCOMPARED) {
         Err(Error::NoLibrary { what }) => eprintln!("skipped: no ONNX Runtime ({what}); set ORT_DYLIB_PATH"),
         Err(e) => panic!("{e}"),
         Ok(teacher) => {
@@ -71,11 +73,12 @@ fn onnx_runtime_answers_as_the_network_was_trained_to() {
             check_engine(teacher.as_ref());
             let data = fashion_data();
             let batch = data.test.batch(&Look::plain(0..3));
-            let tract = open(&fashion(), &[tap], EngineChoice::Tract).unwrap();
+            let tract = open(&fashion(), &[tap], EngineChoice::Tract, UNCOMPARED).unwrap();
             let (a, b) = (teacher.run(&batch).unwrap(), tract.run(&batch).unwrap());
             assert_eq!(a.taps[0].shape, b.taps[0].shape);
             assert_close(&a.taps[0].to_f32(), &b.taps[0].to_f32(), 1e-4);
-            let absent = open(&fashion(), &["nothing".to_string()], EngineChoice::OnnxRuntime).err().unwrap();
+            let absent =
+                open(&fashion(), &["nothing".to_string()], EngineChoice::OnnxRuntime, UNCOMPARED).err().unwrap();
             assert!(absent.to_string().contains("\"nothing\""), "{absent}");
         }
     }
@@ -86,7 +89,7 @@ fn on_tract(model: &[u8], x: &Tensor) -> Result<Tensor, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     std::fs::write(&path, model).unwrap();
-    let teacher = open(&path, &[], EngineChoice::Tract)?;
+    let teacher = open(&path, &[], EngineChoice::Tract, UNCOMPARED)?;
     Ok(teacher.run(std::slice::from_ref(x))?.outputs.remove(0))
 }
 
@@ -192,7 +195,7 @@ fn tract_gets_the_branch_that_is_taken() {
 
 #[test]
 fn auto_always_finds_an_engine() {
-    let teacher = open(&fashion(), &[], EngineChoice::Auto).unwrap();
+    let teacher = open(&fashion(), &[], EngineChoice::Auto, UNCOMPARED).unwrap();
     // Whichever it is, it says why it is not the faster one.
     assert_eq!(teacher.engine().starts_with("tract"), teacher.note().is_some());
 }
@@ -200,7 +203,7 @@ fn auto_always_finds_an_engine() {
 #[test]
 fn taps_come_beside_the_outputs_and_may_be_outputs() {
     let names = ["/body/body.0/Add_output_0".to_string(), "logits".to_string()];
-    let teacher = open(&fashion(), &names, EngineChoice::Tract).unwrap();
+    let teacher = open(&fashion(), &names, EngineChoice::Tract, UNCOMPARED).unwrap();
     assert_eq!(teacher.taps(), names);
     let data = fashion_data();
     let answers = teacher.run(&data.test.batch(&Look::plain(0..3))).unwrap();
@@ -209,14 +212,14 @@ fn taps_come_beside_the_outputs_and_may_be_outputs() {
     assert_eq!(answers.taps[0].shape[0], 3);
     assert_eq!(answers.taps[0].shape.len(), 4);
 
-    let absent = open(&fashion(), &["nothing".to_string()], EngineChoice::Tract).err().unwrap().to_string();
+    let absent = open(&fashion(), &["nothing".to_string()], EngineChoice::Tract, UNCOMPARED).err().unwrap().to_string();
     assert!(absent.contains("\"nothing\"") && absent.contains("teacher.onnx"), "{absent}");
 }
 
 #[test]
 fn answers_depend_neither_on_cores_nor_on_the_rest_of_the_batch() {
     let data = fashion_data();
-    let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
+    let teacher = open(&fashion(), &[], EngineChoice::Tract, UNCOMPARED).unwrap();
     let batch = data.test.batch(&Look::plain(0..37));
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -230,7 +233,7 @@ fn answers_depend_neither_on_cores_nor_on_the_rest_of_the_batch() {
 
 #[test]
 fn a_batch_of_another_shape_is_refused() {
-    let teacher = open(&fashion(), &[], EngineChoice::Tract).unwrap();
+    let teacher = open(&fashion(), &[], EngineChoice::Tract, UNCOMPARED).unwrap();
     for shape in [vec![2, 3, 28, 28], vec![2, 784], vec![0, 1, 28, 28], vec![]] {
         let batch = Tensor::f32(shape.clone(), vec![0.0; shape.iter().product()]);
         let message = teacher.run(&[batch]).unwrap_err().to_string();
@@ -262,10 +265,13 @@ fn files_that_are_no_models_are_refused() {
     for (name, bytes) in cases {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let message = open(&path, &[], EngineChoice::Auto).err().unwrap().to_string();
+        let message = open(&path, &[], EngineChoice::Auto, UNCOMPARED).err().unwrap().to_string();
         assert!(message.contains(name) && message.contains("not a usable ONNX model"), "{message}");
     }
-    assert!(matches!(open(&folder.path().join("absent.onnx"), &[], EngineChoice::Auto), Err(Error::Read { .. })));
+    assert!(matches!(
+        open(&folder.path().join("absent.onnx"), &[], EngineChoice::Auto, UNCOMPARED),
+        Err(Error::Read { .. })
+    ));
 }
 
 #[test]
@@ -481,8 +487,8 @@ fn engines_agree_on_other_models() {
             shape.iter().enumerate().map(|(i, d)| d.unwrap_or(if i == 0 { 3 } else { 1 })).collect();
         let n = shape.iter().product();
         let batch = [Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect())];
-        let tract = open(&path, &[], EngineChoice::Tract).unwrap().run(&batch).unwrap();
-        match open(&path, &[], EngineChoice::OnnxRuntime) {
+        let tract = open(&path, &[], EngineChoice::Tract, UNCOMPARED).unwrap().run(&batch).unwrap();
+        match open(&path, &[], EngineChoice::OnnxRuntime, UNCOMPARED) {
             Err(Error::NoLibrary { what }) => return eprintln!("skipped: no ONNX Runtime ({what})"),
             Err(e) => panic!("{e}"),
             Ok(ort) => {

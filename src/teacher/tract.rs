@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractResult, TypedModelPatch, format_err};
-use tract_onnx::tract_core::ops::array::CumSum;
+use tract_onnx::tract_core::ops::array::{CumSum, Gather, StridedSlice};
 use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::infer::Factoid;
 
@@ -31,7 +31,6 @@ const CHUNK: usize = 1;
 /// A teacher run by tract.
 pub(super) struct Tract {
     engine: String,
-    note: Option<String>,
     inputs: Inputs,
     names: Vec<String>,
     outputs: usize,
@@ -41,20 +40,20 @@ pub(super) struct Tract {
 }
 
 impl Tract {
-    pub fn open(model: &Model, note: Option<String>) -> Result<Tract, Error> {
+    pub fn open(model: &Model) -> Result<Tract, Error> {
         if quantized(&model.proto) {
             return match rewritten(model) {
-                Some(rewritten) => Tract::load(&rewritten, note),
-                None => Tract::load(model, note),
+                Some(rewritten) => Tract::load(&rewritten),
+                None => Tract::load(model),
             };
         }
-        Tract::load(model, note.clone()).or_else(|error| match (&error, rewritten(model)) {
-            (Error::Engine { .. }, Some(rewritten)) => Tract::load(&rewritten, note).map_err(|_| error),
+        Tract::load(model).or_else(|error| match (&error, rewritten(model)) {
+            (Error::Engine { .. }, Some(rewritten)) => Tract::load(&rewritten).map_err(|_| error),
             _ => Err(error),
         })
     }
 
-    fn load(model: &Model, note: Option<String>) -> Result<Tract, Error> {
+    fn load(model: &Model) -> Result<Tract, Error> {
         let engine = format!("tract {VERSION}");
         let fail =
             |e: TractError| Error::Engine { engine: engine.clone(), model: model.name.clone(), what: format!("{e:#}") };
@@ -64,7 +63,6 @@ impl Tract {
             ParseError::NoValue(name) => no_value(&model.name, &name),
         })?;
         let teacher = Tract {
-            note,
             inputs: model.inputs.clone(),
             outputs: model.outputs.len(),
             names,
@@ -98,6 +96,7 @@ impl Tract {
         }
         let mut model = model.into_typed()?;
         sum_numbers(&mut model)?;
+        choose_steps(&mut model)?;
         let plan = model.into_optimized()?.into_runnable()?;
         plans.insert(shapes.to_vec(), plan.clone());
         Ok(plan)
@@ -123,6 +122,50 @@ fn sum_numbers(model: &mut TypedModel) -> TractResult<()> {
         patch.apply(model)?;
     }
     Ok(())
+}
+
+/// Makes a choice of indices of every slice in steps. tract moves the steps before the operators in front of them, and
+/// where a convolution takes them in it forgets at which element they begin (tract-core 0.23.9,
+/// `ops/downsample/conv.rs`): `x[1::2]` after a Conv was `x[0::2]`.
+fn choose_steps(model: &mut TypedModel) -> TractResult<()> {
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        let Some(slice) = node.op_as::<StridedSlice>() else { continue };
+        let known = |operand: usize| Ok::<_, TractError>(model.outlet_fact(node.inputs[operand])?.konst.clone());
+        let Some(steps) = slice.optional_steps_input.map(known).transpose()?.flatten() else { continue };
+        let (Some(begin), Some(end)) = (known(1)?, known(2)?) else { continue };
+        let steps = integers(&steps)?;
+        if steps.iter().all(|&step| step == 1) || slice.shrink_axis_mask != 0 {
+            continue;
+        }
+        let shape = model.outlet_fact(node.inputs[0])?.shape.clone();
+        let rank = shape.rank() as i64;
+        let axes = match slice.optional_axes_input.map(known).transpose()?.flatten() {
+            Some(axes) => integers(&axes)?.into_iter().map(|axis| axis.rem_euclid(rank) as usize).collect(),
+            None => (0..steps.len()).collect::<Vec<usize>>(),
+        };
+        let narrow: Vec<i32> = steps.iter().map(|&step| step as i32).collect();
+        let mut patch = TypedModelPatch::default();
+        let mut wire = patch.tap_model(model, node.inputs[0])?;
+        for (i, &axis) in axes.iter().enumerate() {
+            let part = slice.prepare_one_dim(i, &shape[axis], &begin, &end, &narrow)?;
+            let (first, last) = (part.begin.to_i64()?, part.end.to_i64()?);
+            let step = steps[i];
+            let indices =
+                (0..).map(|k| first + k * step).take_while(|&at| if step > 0 { at < last } else { at > last });
+            let indices = indices.collect::<Vec<i64>>();
+            let chosen = patch.add_const(format!("{}.indices-{axis}", node.name), tensor1(&indices))?;
+            let name = if i + 1 == axes.len() { node.name.clone() } else { format!("{}.axis-{axis}", node.name) };
+            wire = patch.wire_node(name, Gather::new(axis), &[wire, chosen])?[0];
+        }
+        patch.shunt_outside(model, id.into(), wire)?;
+        patch.apply(model)?;
+    }
+    Ok(())
+}
+
+fn integers(tensor: &tract_onnx::prelude::Tensor) -> TractResult<Vec<i64>> {
+    Ok(tensor.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
 }
 
 /// Whether a network quantizes what it computes.
@@ -176,10 +219,6 @@ impl From<TractError> for ParseError {
 impl Teacher for Tract {
     fn engine(&self) -> &str {
         &self.engine
-    }
-
-    fn note(&self) -> Option<&str> {
-        self.note.as_deref()
     }
 
     fn taps(&self) -> &[String] {

@@ -117,7 +117,7 @@ fn the_exported_file_means_the_same_to_onnx_runtime() {
         let model = calibrated(&graph);
         let path = folder.path().join(format!("{name}.onnx"));
         std::fs::write(&path, onnx::export(&model.graph).unwrap()).unwrap();
-        let engine = match teacher::open(&path, &[], EngineChoice::OnnxRuntime) {
+        let engine = match teacher::open(&path, &[], EngineChoice::OnnxRuntime, teacher::UNCOMPARED) {
             Err(teacher::Error::NoLibrary { what }) => return eprintln!("skipped: no ONNX Runtime ({what})"),
             engine => engine.unwrap(),
         };

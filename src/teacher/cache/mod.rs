@@ -14,6 +14,8 @@ use file::{Chunk, Extent, FORMAT};
 use half::f16;
 use std::path::{Path, PathBuf};
 
+/// Raised when engines come to answer otherwise than they did before under the same name.
+const ANSWERS: u32 = 2;
 /// Samples per file.
 const CHUNK: usize = 512;
 
@@ -181,7 +183,7 @@ impl Labelling<'_> {
     fn key(&self) -> String {
         files::hash(
             format!(
-                "kdc logits {FORMAT}\nteacher {}\nengine {}\nvalue {:?}\nsamples {}\naugmentation {}\nseed {}\nviews {}\ntop {:?}\n",
+                "kdc logits {FORMAT}.{ANSWERS}\nteacher {}\nengine {}\nvalue {:?}\nsamples {}\naugmentation {}\nseed {}\nviews {}\ntop {:?}\n",
                 self.teacher_hash,
                 self.teacher.engine(),
                 self.value,
