@@ -33,6 +33,10 @@ pub struct Made {
 
 /// The NNEF file's outputs may differ by this share of their scale: both are `f32`, in other orders of summation.
 const NNEF_TOLERANCE: f64 = 1e-4;
+/// What users' own engines do with the QDQ file.
+const SATURATION: &str = "student.int8.onnx: ONNX Runtime on x86-64 processors without VNNI (Intel before 2019, AMD before Zen 4) \
+                          saturates sums of two products in 16 bits and answers otherwise; set the session's entry \
+                          session.x64quantprecision to 1 there, as kdc does";
 /// Percentage points of accuracy that quantization may take where nothing is said.
 const QUANT_DROP: f64 = 0.3;
 /// Percentage points of accuracy by which ONNX Runtime on the QDQ file may differ from the int8 student.
@@ -142,6 +146,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Found, precision: Precision
         replaced: student.replaced.clone(),
         files: vec![],
         skipped: vec![],
+        findings: vec![],
         stages,
     }
 }
@@ -200,6 +205,7 @@ pub fn finish(
     report.measurements.clone_from(&measured.measurements);
     report.skipped.clone_from(&measured.skipped);
     report.verdicts = verdicts(job, &teacher, &compiled, &storage, &measured);
+    report.findings = findings(job, &compiled, &report.verdicts);
     if !job.options.build {
         let (what, enable) = ("building, and all that is measured with the program".into(), "run without --no-build");
         report.skipped.push(Skipped { what, why: "--no-build".into(), enable: Some(enable.into()) });
@@ -362,11 +368,11 @@ fn verdicts(
     let off = measured.arena_used.map(|used| (used as f64 - planned).abs());
     judge("arena used against planned", Source::Default, Quantity::Bytes, off, 0.0, exact);
     let parts = measured.nnef.map(|n| (n.difference / NNEF_TOLERANCE).ceil());
-    judge("NNEF outputs, in ten-thousandths of their scale", Source::Default, Quantity::Count, parts, 1.0, exact);
+    judge("NNEF outputs, in ten-thousandths of their scale", Source::Export, Quantity::Count, parts, 1.0, exact);
     let other_class = measured.nnef.map(|n| n.other_class as f64);
     judge(
         "samples that tract classifies otherwise from NNEF",
-        Source::Default,
+        Source::Export,
         Quantity::Count,
         other_class,
         0.0,
@@ -375,14 +381,26 @@ fn verdicts(
     // The whole network is judged by its accuracy: see the module on operators.
     let compared = measured.qdq.map(|q| q.operators).filter(|check| check.operators > 0);
     let largest = compared.map(|check| f64::from(check.largest));
-    judge("steps that an operator of the QDQ file is off", Source::Default, Quantity::Count, largest, 1.0, exact);
+    judge("steps that an operator of the QDQ file is off", Source::Export, Quantity::Count, largest, 1.0, exact);
     let points = measured.qdq.map(|q| (1e11 * q.accuracy_difference).round() / 1e9);
     // Where the samples are few, one of them is more than that.
     let limit = QDQ_POINTS.max((1e11 / job.data.test.len().max(1) as f64).round() / 1e9);
-    judge("accuracy by the QDQ file, difference", Source::Default, Quantity::Points, points, limit, exact);
+    judge("accuracy by the QDQ file, difference", Source::Export, Quantity::Points, points, limit, exact);
     let findings = measured.elf.as_ref().map(|_| measured.findings.len() as f64);
     judge("what does not suit the target", Source::Target, Quantity::Count, findings, 0.0, None);
     verdicts
+}
+
+/// What is to be known of the exported files: where engines answer otherwise than the student, here and elsewhere.
+fn findings(job: &Job, compiled: &Compiled, verdicts: &[Verdict]) -> Vec<String> {
+    let differing = verdicts.iter().filter(|v| !v.met && !v.decides());
+    let mut lines: Vec<String> = differing
+        .map(|v| format!("{v}; the program is not concerned, but whoever runs that file gets other answers"))
+        .collect();
+    if job.options.emits(Artefact::Qdq) && compiled.precision == Precision::Int8 {
+        lines.push(SATURATION.into());
+    }
+    lines
 }
 
 fn budget_verdicts(

@@ -43,18 +43,21 @@ pub struct Report {
     pub replaced: Vec<Replaced>,
     pub files: Vec<FileEntry>,
     pub skipped: Vec<Skipped>,
+    /// What is to be known of the exported files where other engines run them.
+    #[serde(default)]
+    pub findings: Vec<String>,
     pub stages: Vec<Stage>,
 }
 
 impl Report {
     /// Whether every budget and tolerance is met.
     pub fn is_met(&self) -> bool {
-        self.verdicts.iter().all(|v| v.met)
+        self.breaches().next().is_none()
     }
 
-    /// The budgets and tolerances that are not met.
+    /// The budgets and tolerances that are not met, but for those that decide nothing.
     pub fn breaches(&self) -> impl Iterator<Item = &Verdict> {
-        self.verdicts.iter().filter(|v| !v.met)
+        self.verdicts.iter().filter(|v| !v.met && v.decides())
     }
 
     /// `report.json`, with a newline at its end.

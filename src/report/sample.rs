@@ -154,6 +154,7 @@ pub fn sample() -> Report {
             why: "no library was found".into(),
             enable: Some("pip install onnxruntime".into()),
         }],
+        findings: vec![],
         stages: vec![
             Stage { name: "import".into(), cached: false, seconds: 0.04 },
             Stage { name: "distill".into(), cached: true, seconds: 0.01 },

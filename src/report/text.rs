@@ -37,6 +37,7 @@ pub fn render(report: &Report) -> String {
     section("Candidates: costs estimated, accuracies after short trainings measured", candidates(report));
     section("Operators replaced, times of the teacher's network estimated", replaced(report));
     section("Files", files(report));
+    section("Exported files in other engines", report.findings.iter().map(|line| format!("  {line}\n")).collect());
     section("Left out", skipped(report));
     section("Stages, measured", stages(report));
     sections.push(conclusion(report));
@@ -337,7 +338,8 @@ fn verdicts(report: &Report) -> String {
     let head =
         [("limit", Left), ("set by", Left), ("at most", Right), ("is", Right), ("origin", Left), ("verdict", Left)];
     let rows = report.verdicts.iter().map(|v| {
-        let verdict = v.excess().map_or("met".into(), |excess| format!("BREACHED, {excess}"));
+        let breached = if v.decides() { "BREACHED" } else { "differs" };
+        let verdict = v.excess().map_or("met".into(), |excess| format!("{breached}, {excess}"));
         let origin = v.origin.map_or("counted".into(), |o| o.to_string());
         vec![v.name.clone(), v.source.to_string(), v.quantity.show(v.limit), v.quantity.show(v.value), origin, verdict]
     });

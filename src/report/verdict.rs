@@ -45,6 +45,8 @@ pub enum Source {
     Target,
     /// kdc, where nobody else did.
     Default,
+    /// kdc, for a file that other engines run: what they make of it decides nothing about the program.
+    Export,
 }
 
 impl std::fmt::Display for Source {
@@ -53,6 +55,7 @@ impl std::fmt::Display for Source {
             Source::Asked => "asked",
             Source::Target => "target",
             Source::Default => "default",
+            Source::Export => "export",
         })
     }
 }
@@ -82,6 +85,11 @@ impl Verdict {
         origin: Option<Origin>,
     ) -> Verdict {
         Verdict { name: name.into(), source, quantity, limit, value, origin, met: value <= limit }
+    }
+
+    /// Whether the compilation fails with it.
+    pub fn decides(&self) -> bool {
+        self.source != Source::Export
     }
 
     /// By how much the limit is exceeded, in words; `None` when it is met.
