@@ -137,3 +137,24 @@ fn the_verifier_names_what_is_wrong() {
     assert!(broken(&|g| g.value_mut(relu).quant = Some(scale(vec![f32::NAN], None))).contains("not positive"));
     assert!(broken(&|g| g.value_mut(relu).quant = Some(scale(vec![1.0; 2], Some(1)))).contains("expected 3"));
 }
+
+/// A graph is verified after every rewrite: were it quadratic, this would take minutes.
+#[test]
+fn large_graphs_are_verified_in_no_time() {
+    let mut b = Builder::new("long");
+    let mut y = b.input("x", &batched(&[2, 4, 4]));
+    for i in 0..10_000 {
+        let name = format!("node{i}");
+        y = match i % 3 {
+            0 => b.conv2d(&name, y, Tensor::f32([2, 2, 1, 1], vec![0.5; 4]), vec![0.0; 2], (1, 0, 1)).unwrap(),
+            1 => b.node(&name, Op::Relu, &[y]).unwrap(),
+            _ => b.node(&name, Op::Add, &[y, y]).unwrap(),
+        };
+    }
+    let graph = b.finish(&[y]);
+    let start = std::time::Instant::now();
+    verify(&graph).unwrap();
+    let took = start.elapsed();
+    eprintln!("10,000 nodes: {took:?}");
+    assert!(took.as_secs_f64() < 2.0, "{took:?}");
+}

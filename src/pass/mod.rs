@@ -1,4 +1,5 @@
-//! Rewrites from [`Graph`] to [`Graph`], and the lists that run them. Each is followed by the verifier.
+//! Rewrites from [`Graph`] to [`Graph`], and what runs them: [`run`] a list, [`apply`] one that gives or takes something.
+//! Each is followed by the verifier, in every build: a broken graph stops where it was broken.
 //!
 //! A rewrite keeps what the network computes and the names of its inputs and outputs. It leaves alone what it does not
 //! know: opaque nodes, and values that carry parameters of quantization (but for [`simulate_quantization`]).
@@ -50,10 +51,17 @@ const NORMALIZE: &[Pass] = &[
 /// # Errors
 /// When one leaves a graph that is not well formed.
 pub fn run(graph: &mut Graph, passes: &[Pass]) -> Result<(), Error> {
-    passes.iter().try_for_each(|(pass, rewrite)| {
-        rewrite(graph);
-        verify(graph).map_err(|source| Error { pass, source })
-    })
+    passes.iter().try_for_each(|(pass, rewrite)| apply(graph, pass, rewrite))
+}
+
+/// Runs one rewrite and verifies the graph.
+///
+/// # Errors
+/// As [`run`].
+pub fn apply<T>(graph: &mut Graph, pass: &'static str, rewrite: impl FnOnce(&mut Graph) -> T) -> Result<T, Error> {
+    let made = rewrite(graph);
+    verify(graph).map_err(|source| Error { pass, source })?;
+    Ok(made)
 }
 
 /// Evaluates what is constant, and drops what has no effect.

@@ -235,9 +235,9 @@ fn judge(score: f64, logits: &[f32], truth: &[Option<u16>], answers: &Answers) -
 /// The student, and how it came about.
 fn write(job: &Job, teacher: &derivation::Prepared, trained: &Trained, output: &mut Output) -> Result<(), Error> {
     let mut student = trained.graph.clone();
-    pass::fold_batch_norm(&mut student);
+    pass::run(&mut student, &[("fold batch norm", pass::fold_batch_norm)])?;
     if let Some(softmax) = teacher.softmax.clone() {
-        pass::restore_softmax(&mut student, softmax);
+        pass::apply(&mut student, "restore softmax", |graph| pass::restore_softmax(graph, softmax))?;
     }
     output.put("student.onnx", &onnx::export(&student)?)?;
     output.put("recipe.toml", job.recipe.text().as_bytes())?;

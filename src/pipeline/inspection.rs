@@ -158,7 +158,7 @@ pub fn inspect(
         }
     });
     let mut folded = network.clone();
-    pass::fold_batch_norm(&mut folded);
+    pass::run(&mut folded, &[("fold batch norm", pass::fold_batch_norm)]).map_err(Error::Pass)?;
     let without_kernel = target.map(|_| {
         let one = |e: program::LowerError| Unsupported { node: e.node, operator: e.op, why: e.why };
         program::obstacles(&folded).into_iter().map(one).collect()
@@ -226,7 +226,7 @@ fn alive(network: &Graph) -> u64 {
 fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, Error> {
     let dataset = samples_for(model, data, network)?;
     let test = dataset.test.as_ref();
-    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto)?;
+    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto, &teacher::probe(test))?;
     let said = match dataset.answers.are_classes() {
         true => Some(predicted(engine.as_ref(), &dataset)?),
         false => None,

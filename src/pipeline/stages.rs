@@ -47,9 +47,9 @@ impl Compiled {
 /// Folds batch norm, calibrates, gives every value its integers, lowers, and plans memory.
 pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compiled, Error> {
     let mut float = trained.clone();
-    pass::fold_batch_norm(&mut float);
+    pass::run(&mut float, &[("fold batch norm", pass::fold_batch_norm)])?;
     if let Some(softmax) = teacher.softmax.clone() {
-        pass::restore_softmax(&mut float, softmax);
+        pass::apply(&mut float, "restore softmax", |graph| pass::restore_softmax(graph, softmax))?;
     }
     let ids = watched(&float);
     let mut observers = vec![Observer::default(); ids.len()];
@@ -64,6 +64,7 @@ pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compil
         return Err(fault.into());
     }
     let quantized = CalibratedModel::new(float.clone(), &observers, job.options.calibration)?.quantize()?;
+    graph::verify(&quantized.graph).map_err(|source| pass::Error { pass: "quantize", source })?;
     // Only images have raw bytes to take; every other student takes the network's own input alone.
     let tables = job.data.train.images().map(Images::table);
     let float_program = program::lower_f32(&float, tables.as_deref())?;

@@ -27,7 +27,7 @@ pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress)
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.cache.stage("synthesize", super::CODE_VERSION, &inputs, |folder| {
         let mut teacher = job.teacher.clone();
-        pass::strip_softmax(&mut teacher);
+        pass::apply(&mut teacher, "strip softmax", pass::strip_softmax)?;
         let device = job.options.device.open()?;
         if how.by == Maker::Auto && how.by_generator(&job.teacher) {
             progress.note(&format!(

@@ -14,11 +14,16 @@ pub fn prepare(teacher: &Graph) -> Result<(Graph, Option<TrailingSoftmax>), pass
     let mut graph = teacher.clone();
     graph.values.iter_mut().for_each(|v| v.quant = None);
     pass::normalize(&mut graph)?;
-    let softmax = pass::strip_softmax(&mut graph);
-    pass::fold_batch_norm(&mut graph);
-    drop_zero_states(&mut graph);
-    unshare(&mut graph);
-    pass::drop_dead_code(&mut graph);
+    let softmax = pass::apply(&mut graph, "strip softmax", pass::strip_softmax)?;
+    pass::run(
+        &mut graph,
+        &[
+            ("fold batch norm", pass::fold_batch_norm),
+            ("drop zero states", drop_zero_states),
+            ("unshare", unshare),
+            ("drop dead code", pass::drop_dead_code),
+        ],
+    )?;
     Ok((graph, softmax))
 }
 

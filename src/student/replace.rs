@@ -8,7 +8,7 @@
 //!   finds better ones (as batch normalisation may stand for it: Yao et al. 2021, <https://arxiv.org/abs/2109.02980>).
 
 use super::Error;
-use crate::graph::{DType, Graph, Node, Op, Tensor, Unary, ValueId};
+use crate::graph::{DType, Graph, Node, Op, Tensor, Unary, ValueId, verify};
 use crate::host;
 use crate::pass;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,7 @@ pub fn replaced(graph: &Graph, operators: &[String], fits: &HashMap<ValueId, Aff
         }
     }
     pass::drop_dead_code(&mut result);
+    verify(&result)?;
     Ok(result)
 }
 

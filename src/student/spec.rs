@@ -1,7 +1,7 @@
 //! What a student is made of, as data: what a search chooses and a file can pin.
 
 use super::{Allocation, Error, Factoring, Groups, Template, droppable, factored, without_blocks};
-use crate::graph::Graph;
+use crate::graph::{Graph, verify};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -55,6 +55,7 @@ impl Variant {
         if let Some(how) = self.factoring {
             graph = factored(&graph, how);
         }
+        verify(&graph)?;
         Ok(graph)
     }
 }

@@ -205,7 +205,7 @@ impl<'a> Studio<'a> {
             true => HashMap::new(),
             false => evidence::moments(self.job, graph, if plain { CALIBRATION_SAMPLES } else { FEW_SAMPLES })?,
         };
-        pass::insert_batch_norm(graph, &moments);
+        pass::apply(graph, "insert batch norm", |graph| pass::insert_batch_norm(graph, &moments))?;
         Ok(())
     }
 }
@@ -242,7 +242,7 @@ pub fn row(name: &str, cost: &Measured, outcome: Outcome) -> CandidateRow {
 /// are does not matter here.
 fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, Error> {
     let mut folded = graph.clone();
-    pass::fold_batch_norm(&mut folded);
+    pass::run(&mut folded, &[("fold batch norm", pass::fold_batch_norm)])?;
     let (total, _) = graph::cost(&folded);
     let float = match program::lower_f32(&folded, None) {
         Ok(float) => float,

@@ -39,7 +39,7 @@ fn fail(node: &Node, why: impl Into<String>) -> LowerError {
 /// # Errors
 /// The first node that has no kernel.
 pub fn lower_int8(model: &QuantizedModel, raw: Option<&[[f32; 256]]>) -> Result<Program, LowerError> {
-    let mut graph = single::single(&model.graph);
+    let mut graph = single::single(&model.graph)?;
     // Whole numbers and truth values are stored as they are, from 0 to 255.
     for value in graph.values.iter_mut().filter(|v| v.dtype != DType::F32) {
         let (scale, zero_point) = (vec![1.0], vec![-128]);
@@ -53,12 +53,15 @@ pub fn lower_int8(model: &QuantizedModel, raw: Option<&[[f32; 256]]>) -> Result<
 /// # Errors
 /// The first node that has no kernel.
 pub fn lower_f32(graph: &Graph, raw: Option<&[[f32; 256]]>) -> Result<Program, LowerError> {
-    Lowering::new(&single::single(graph), Precision::F32).run(raw)
+    Lowering::new(&single::single(graph)?, Precision::F32).run(raw)
 }
 
 /// Every node that keeps a network from being a float program, in order; nothing for one that can be.
 pub fn obstacles(graph: &Graph) -> Vec<LowerError> {
-    let graph = single::single(graph);
+    let graph = match single::single(graph) {
+        Ok(graph) => graph,
+        Err(broken) => return vec![broken],
+    };
     let mut lowering = Lowering::new(&graph, Precision::F32);
     lowering.inputs();
     let mut found = vec![];

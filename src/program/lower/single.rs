@@ -1,13 +1,17 @@
 //! The network for one sample: every extent is known, and what follows from that is computed.
 
-use crate::graph::{Dim, Graph, Op, Tensor, Unary, ValueId, shape_at};
+use super::{LowerError, Result1};
+use crate::graph::{Dim, Graph, Op, Tensor, Unary, ValueId, shape_at, verify};
 use crate::{host, pass};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The graph with batch 1. Names and parameters of quantization stay; nodes that compute the same for every sample are
 /// gone.
-pub(super) fn single(graph: &Graph) -> Graph {
+///
+/// # Errors
+/// When the result is not well formed, which is a fault of kdc.
+pub(super) fn single(graph: &Graph) -> Result1<Graph> {
     let mut graph = graph.clone();
     let fixed = |shape: &mut [Dim]| shape.iter_mut().for_each(|dim| *dim = Dim::Fixed(dim.at(1)));
     graph.values.iter_mut().for_each(|value| fixed(&mut value.shape));
@@ -34,7 +38,13 @@ pub(super) fn single(graph: &Graph) -> Graph {
     }
     graph.outputs.iter_mut().for_each(|id| *id = same.get(id).copied().unwrap_or(*id));
     pass::drop_dead_code(&mut graph);
-    graph
+    let broken = |e| LowerError {
+        node: "the network".into(),
+        op: "of one sample".into(),
+        why: format!("{e}; this is a fault of kdc, please report it"),
+    };
+    verify(&graph).map_err(broken)?;
+    Ok(graph)
 }
 
 /// The results of a node whose operands are all constant.
