@@ -1,6 +1,7 @@
 //! Generated crates, built and run.
 
 mod corpus;
+mod memcheck;
 
 use std::path::Path;
 use std::process::Command;
