@@ -1,8 +1,56 @@
 //! Files that are either whole or not there, and names for contents.
 
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+/// Opens a file to read it. Only regular files: reading a named pipe or a device may wait, or go on, for ever.
+///
+/// # Errors
+/// What the system says, or what else the path names.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Without waiting: opening a pipe that nobody writes to would block before its kind is known.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    let other = match () {
+        () if kind.is_file() => return Ok(file),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a named pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {other}; only regular files are read")))
+}
+
+/// Reads a whole regular file of at most `most` bytes.
+///
+/// # Errors
+/// As [`open`], and when the file is larger.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let length = file.metadata()?.len();
+    let mut bytes = vec![];
+    if length <= most {
+        bytes.reserve_exact(length as usize);
+        // It may have grown meanwhile.
+        file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    }
+    if length > most || bytes.len() as u64 > most {
+        let what = format!("it is larger than the {most} bytes that such a file may have");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(bytes)
+}
+
+/// The same for text.
+///
+/// # Errors
+/// As [`read`], and when it is not UTF-8.
+pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let text = String::from_utf8(read(path, most)?);
+    text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+}
 
 /// Writes `bytes` beside `path`, then renames: nobody ever sees half a file under its final name.
 ///
@@ -69,6 +117,6 @@ pub fn hash(bytes: &[u8]) -> String {
 /// When the file cannot be read.
 pub fn hash_file(path: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    io::copy(&mut io::BufReader::with_capacity(1 << 20, std::fs::File::open(path)?), &mut hasher)?;
+    io::copy(&mut io::BufReader::with_capacity(1 << 20, open(path)?), &mut hasher)?;
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -1,8 +1,11 @@
 //! The command line of a built student, as typed calls.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,6 +20,8 @@ pub enum Error {
     Start { command: String, source: std::io::Error },
     #[error("`{command}`: {status}{}", said(.stderr))]
     Failed { command: String, status: std::process::ExitStatus, stderr: String },
+    #[error("`{command}`: it was ended after {seconds} s without an answer")]
+    TooLong { command: String, seconds: u64 },
     #[error("`{command}`: its answer `{answer}` is not the one agreed on; build the student again")]
     Answer { command: String, answer: String, source: serde_json::Error },
     #[error("`{command}`: no runs were timed; ask for one at least")]
@@ -154,7 +159,7 @@ impl Student {
     /// # Errors
     /// When it cannot be started, fails, or answers something else.
     pub fn info(&self) -> Result<Info, Error> {
-        self.ask(&["info"])
+        self.ask_within(&["info"], SHORT_PATIENCE)
     }
 
     /// How much of the arena an inference uses.
@@ -227,9 +232,13 @@ impl Student {
     }
 
     fn ask<T: DeserializeOwned>(&self, arguments: &[impl AsRef<OsStr>]) -> Result<T, Error> {
+        self.ask_within(arguments, PATIENCE)
+    }
+
+    fn ask_within<T: DeserializeOwned>(&self, arguments: &[impl AsRef<OsStr>], patience: Duration) -> Result<T, Error> {
         let command = self.command(arguments);
         let shown = shown(&command);
-        let answer = String::from_utf8_lossy(&finish(command)?.stdout).trim().to_owned();
+        let answer = String::from_utf8_lossy(&finish_within(command, patience)?.stdout).trim().to_owned();
         serde_json::from_str(&answer).map_err(|source| Error::Answer { command: shown, answer: short(&answer), source })
     }
 }
@@ -248,17 +257,50 @@ pub(super) fn command(prefix: &[OsString], program: &Path, arguments: &[impl AsR
     command
 }
 
+/// Longer than any program takes that goes on at all: one that hangs must not keep kdc for ever.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// The same for a program that only says something about itself, before anything else is asked of it.
+const SHORT_PATIENCE: Duration = Duration::from_secs(120);
+
 /// Runs a command to its end.
-pub(super) fn finish(mut command: Command) -> Result<Output, Error> {
+pub(super) fn finish(command: Command) -> Result<Output, Error> {
+    finish_within(command, PATIENCE)
+}
+
+/// Runs a command to its end, or ends it.
+fn finish_within(mut command: Command, patience: Duration) -> Result<Output, Error> {
     let shown = shown(&command);
-    match command.stdin(Stdio::null()).output() {
-        Ok(out) if out.status.success() => Ok(out),
-        Ok(out) => {
-            let stderr = short(&String::from_utf8_lossy(&out.stderr));
-            Err(Error::Failed { command: shown, status: out.status, stderr })
-        }
-        Err(source) => Err(Error::Start { command: shown, source }),
+    let start = Instant::now();
+    let unstarted = |source| Error::Start { command: shown.clone(), source };
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(unstarted)?;
+    let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
+    let left = || patience.saturating_sub(start.elapsed());
+    let said = stdout.recv_timeout(left()).and_then(|out| Ok((out, stderr.recv_timeout(left())?)));
+    let Ok((stdout, stderr)) = said else {
+        // What it started itself may hold the pipes open: their readers are left to themselves.
+        let ended = child.kill().and_then(|()| child.wait());
+        ended.map_err(unstarted)?;
+        return Err(Error::TooLong { command: shown, seconds: patience.as_secs() });
+    };
+    // Both ends are closed: it has ended, or does so now.
+    let status = child.wait().map_err(unstarted)?;
+    match status.success() {
+        true => Ok(Output { status, stdout, stderr }),
+        false => Err(Error::Failed { command: shown, status, stderr: short(&String::from_utf8_lossy(&stderr)) }),
     }
+}
+
+/// Reads a pipe to its end beside other things.
+fn read(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = vec![];
+        // What came before a fault is what was said; whether anybody waits for it is theirs to know.
+        _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
+        _ = sender.send(bytes);
+    });
+    receiver
 }
 
 /// A command as one would type it, near enough.
@@ -316,6 +358,10 @@ pub(super) mod tests {
         assert!(matches!(scripted(folder.path(), "echo hello").arena(), Err(Error::Answer { .. })));
         let idle = scripted(folder.path(), r#"echo '{"nanoseconds":[],"peak_rss_bytes":null}'"#);
         assert!(matches!(idle.bench(0, 0), Err(Error::NoRuns { .. })));
+        let hanging = scripted(folder.path(), "echo half; sleep 60 & wait");
+        let start = Instant::now();
+        let ended = finish_within(hanging.command(&["info"]), Duration::from_millis(200));
+        assert!(matches!(ended, Err(Error::TooLong { .. })) && start.elapsed() < Duration::from_secs(20), "{ended:?}");
         let absent = Student::direct(folder.path().join("none"));
         assert!(matches!(absent.info(), Err(Error::Start { .. })));
     }

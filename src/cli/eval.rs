@@ -48,9 +48,9 @@ fn accuracy(share: Option<f64>) -> String {
     share.map_or_else(|| "no accuracy (no test sample has a label)".into(), percent)
 }
 
-/// A line of what to look into, if there is something.
-pub fn doubt(doubt: Option<&str>) -> String {
-    doubt.map_or_else(String::new, |doubt| format!("note: {doubt}\n"))
+/// Lines of what to know and what to look into, if there is something.
+pub fn notes(notes: &[String], doubt: Option<&str>) -> String {
+    notes.iter().map(String::as_str).chain(doubt).map(|note| format!("note: {note}\n")).collect()
 }
 
 fn shown(evaluation: &Evaluation) -> String {
@@ -67,7 +67,7 @@ fn shown(evaluation: &Evaluation) -> String {
         if let Some(other) = &evaluation.other {
             text += &format!("{}: {}\n", other.model, of(other.accuracy));
         }
-        return text;
+        return text + &notes(&evaluation.notes, None);
     }
     let mut text = format!(
         "{}: {} of {} test samples, measured by {}\n{}\n",
@@ -75,7 +75,7 @@ fn shown(evaluation: &Evaluation) -> String {
         accuracy(evaluation.accuracy),
         count(evaluation.samples as f64),
         evaluation.engine,
-        doubt(evaluation.doubt.as_deref())
+        notes(&evaluation.notes, evaluation.doubt.as_deref())
     );
     let head = [
         ("class", Align::Left),

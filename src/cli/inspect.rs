@@ -115,6 +115,9 @@ fn shown(inspection: &Inspection, target: Option<&str>) -> String {
     if let Some(coupling) = &inspection.groups {
         text += &of_coupling(coupling);
     }
+    if let Some(why) = &inspection.no_sample {
+        text += &format!("\nnote: {why}\n");
+    }
     if let Some(sample) = &inspection.sample {
         text += &of_sample(sample);
     }
@@ -185,5 +188,5 @@ fn of_sample(sample: &Sample) -> String {
             format!("\n{name}, measured: {:.2}% {of} {samples} test samples, by {}\n", 100.0 * share, sample.engine)
         }
         None => format!("\nNone of the {samples} test samples has a label: there is no accuracy.\n"),
-    } + &super::eval::doubt(sample.doubt.as_deref())
+    } + &super::eval::notes(&sample.notes, sample.doubt.as_deref())
 }

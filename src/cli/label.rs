@@ -1,8 +1,9 @@
 //! `kdc label`: the teacher's answers, ahead of compilations and on as many machines as there are.
 
 use super::progress::Terminal;
+use super::training::MOST_CLASSES;
 use super::values;
-use crate::distill;
+use crate::distill::{self, VIEWS_LIMIT};
 use crate::pipeline::{self, LabelOptions, Outcome, Progress};
 use crate::report::count;
 use crate::teacher::{EngineChoice, Shard};
@@ -39,11 +40,11 @@ pub struct Arguments {
     shard: Shard,
 
     /// Augmented views of each sample
-    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "K", value_parser = values::up_to::<VIEWS_LIMIT>)]
     views: Option<usize>,
 
     /// Keep only the K largest logits of each answer, and one for the others [default: all]
-    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "K", value_parser = values::up_to::<MOST_CLASSES>)]
     top_k: Option<usize>,
 
     /// Decides how views differ from their samples

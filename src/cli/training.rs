@@ -2,22 +2,25 @@
 
 use super::label::EngineName;
 use super::values;
-use crate::distill::{self, ClassWeights, Recipe, presets};
+use crate::distill::{self, BATCH_LIMIT, ClassWeights, EPOCHS_LIMIT, Recipe, VIEWS_LIMIT, presets};
 use crate::exec::Place;
 use crate::pipeline::options::{Optimizer, Training};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
+
+/// The most classes that there can be.
+pub(super) const MOST_CLASSES: usize = 65_535;
 
 /// How the student is trained.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Training")]
 pub(super) struct TrainingArguments {
     /// Passes over the training samples [default: 12, and up to 60 where they are fewer than 10,000]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "N", value_parser = values::up_to::<EPOCHS_LIMIT>)]
     epochs: Option<usize>,
 
     /// Samples a step [default: 128, or 64 or 32 where that leaves fewer than 3,000 steps]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "N", value_parser = values::up_to::<BATCH_LIMIT>)]
     batch_size: Option<usize>,
 
     #[arg(long, value_enum, default_value = "sgd", help = "Optimizer: SGD with momentum, or AdamW")]
@@ -49,11 +52,11 @@ pub(super) struct TrainingArguments {
     labels_only: bool,
 
     /// Augmented views of each sample that the teacher labels
-    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "K", value_parser = values::up_to::<VIEWS_LIMIT>)]
     views: Option<usize>,
 
     /// Keep only the K largest logits of each of the teacher's answers, and one for the others [default: all]
-    #[arg(long, value_name = "K", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "K", value_parser = values::up_to::<MOST_CLASSES>)]
     top_k: Option<usize>,
 
     /// Folder with the teacher's answers, as `kdc label` makes it; what is missing is made [default: in the cache]
@@ -61,7 +64,7 @@ pub(super) struct TrainingArguments {
     pub(super) labels: Option<PathBuf>,
 
     /// Batches whose gradients are averaged into one step
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "N", value_parser = values::up_to::<BATCH_LIMIT>)]
     accumulate: Option<usize>,
 
     /// The global norm that gradients are clipped to
@@ -77,7 +80,7 @@ pub(super) struct TrainingArguments {
     class_weights: ClassWeightsName,
 
     /// Stop after so many epochs without a better validation accuracy [default: never]
-    #[arg(long, value_name = "EPOCHS", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "EPOCHS", value_parser = values::up_to::<EPOCHS_LIMIT>)]
     patience: Option<usize>,
 
     /// What runs the teacher; auto takes ONNX Runtime when its library is found

@@ -69,11 +69,11 @@ pub fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&value) { Ok(value) } else { Err(format!("`{text}` is not in 0..1")) }
 }
 
-/// A whole number above 0.
-pub fn at_least_one(text: &str) -> Result<usize, String> {
+/// A whole number above 0, up to a limit beyond which nobody means it.
+pub fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err(format!("`{text}` is not a whole number of at least 1")),
+        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
+        _ => Err(format!("`{text}` is not a whole number from 1 to {MOST}")),
     }
 }
 
@@ -139,6 +139,7 @@ mod tests {
         assert!(seconds("5").unwrap_err().contains("5ms"), "a time without a unit");
         assert!(points("-0.1").is_err() && points("NaN").is_err());
         assert!(["0", "101%", "%", "good"].iter().all(|text| percent(text).is_err()));
-        assert!(share("1.5").is_err() && above_zero("inf").is_err() && at_least_one("0").is_err());
+        assert!(share("1.5").is_err() && above_zero("inf").is_err() && up_to::<9>("0").is_err());
+        assert!(up_to::<9>("10").unwrap_err().contains("from 1 to 9") && up_to::<9>("18446744073709551616").is_err());
     }
 }

@@ -132,6 +132,8 @@ pub struct Splits {
     pub class_names: Vec<String>,
     /// What the network's answers stand for.
     pub answers: Answers,
+    /// What to say about how the data were read, for people.
+    pub notes: Vec<String>,
 }
 
 /// Checks that a network takes what the samples become.

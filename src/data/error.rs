@@ -39,6 +39,9 @@ pub enum Error {
     /// A number of the preprocessing makes no sense.
     #[error("preprocessing: {what}")]
     Preprocess { what: String },
+    /// The network is of a kind that kdc does nothing for.
+    #[error("not supported: {what}")]
+    Unsupported { what: String },
     /// Something about the network and the data does not go together.
     #[error("the network and the data do not fit: {what}")]
     Mismatch { what: String },

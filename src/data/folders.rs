@@ -32,8 +32,8 @@ pub(super) struct Entry {
 /// The names of the field that is the class.
 const CLASS: &str = "class";
 /// Folders that are parts of a set although no `[split]` says so.
-const TRAIN: &str = "train";
-const TEST: [&str; 4] = ["test", "val", "valid", "validation"];
+pub(super) const TRAIN: &str = "train";
+pub(super) const TEST: [&str; 4] = ["test", "val", "valid", "validation"];
 
 /// The files of training and of test samples below a folder, each sorted by path.
 ///
@@ -87,7 +87,7 @@ fn part(entries: Vec<Entry>, split: &Split) -> Result<(Vec<Entry>, Vec<Entry>), 
 }
 
 fn hash(path: &Path) -> Result<blake3::Hash, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let bytes = crate::files::read(path, u64::MAX).map_err(|source| Error::Read { path: path.into(), source })?;
     Ok(blake3::hash(&bytes))
 }
 
@@ -175,13 +175,31 @@ fn named(root: &Path, path: PathBuf, pattern: &Pattern) -> Result<Entry, Error> 
     }
 }
 
-/// The folders and the files in a folder, each sorted; hidden ones are not seen.
+/// What systems and archivers leave in folders of their own accord.
+const LITTER: [&str; 9] = [
+    "Thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__MACOSX",
+    "Icon\r",
+    "@eaDir",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
+
+/// Whether a name is none that a person gave to a sample: hidden, or left there by a system.
+fn is_litter(name: &[u8]) -> bool {
+    name.starts_with(b".") || LITTER.iter().any(|litter| name.eq_ignore_ascii_case(litter.as_bytes()))
+}
+
+/// The folders and the files in a folder, each sorted; hidden ones and litter are not seen.
 pub(super) fn list(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
     let unreadable = |source| Error::Read { path: folder.into(), source };
     let (mut folders, mut files) = (vec![], vec![]);
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+        if path.file_name().is_some_and(|name| is_litter(name.as_encoded_bytes())) {
             continue;
         }
         if path.is_dir() { folders.push(path) } else { files.push(path) }

@@ -14,6 +14,7 @@ mod augment;
 mod dataset;
 mod error;
 mod folders;
+mod head;
 mod images;
 mod labels;
 mod masking;
@@ -67,7 +68,12 @@ use texts::Encoder;
 /// # Errors
 /// Names file and line of what cannot be used, and what does not go together.
 pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
-    let outputs = if sidecar.answers == AnswersOption::Classes { labels::outputs(network) } else { 0 };
+    let classes = sidecar.answers == AnswersOption::Classes;
+    // Before the data, which would be found unfit for what it is not meant for.
+    if let Some(what) = head::unsupported(network).filter(|_| classes && sidecar.sequence.is_none()) {
+        return Err(Error::Unsupported { what });
+    }
+    let outputs = if classes { labels::outputs(network) } else { 0 };
     let splits = load_inputs(sidecar, path, network, outputs)?;
     fits_answers(network, &splits)?;
     Ok(splits)
@@ -89,10 +95,11 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
         None => outputs,
     };
     let mut splits = match sidecar.source.format {
-        Format::Idx => images(sidecar, idx::load(path, given)?)?,
+        Format::Idx => images(sidecar, idx::load(path, given)?, vec![])?,
         Format::Images => {
             let shape = image_shape(network, sidecar.preprocess.layout)?;
-            images(sidecar, readers::images::load(path, sidecar, shape, outputs)?)?
+            let (train, test, classes) = readers::images::load(path, sidecar, shape, outputs)?;
+            images(sidecar, (train, test, classes.names), classes.notes)?
         }
         Format::Npz => {
             let arrays = readers::npz::load(path, sidecar)?;
@@ -100,7 +107,7 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
             match (arrays.train.values, arrays.test.values) {
                 (Values::Bytes(train), Values::Bytes(test)) if arrays.shape.len() > 1 => {
                     let of = |pixels, labels| Samples::from_array(&arrays.shape, pixels, labels);
-                    images(sidecar, (of(train, classes.train)?, of(test, classes.test)?, classes.names))?
+                    images(sidecar, (of(train, classes.train)?, of(test, classes.test)?, classes.names), classes.notes)?
                 }
                 (train, test) => {
                     let values = (train.into_numbers(), test.into_numbers());
@@ -129,6 +136,7 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
                 test: part(table.test.texts, classes.test)?,
                 class_names: classes.names,
                 answers: Answers::Classes,
+                notes: classes.notes,
             }
         }
         Format::Csv | Format::Jsonl | Format::Parquet => {
@@ -150,18 +158,22 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
         let unlabelled = |samples| -> Arc<dyn Dataset> { Arc::new(Partly::new(samples, 0.0, 0)) };
         let (train, test) = (unlabelled(splits.train), unlabelled(splits.test));
         let answers = if sidecar.answers == AnswersOption::Input { Answers::Input } else { Answers::Tokens };
-        splits = Splits { train, test, class_names: vec![], answers };
+        splits = Splits { train, test, class_names: vec![], answers, notes: splits.notes };
     }
     labels::not_empty(&splits, &Location::whole(path))?;
     fits_inputs(network, &splits)?;
     Ok(splits)
 }
 
-fn images(sidecar: &Sidecar, (train, test, class_names): (Samples, Samples, Vec<String>)) -> Result<Splits, Error> {
+fn images(
+    sidecar: &Sidecar,
+    (train, test, class_names): (Samples, Samples, Vec<String>),
+    notes: Vec<String>,
+) -> Result<Splits, Error> {
     let part = |samples| -> Result<Arc<dyn Dataset>, Error> {
         Ok(Arc::new(Images::new(samples, sidecar.preprocess.clone(), sidecar.augment)?))
     };
-    Ok(Splits { train: part(train)?, test: part(test)?, class_names, answers: Answers::Classes })
+    Ok(Splits { train: part(train)?, test: part(test)?, class_names, answers: Answers::Classes, notes })
 }
 
 /// Samples of real numbers, of these extents, one of which may be time. `names`: of the numbers of a sample, where they
@@ -185,6 +197,7 @@ fn vectors(
         test: part(values.1, classes.test)?,
         class_names: classes.names,
         answers: Answers::Classes,
+        notes: classes.notes,
     })
 }
 

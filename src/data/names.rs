@@ -126,10 +126,12 @@ impl TryFrom<String> for Rule {
 impl Rule {
     /// Whether a value of the field obeys.
     pub(super) fn holds(&self, value: &str) -> bool {
-        let numbers = (value.trim().parse::<f64>(), self.value.parse::<f64>());
-        let order = match numbers {
-            (Ok(a), Ok(b)) => a.partial_cmp(&b),
-            _ => Some(value.trim().cmp(self.value.as_str())),
+        let (value, bound) = (value.trim(), self.value.as_str());
+        // Identifiers of 64 bits do not fit into f64.
+        let order = match (value.parse::<i128>(), bound.parse::<i128>(), value.parse::<f64>(), bound.parse::<f64>()) {
+            (Ok(a), Ok(b), _, _) => Some(a.cmp(&b)),
+            (_, _, Ok(a), Ok(b)) => a.partial_cmp(&b),
+            _ => Some(value.cmp(bound)),
         };
         match self.comparison {
             Comparison::Less => order == Some(Ordering::Less),

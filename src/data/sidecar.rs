@@ -7,9 +7,13 @@ use super::readers::table::TableOptions;
 use super::spectrum::AudioOptions;
 use super::texts::TextOptions;
 use super::{Augment, Error, Pattern, Preprocess, SequenceOptions, Split};
+use crate::files;
 use serde::Deserialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// The most bytes of a sidecar: a list of 65,535 classes fits.
+const MOST_BYTES: u64 = 1 << 24;
 
 /// The contents of a sidecar. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,7 +150,7 @@ impl Sidecar {
     /// When it is there but cannot be used; names file and line.
     pub fn find(model: &Path) -> Result<Option<Sidecar>, Error> {
         let path = model.with_extension("toml");
-        if path == model || !path.is_file() { Ok(None) } else { Sidecar::load(&path).map(Some) }
+        if path == model || !path.exists() { Ok(None) } else { Sidecar::load(&path).map(Some) }
     }
 
     /// Reads a sidecar.
@@ -154,7 +158,7 @@ impl Sidecar {
     /// # Errors
     /// When it cannot be read or used; names file and line.
     pub fn load(path: &Path) -> Result<Sidecar, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let text = files::read_text(path, MOST_BYTES).map_err(|source| Error::Read { path: path.into(), source })?;
         Sidecar::parse(path, &text)
     }
 

@@ -16,6 +16,11 @@ use serde::Deserialize;
 use std::f64::consts::PI;
 use std::sync::Arc;
 
+/// The most features of a sound.
+const MOST_FEATURES: usize = 1 << 26;
+/// The most samples that the frames of a sound have together.
+const MOST_WORK: usize = 1 << 30;
+
 /// What becomes of a sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -126,7 +131,8 @@ impl AudioOptions {
     }
 
     fn in_samples(&self, seconds: f64) -> usize {
-        (seconds * f64::from(self.rate)).round() as usize
+        // More than that is refused, whatever it is.
+        ((seconds * f64::from(self.rate)).round() as usize).min(1 << 32)
     }
 
     /// Samples of a sound.
@@ -175,6 +181,12 @@ impl AudioOptions {
         }
         if !(1..=4096).contains(&self.bands) {
             return fail(format!("{} bands: 1 to 4096 are made", self.bands));
+        }
+        let (frames, rows) = (1 + length / hop, self.bands);
+        if frames.saturating_mul(rows) > MOST_FEATURES || frames.saturating_mul(fft) > MOST_WORK {
+            return fail(format!(
+                "{frames} frames of {rows} bands and {fft} samples are too many for a sound; hop is {hop} samples"
+            ));
         }
         if self.features == Feature::Mfcc && !(1..=self.bands).contains(&self.coefficients) {
             return fail(format!("{} coefficients: 1 to as many as bands, {}", self.coefficients, self.bands));
@@ -233,7 +245,9 @@ impl Extractor<'_> {
                 let f = bin(k);
                 height * ((f - left) / (middle - left)).min((right - f) / (right - middle)).max(0.0)
             };
-            let inside: Vec<usize> = (0..=length / 2).filter(|&k| weight(k) > 0.0).collect();
+            let nearest = |hertz: f64| (hertz * length as f64 / f64::from(options.rate)) as usize;
+            let near = nearest(left).saturating_sub(1)..=(nearest(right) + 2).min(length / 2);
+            let inside: Vec<usize> = near.filter(|&k| weight(k) > 0.0).collect();
             (inside.first().copied().unwrap_or(0), inside.iter().map(|&k| weight(k)).collect())
         };
         let count = options.bands;

@@ -7,6 +7,7 @@ use super::masking::{Hidden, Masking};
 use super::{Augment, Column, Error};
 use crate::graph::{DType, Data, Dim, Graph, Tensor, shape_text};
 use serde::Deserialize;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenizers::{Tokenizer, TruncationParams};
@@ -45,6 +46,9 @@ impl TextOptions {
         "token_type_ids".into()
     }
 }
+
+/// The most bytes of a tokenizer.
+const MOST_BYTES: u64 = 1 << 28;
 
 /// What one input of the network is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +90,9 @@ impl Encoder {
         augment.check(Kind::Texts)?;
         let fail = |what: String| Err(Error::Mismatch { what });
         let at = || Location::whole(&options.tokenizer);
-        let bytes = std::fs::read(&options.tokenizer)
+        let bytes = crate::files::read(&options.tokenizer, MOST_BYTES)
             .map_err(|source| Error::Read { path: options.tokenizer.clone(), source })?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes)
+        let mut tokenizer = guarded(|| Tokenizer::from_bytes(&bytes))
             .map_err(|e| at().error(format!("it is no tokenizer.json of HuggingFace's tokenizers: {e}")))?;
         let (mut roles, mut inputs) = (vec![], vec![]);
         for &id in &network.inputs {
@@ -127,7 +131,7 @@ impl Encoder {
         if max_length > length || max_length == 0 {
             return fail(format!("max_length of [text] is {max_length}, the network takes {length} tokens"));
         }
-        let special = tokenizer.encode("", true).map_or(0, |encoding| encoding.get_ids().len());
+        let special = guarded(|| tokenizer.encode("", true)).map_or(0, |encoding| encoding.get_ids().len());
         if max_length <= special {
             return fail(format!("max_length {max_length} leaves no room beside the {special} special tokens"));
         }
@@ -157,9 +161,7 @@ impl Encoder {
     /// # Errors
     /// When the tokenizer cannot encode them; names its file.
     pub fn encode(&self, texts: Vec<String>, labels: Vec<Option<u16>>, tokenizer: &Path) -> Result<Texts, Error> {
-        let encodings = self
-            .tokenizer
-            .encode_batch(texts, true)
+        let encodings = guarded(|| self.tokenizer.encode_batch(texts, true))
             .map_err(|e| Location::whole(tokenizer).error(format!("it cannot encode the texts: {e}")))?;
         let (mut ids, mut types, mut ends, mut special) = (vec![], vec![], vec![], vec![]);
         for encoding in encodings {
@@ -170,6 +172,14 @@ impl Encoder {
             ends.push(ids.len());
         }
         Ok(Texts { encoder: self.clone(), ids, types, special, ends, labels })
+    }
+}
+
+/// Calls the tokenizer's library, some of whose `expect`s a damaged file breaks.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match panic::catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(_) => Err("it says what its library does not expect".into()),
     }
 }
 

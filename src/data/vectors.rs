@@ -24,7 +24,8 @@ pub struct Vectors {
 impl Vectors {
     /// Normalises samples: `(x · scale − mean) / std`, one mean and deviation for all or one for each index of the
     /// first extent. `input`: the extents of the network's input, of which those of a sample differ by extents of one
-    /// alone.
+    /// alone. Samples of a single extent fill an input of as many numbers row by row, and may be normalised by its first
+    /// extent.
     ///
     /// # Errors
     /// When the normalisation or the input does not fit the samples.
@@ -41,7 +42,9 @@ impl Vectors {
     ) -> Result<Vectors, Error> {
         let size: usize = shape.iter().product();
         assert_eq!(values.len(), labels.len() * size, "samples of {shape:?}");
-        let channels = shape.first().copied().unwrap_or(1);
+        let fills = shape.len() == 1 && input.iter().product::<usize>() == size;
+        let rows = input.iter().copied().find(|&n| n != 1).filter(|&n| fills && preprocess.mean.len() == n);
+        let channels = rows.or(shape.first().copied()).unwrap_or(1);
         preprocess.check(channels)?;
         let per_channel = size / channels.max(1);
         let Preprocess { scale, mean, std, .. } = preprocess;
@@ -54,7 +57,7 @@ impl Vectors {
         }
         let long = |extents: &[usize]| extents.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
         // Where they do not agree, the check of the network against the data says so with both sides.
-        let input = if long(&shape) == long(input) { input.to_vec() } else { shape.clone() };
+        let input = if fills || long(&shape) == long(input) { input.to_vec() } else { shape.clone() };
         let inputs = [Input { name: None, dtype: DType::F32, shape: input }];
         Ok(Vectors { shape, names, values, labels, inputs, augment: Augment::default(), time: None })
     }

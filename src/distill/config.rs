@@ -3,6 +3,13 @@
 use super::{DataSpec, Error, Objective, Schedule, TermSpec};
 use serde::{Deserialize, Serialize};
 
+/// The most epochs of a training, by any stage.
+pub const EPOCHS_LIMIT: usize = 1_000_000;
+/// The most views of a sample that a teacher labels.
+pub const VIEWS_LIMIT: usize = 10_000;
+/// The most samples of a batch, and batches of a step.
+pub const BATCH_LIMIT: usize = 1 << 20;
+
 /// The optimizer and its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
@@ -134,6 +141,15 @@ impl Config {
     /// # Errors
     /// The first such setting, by its name on the command line.
     pub fn check(&self) -> Result<(), Error> {
+        let counts = [
+            ("--epochs", self.epochs, EPOCHS_LIMIT),
+            ("--batch-size", self.batch_size, BATCH_LIMIT),
+            ("--views", self.views, VIEWS_LIMIT),
+            ("--accumulate", self.accumulate, BATCH_LIMIT),
+        ];
+        if let Some((name, value, most)) = counts.iter().find(|(_, value, most)| value > most) {
+            return Err(Error::Config(format!("{name} {value} is more than {most}")));
+        }
         let positive = |name: &str, value: f64| match value.is_finite() && value > 0.0 {
             true => Ok(()),
             false => Err(Error::Config(format!("{name} {value} is not a positive number"))),

@@ -43,7 +43,7 @@ mod weighing;
 
 pub use asked::Engine;
 pub use checkpoint::Checkpoint;
-pub use config::{ClassWeights, Config, OptimizerConfig};
+pub use config::{BATCH_LIMIT, ClassWeights, Config, EPOCHS_LIMIT, OptimizerConfig, VIEWS_LIMIT};
 pub use extras::{BufferSlot, Extras, Init, Slot};
 pub use history::{Epoch, Event, Step, standard_error};
 pub use learners::Learners;

@@ -19,6 +19,9 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// The most samples, steps and rounds that may be asked for.
+const MOST: usize = 10_000_000;
+
 /// How a teacher comes to keep its batch normalisations, for people.
 pub const EXPORT_AGAIN: &str = "export it again with them in training mode (torch.onnx.export with \
                                 training=TrainingMode.PRESERVE, do_constant_folding=False)";
@@ -109,6 +112,9 @@ impl Synthesis {
         let counts = [("samples", self.samples), ("steps", self.steps), ("batch", self.batch), ("rounds", self.rounds)];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return Err(format!("[data.synthetic] {key} is 0"));
+        }
+        if let Some((key, count)) = counts.iter().find(|(_, count)| *count > MOST) {
+            return Err(format!("[data.synthetic] {key} {count} is more than {MOST}"));
         }
         let above = |v: f64| v > 0.0 && v.is_finite();
         let least = |v: f64| v >= 0.0 && v.is_finite();

@@ -32,11 +32,8 @@ impl Map {
     /// When the file cannot be opened or mapped.
     pub fn new(path: &Path) -> Result<Map, Error> {
         let failed = |error| Error::Io { path: path.to_path_buf(), error };
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let file = crate::files::open(path).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
-        if !meta.is_file() {
-            return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file")));
-        }
         if meta.len() == 0 {
             return Ok(Map { bytes: Bytes::new(), mapped: None });
         }

@@ -10,6 +10,7 @@ mod export;
 mod file;
 mod import;
 mod limits;
+mod names;
 mod proto;
 mod tensor;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Dropping nodes that give back their operand.
 
 use crate::graph::{Graph, Node, Op, ValueId};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Drops Identity, Dropout (which does nothing at inference), and casts, reshapes and pads that change nothing.
 ///
@@ -10,46 +10,62 @@ use std::collections::HashSet;
 pub fn drop_identities(graph: &mut Graph) {
     // Opaque nodes may name values inside their subgraphs, so that what they read has to keep its name.
     let opaque = |n: &&Node| matches!(n.op, Op::Opaque(_));
-    let named: HashSet<ValueId> =
-        graph.nodes.iter().filter(opaque).flat_map(|n| n.inputs.iter().flatten()).copied().collect();
-    let mut index = 0;
-    while index < graph.nodes.len() {
-        let node = &graph.nodes[index];
+    let mut pass = Pass {
+        named: graph.nodes.iter().filter(opaque).flat_map(|n| n.inputs.iter().flatten()).copied().collect(),
+        outputs: graph.outputs.iter().copied().collect(),
+        produced: HashSet::new(),
+        instead: HashMap::new(),
+    };
+    for mut node in std::mem::take(&mut graph.nodes) {
+        node.inputs.iter_mut().flatten().for_each(|id| *id = pass.now(*id));
         let replaced = match node.input(0) {
-            Some(x) if changes_nothing(graph, node) => redirect(graph, x, node.output(), index, &named),
+            Some(x) if changes_nothing(graph, &node) => pass.redirect(graph, x, node.output()),
             _ => None,
         };
         match replaced {
-            Some((from, to)) => {
-                graph.nodes.remove(index);
-                let swap = |id: &mut ValueId| *id = if *id == from { to } else { *id };
-                for node in &mut graph.nodes {
-                    node.inputs.iter_mut().flatten().chain(&mut node.outputs).for_each(swap);
-                }
+            Some((from, to)) => _ = pass.instead.insert(from, to),
+            None => {
+                pass.produced.extend(&node.outputs);
+                graph.nodes.push(node);
             }
-            None => index += 1,
         }
+    }
+    for node in &mut graph.nodes {
+        node.inputs.iter_mut().flatten().chain(&mut node.outputs).for_each(|id| *id = pass.now(*id));
     }
     super::drop_unused_values(graph);
 }
 
-/// Which value takes the place of which, if one can.
-fn redirect(
-    graph: &Graph,
-    x: ValueId,
-    y: ValueId,
-    index: usize,
-    named: &HashSet<ValueId>,
-) -> Option<(ValueId, ValueId)> {
-    let output = |id: &ValueId| graph.outputs.contains(id);
-    if graph.value(y).quant.is_some() {
-        return None;
+struct Pass {
+    /// What has to keep its name.
+    named: HashSet<ValueId>,
+    outputs: HashSet<ValueId>,
+    /// The results of the nodes so far that stay.
+    produced: HashSet<ValueId>,
+    /// Which value takes the place of which.
+    instead: HashMap<ValueId, ValueId>,
+}
+
+impl Pass {
+    /// What stands in the place of a value.
+    fn now(&self, mut id: ValueId) -> ValueId {
+        while let Some(&other) = self.instead.get(&id) {
+            id = other;
+        }
+        id
     }
-    if !output(&y) {
-        return (!named.contains(&y)).then_some((y, x));
+
+    /// Which value takes the place of which, if one can, so that a node from `x` to `y` goes.
+    fn redirect(&self, graph: &Graph, x: ValueId, y: ValueId) -> Option<(ValueId, ValueId)> {
+        if graph.value(y).quant.is_some() {
+            return None;
+        }
+        if !self.outputs.contains(&y) {
+            return (!self.named.contains(&y)).then_some((y, x));
+        }
+        let renamed = self.produced.contains(&x) && !self.outputs.contains(&x) && !self.named.contains(&x);
+        (renamed && graph.value(x).quant.is_none()).then_some((x, y))
     }
-    let produced = graph.nodes[..index].iter().any(|n| n.outputs.contains(&x));
-    (produced && !output(&x) && !named.contains(&x) && graph.value(x).quant.is_none()).then_some((x, y))
 }
 
 fn changes_nothing(graph: &Graph, node: &Node) -> bool {

@@ -287,3 +287,48 @@ fn measured_batch_norm_changes_nothing_and_normalises_what_was_measured() {
     };
     assert!(run(&graph).iter().zip(&run(&changed)).all(|(a, b)| (a - b).abs() < 1e-4));
 }
+
+#[test]
+fn constants_that_grow_without_end_are_left_to_be_computed() {
+    let bytes = |graph: &Graph| {
+        graph.values.iter().filter_map(|v| Some(v.data.as_ref()?.len() * v.dtype.size())).sum::<usize>()
+    };
+    // Each node doubles: after forty of them there is no such memory.
+    let mut b = Builder::new("net");
+    let x = b.input("x", &batch(&[1]));
+    let mut c = b.constant("c", Tensor::f32([1, 1 << 10], vec![0.5; 1 << 10]));
+    for i in 0..20 {
+        c = b.node(&format!("twice{i}"), Op::Concat { axis: 1 }, &[c, c]).unwrap();
+    }
+    let filled = b.constant("one", Tensor::f32([1, 1], vec![1.0]));
+    let shape = vec![Dim::Fixed(1), Dim::Fixed(1 << 26)];
+    let filled = b.node("filled", Op::Expand { shape }, &[filled]).unwrap();
+    let y = [c, filled].map(|big| {
+        b.node(&format!("sum{}", big.index()), Op::ReduceMean { axes: vec![1], keepdims: true }, &[big]).unwrap()
+    });
+    let y = b.node("y", Op::Add, &[x, y[0]]).and_then(|z| b.node("z", Op::Add, &[z, y[1]])).unwrap();
+    let mut graph = b.finish(&[y]);
+    normalize(&mut graph).unwrap();
+    assert!(bytes(&graph) <= 2 << 26, "{} bytes", bytes(&graph));
+    assert!(names(&graph).contains(&"filled") && names(&graph).contains(&"twice19"), "{:?}", names(&graph));
+    // What is small is folded beside it.
+    assert!(!names(&graph).contains(&"twice0"));
+}
+
+#[test]
+fn long_chains_take_linear_time() {
+    let start = std::time::Instant::now();
+    let mut b = Builder::new("net");
+    let x = b.input("x", &batch(&[1]));
+    let mut c = b.constant("c", Tensor::f32([1], vec![0.5]));
+    let mut y = x;
+    for i in 0..40_000 {
+        y = b.node(&format!("y{i}"), if i % 2 == 0 { Op::Identity } else { Op::Relu }, &[y]).unwrap();
+        c = b.node(&format!("c{i}"), Op::Unary(crate::graph::Unary::Neg), &[c]).unwrap();
+    }
+    let y = b.node("y", Op::Add, &[y, c]).unwrap();
+    let mut graph = b.finish(&[y]);
+    normalize(&mut graph).unwrap();
+    assert_eq!(graph.nodes.len(), 20_001);
+    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+}

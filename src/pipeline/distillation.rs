@@ -79,6 +79,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-student", job::name(&options.model))));
     let mut job = Job { is_without_program: true, ..Job::prepare(options, profile, out)? };
+    job.data.notes.iter().for_each(|note| progress.note(note));
     let prepared = derivation::prepare_teacher(&job)?;
     let mut output = Output::open(&job.out)?;
     if job.recipe.data.synthetic.is_some() {

@@ -18,8 +18,10 @@ pub struct Evaluation {
     pub judged_by: &'static str,
     /// Of the labelled samples, or by what else answers are judged; `None` where nothing says.
     pub accuracy: Option<f64>,
-    /// What to look into where that is no more than chance.
+    /// What to look into where that is no more than chance, or too little for another reason.
     pub doubt: Option<String>,
+    /// What to know about how the data were read.
+    pub notes: Vec<String>,
     pub classes: Vec<ClassResult>,
     /// `confusion[label][predicted]`: how many samples.
     pub confusion: Vec<Vec<usize>>,
@@ -92,6 +94,7 @@ fn evaluate_numbers(model: &Path, against: Option<&Path>, data: &Splits) -> Resu
         judged_by: data.answers.score(),
         accuracy: scored(engine.as_ref(), data)?,
         doubt: None,
+        notes: data.notes.clone(),
         classes: vec![],
         confusion: vec![],
         other: other.transpose()?,
@@ -145,7 +148,8 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
         samples: test.len(),
         judged_by: dataset.answers.score(),
         accuracy: teacher::accuracy(&said, test),
-        doubt: teacher::doubt(&said, test),
+        notes: dataset.notes.clone(),
+        doubt: teacher::doubt(&said, test, &dataset.class_names),
         classes: dataset.class_names.iter().enumerate().map(class).collect(),
         confusion,
         other: other.transpose()?,

@@ -33,6 +33,8 @@ pub struct Inspection {
     /// Nodes that have no kernel on the target, where one was named.
     pub without_kernel: Option<Vec<Unsupported>>,
     pub sample: Option<Sample>,
+    /// Why there is none although there are data: what the network is for is not supported.
+    pub no_sample: Option<String>,
     /// What is cut together, where it was asked for.
     pub groups: Option<Coupling>,
 }
@@ -112,8 +114,10 @@ pub struct Sample {
     pub judged_by: &'static str,
     /// Measured on so many test samples; `None` where none of them has a label.
     pub accuracy: Option<f64>,
-    /// What to look into where that is no more than chance.
+    /// What to look into where that is no more than chance, or too little for another reason.
     pub doubt: Option<String>,
+    /// What to know about how the data were read.
+    pub notes: Vec<String>,
 }
 
 /// One input of the network for a sample: smallest, mean and largest number.
@@ -163,7 +167,14 @@ pub fn inspect(
         let one = |e: program::LowerError| Unsupported { node: e.node, operator: e.op, why: e.why };
         program::obstacles(&folded).into_iter().map(one).collect()
     });
-    let has_data = data.is_some() || job::locate_data(model, None, None).is_ok();
+    let (mut shown, mut no_sample) = (None, None);
+    if data.is_some() || job::locate_data(model, None, None).is_ok() {
+        match sample(model, data, &network) {
+            // Its layers are worth a look all the same.
+            Err(Error::NotSupported { source, .. }) => no_sample = Some(source.to_string()),
+            other => shown = Some(other?),
+        }
+    }
     Ok(Inspection {
         model: model.display().to_string(),
         inputs: network.inputs.iter().map(port).collect(),
@@ -176,7 +187,8 @@ pub fn inspect(
         unknown: unknown.collect(),
         without_kernel,
         groups: if groups { Some(coupling(&network)?) } else { None },
-        sample: if has_data { Some(sample(model, data, &network)?) } else { None },
+        sample: shown,
+        no_sample,
     })
 }
 
@@ -213,12 +225,20 @@ fn alive(network: &Graph) -> u64 {
         if network.outputs.contains(id) { Some(network.nodes.len()) } else { read }
     };
     let bytes = |id: &graph::ValueId| 4 * graph::elements(&network.value(*id).shape) as u64;
-    let mut living: Vec<(u64, usize)> = network.inputs.iter().filter_map(|id| Some((bytes(id), last(id)?))).collect();
-    let mut most = 0;
+    // By node, the bytes that nobody reads after it; those of outputs stay.
+    let mut ending = vec![0; network.nodes.len() + 1];
+    let (mut alive, mut most) = (0, 0);
+    for (bytes, last) in network.inputs.iter().filter_map(|id| Some((bytes(id), last(id)?))) {
+        alive += bytes;
+        ending[last] += bytes;
+    }
     for (index, node) in network.nodes.iter().enumerate() {
-        living.extend(node.outputs.iter().map(|id| (bytes(id), last(id).unwrap_or(index))));
-        most = most.max(living.iter().map(|(bytes, _)| bytes).sum());
-        living.retain(|&(_, last)| last > index);
+        for id in &node.outputs {
+            alive += bytes(id);
+            ending[last(id).unwrap_or(index)] += bytes(id);
+        }
+        most = most.max(alive);
+        alive -= ending[index];
     }
     most
 }
@@ -240,6 +260,7 @@ fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, 
     let inputs = network.inputs.iter().zip(test.batch(&Look::plain([0]))).map(range).collect();
     let name = |label: u16| dataset.class_names.get(usize::from(label)).cloned().unwrap_or_default();
     Ok(Sample {
+        notes: dataset.notes.clone(),
         class: test.label(0).map_or("nothing".into(), name),
         predicted: said.as_ref().map(|said| name(said[0])),
         shown: test.show(0),
@@ -251,6 +272,6 @@ fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, 
             Some(said) => teacher::accuracy(said, test),
             None => scored(engine.as_ref(), &dataset)?,
         },
-        doubt: said.as_ref().and_then(|said| teacher::doubt(said, test)),
+        doubt: said.as_ref().and_then(|said| teacher::doubt(said, test, &dataset.class_names)),
     })
 }

@@ -138,6 +138,7 @@ fn misfit(source: data::Error, model: &Path, data: &Path) -> Error {
         data::Error::Mismatch { .. } | data::Error::Channels { .. } => {
             Error::Fit { model: model.to_path_buf(), data: data.to_path_buf(), source }
         }
+        data::Error::Unsupported { .. } => Error::NotSupported { model: model.to_path_buf(), source },
         other => other.into(),
     }
 }

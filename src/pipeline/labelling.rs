@@ -54,7 +54,7 @@ impl Kept {
             data::argmax(&row) as u16
         };
         let said: Vec<u16> = (0..samples.len()).map(&mut class).collect();
-        teacher::doubt(&said, samples)
+        teacher::doubt(&said, samples, &job.data.class_names)
     }
 }
 
@@ -128,6 +128,7 @@ pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled
         onnx::load_with(&options.model, &onnx::Given { shapes: options.inputs.clone(), ..Default::default() })?;
     let (sidecar, data) = job::locate_data(&options.model, None, options.data.as_deref())?;
     let data = job::load_data(&options.model, &sidecar, &data, &network)?;
+    data.notes.iter().for_each(|note| progress.note(note));
     if data.answers == Answers::Tokens {
         return Err(Error::TooMuch { model: options.model.clone() });
     }

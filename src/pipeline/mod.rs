@@ -62,6 +62,8 @@ pub enum Error {
     Output { path: PathBuf, source: std::io::Error },
     #[error("{} and the data in {} do not go together: {source}; name the right data with --data, or correct the model's sidecar", model.display(), data.display())]
     Fit { model: PathBuf, data: PathBuf, source: crate::data::Error },
+    #[error("{}: {source}", model.display())]
+    NotSupported { model: PathBuf, source: crate::data::Error },
     #[error("the answers of {} {what} by its sidecar, and no classes: generated programs, their checks and new classes are for classifiers yet; `kdc distill` makes and judges its students, `kdc export` writes them", model.display())]
     Answers { model: PathBuf, what: &'static str },
     #[error("the answers of {} are a vocabulary for each position: they are asked for at every step of training, and not kept", model.display())]
@@ -143,6 +145,7 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     }
     let mut clock = Clock { progress, stages: vec![] };
     let mut job = clock.stage("import", || Ok((Job::prepare(options, profile, out)?, false)))?;
+    job.data.notes.iter().for_each(|note| progress.note(note));
     let fingerprint = fingerprint?;
     Error::unless_classes(&job.data.answers, &job.options.model)?;
     let teacher = derivation::prepare_teacher(&job)?;

@@ -79,7 +79,8 @@ pub fn own_folder() -> Option<PathBuf> {
 pub fn all(folders: &[PathBuf]) -> Result<Vec<Profile>, Error> {
     let mut profiles: Vec<Profile> = Vec::new();
     for path in folders.iter().map(|folder| files(folder)).collect::<Result<Vec<_>, _>>()?.concat() {
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text =
+            crate::files::read_text(&path, 1 << 20).map_err(|source| Error::Read { path: path.clone(), source })?;
         profiles.push(parse(&path, &text)?);
     }
     for (name, text) in SHIPPED {

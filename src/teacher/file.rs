@@ -27,7 +27,7 @@ pub(super) struct Model {
 
 impl Model {
     pub fn read(path: &Path, taps: &[String]) -> Result<Model, Error> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let bytes = crate::files::read(path, u64::MAX).map_err(|source| Error::Read { path: path.into(), source })?;
         let proto = decode(path, &bytes)?;
         external_files(path, &proto)?;
         let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
@@ -102,7 +102,7 @@ fn with_outputs(model: &[u8], names: &[&str]) -> Vec<u8> {
 /// When a file cannot be read or the model is not ONNX.
 pub fn content_hash(path: &Path) -> Result<String, Error> {
     let read = |path: &Path| crate::files::hash_file(path).map_err(|source| Error::Read { path: path.into(), source });
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let bytes = crate::files::read(path, u64::MAX).map_err(|source| Error::Read { path: path.into(), source })?;
     let proto = decode(path, &bytes)?;
     let mut text = crate::files::hash(&bytes);
     for location in external_files(path, &proto)? {

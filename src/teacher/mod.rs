@@ -16,6 +16,7 @@ mod error;
 mod file;
 mod library;
 mod onnxruntime;
+mod order;
 mod own;
 mod predict;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use cache::{Labelled, Labelling, LogitCache, Shard};
 pub use choice::{Difference, UNCOMPARED, probe};
 pub use error::Error;
 pub use file::content_hash;
+pub use order::other_order;
 pub use predict::{accuracy, doubt, logits, predict};
 
 use crate::graph::Tensor;

@@ -51,9 +51,12 @@ const ROUNDING: f64 = 1e-9;
 /// What to look into where chance explains how often the predicted classes are right, to within two standard errors: classes
 /// as frequent as these, named without looking (Cohen 1960, A Coefficient of Agreement for Nominal Scales; the error by
 /// Fleiss, Cohen, Everitt 1969, Large Sample Standard Errors of Kappa and Weighted Kappa). Such a model sees other inputs than
-/// it was trained on, or its classes are in another order.
-pub fn doubt(predicted: &[u16], samples: &dyn Dataset) -> Option<String> {
+/// it was trained on, or its classes are in another order; where the answers tell which, that is said instead.
+pub fn doubt(predicted: &[u16], samples: &dyn Dataset, class_names: &[String]) -> Option<String> {
     let right = accuracy(predicted, samples)?;
+    if let Some(order) = super::other_order(predicted, samples, class_names) {
+        return Some(order);
+    }
     // How often a class is the label, and how often it is named.
     let mut shares: BTreeMap<u16, [f64; 2]> = BTreeMap::new();
     let labels: Vec<(u16, u16)> =

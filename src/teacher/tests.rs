@@ -570,6 +570,8 @@ fn who_is_right_by_chance_is_doubted() {
         let values = vec![0.0; labels.len()];
         Vectors::new(vec![1], vec![], values, labels.into_iter().map(Some).collect(), &plain, &[1]).unwrap()
     };
+    let names: Vec<String> = (0..4).map(|k| k.to_string()).collect();
+    let doubt = |said: &[u16], samples: &Vectors| doubt(said, samples, &names);
     let even = samples((0..400).map(|i| i % 4).collect());
     let said = |class: &dyn Fn(u16) -> u16| (0..400).map(class).collect::<Vec<u16>>();
     // Always one class, none of the classes, the classes in another order: all are found.

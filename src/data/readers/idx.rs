@@ -2,8 +2,8 @@
 //! number of extents, the extents as big-endian 32-bit numbers, the elements row-major. Plain or gzipped.
 
 use crate::data::{Error, Samples};
+use crate::files;
 use flate2::read::MultiGzDecoder;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ fn part(folder: &Path, prefix: &str) -> Result<(Samples, PathBuf), Error> {
 /// The extents and the bytes of one file. Nothing is believed that the file's length does not bear out.
 fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>), Error> {
     let unreadable = |source| Error::Read { path: path.into(), source };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = files::open(path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     let gzipped = path.extension().is_some_and(|e| e == "gz");
     let mut reader: Box<dyn Read> = if gzipped {
@@ -82,7 +82,7 @@ fn read(path: &Path) -> Result<(Vec<usize>, Vec<u8>), Error> {
     } else {
         Box::new(BufReader::with_capacity(1 << 16, file))
     };
-    parse(&mut reader, (!gzipped).then_some(length)).map_err(|e| match e {
+    parse(&mut reader, length, gzipped).map_err(|e| match e {
         Fault::Malformed(what) => Error::Idx { path: path.into(), what },
         // What a decompressor objects to is the contents, not the disk.
         Fault::Io(e) if gzipped && e.raw_os_error().is_none() => {
@@ -97,8 +97,8 @@ enum Fault {
     Io(std::io::Error),
 }
 
-/// `length`: the bytes there are in all, where that is known beforehand.
-fn parse(reader: &mut dyn Read, length: Option<u64>) -> Result<(Vec<usize>, Vec<u8>), Fault> {
+/// `length`: the bytes there are in all, compressed or not.
+fn parse(reader: &mut dyn Read, length: u64, gzipped: bool) -> Result<(Vec<usize>, Vec<u8>), Fault> {
     let malformed = |what: String| Err(Fault::Malformed(what));
     let mut magic = [0u8; 4];
     header(reader, &mut magic)?;
@@ -124,7 +124,9 @@ fn parse(reader: &mut dyn Read, length: Option<u64>) -> Result<(Vec<usize>, Vec<
     let Some(promised) = promised.filter(|&n| n < isize::MAX as u64) else {
         return malformed(format!("its extents {extents:?} are more than memory can hold"));
     };
-    if let Some(length) = length {
+    if gzipped {
+        super::expands(length, promised).map_err(Fault::Malformed)?;
+    } else {
         let present = length.saturating_sub(4 + 4 * u64::from(rank));
         if present != promised {
             return malformed(format!("its extents {extents:?} promise {promised} bytes, it holds {present}"));

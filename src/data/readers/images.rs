@@ -5,13 +5,16 @@ use crate::data::error::Location;
 use crate::data::folders::{self, Entry, Search};
 use crate::data::labels::{Classes, resolve};
 use crate::data::{Error, Samples, Sidecar};
+use crate::files;
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, GenericImageView, ImageFormat, ImageReader};
+use image::metadata::Orientation;
+use image::{DynamicImage, GenericImageView, GrayImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::io::Cursor;
 use std::num::NonZeroU16;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How images become as large as the network wants them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -31,11 +34,21 @@ pub enum Size {
     Exact([NonZeroU16; 2]),
 }
 
-/// The most pixels an image is resized to: a strip of 1 × 60,000 must not become gigabytes.
-const MOST_PIXELS: u64 = 1 << 26;
+/// The most pixels an image is resized to, one side before the other: a strip of 1 × 60,000 must not become gigabytes.
+const MOST_PIXELS: u64 = 1 << 25;
+/// The most pixels of a file, which are those that Pillow decodes without a warning: what a header promises is not believed
+/// beyond this.
+pub(super) const MOST_ENCODED_PIXELS: u64 = 89_478_485;
+/// The most bytes that decoding a file may take at once.
+const MOST_DECODED: u64 = 1 << 29;
+/// The most bytes of a file.
+const MOST_BYTES: u64 = 1 << 29;
+/// Images of more pixels than this are decoded one at a time, whatever number of threads there is.
+const LARGE_PIXELS: u64 = 1 << 24;
+static LARGE: Mutex<()> = Mutex::new(());
 
-/// Training samples, test samples and the names of the classes below a folder. `shape`: height, width and channels of
-/// the network's input; one channel is grey, three are red, green, blue.
+/// Training samples, test samples and the classes below a folder. `shape`: height, width and channels of the network's
+/// input; one channel is grey, three are red, green, blue.
 ///
 /// # Errors
 /// Names the file or folder that cannot be used.
@@ -44,7 +57,7 @@ pub(crate) fn load(
     sidecar: &Sidecar,
     shape: [usize; 3],
     outputs: usize,
-) -> Result<(Samples, Samples, Vec<String>), Error> {
+) -> Result<(Samples, Samples, Classes), Error> {
     let search = Search {
         kind: "PNG or JPEG",
         extensions: &["png", "jpg", "jpeg"],
@@ -53,39 +66,55 @@ pub(crate) fn load(
     };
     let (train, test) = folders::find(root, &search)?;
     let (train_labels, test_labels) = (folders::labels(&train), folders::labels(&test));
-    let classes = resolve(&train_labels, &test_labels, sidecar.classes.as_deref(), outputs)?;
-    let Classes { train: train_labels, test: test_labels, names } = classes;
+    let mut classes = resolve(&train_labels, &test_labels, sidecar.classes.as_deref(), outputs)?;
     let options = &sidecar.source.images;
-    let samples = |entries: &[Entry], labels| -> Result<Samples, Error> {
-        Ok(Samples { shape, pixels: decode_all(entries, shape, options)?, labels })
+    let mut turned = 0;
+    let mut samples = |entries: &[Entry], labels: &mut Vec<Option<u16>>| -> Result<Samples, Error> {
+        let (pixels, more) = decode_all(entries, shape, options)?;
+        turned += more;
+        Ok(Samples { shape, pixels, labels: std::mem::take(labels) })
     };
-    Ok((samples(&train, train_labels)?, samples(&test, test_labels)?, names))
+    let (train, test) = (samples(&train, &mut classes.train)?, samples(&test, &mut classes.test)?);
+    if turned > 0 {
+        let all = train.len() + test.len();
+        classes.notes.push(format!(
+            "{turned} of {all} images say by EXIF that they are to be turned; they are read as they are stored, as Pillow and \
+             torchvision read them"
+        ));
+    }
+    Ok((train, test, classes))
 }
 
-/// All files, in parallel, each straight to its place: beyond the result, memory holds one image per thread.
-fn decode_all(entries: &[Entry], shape: [usize; 3], options: &ImageOptions) -> Result<Vec<u8>, Error> {
+/// All files, in parallel, each straight to its place, and how many say that they are to be turned: beyond the result,
+/// memory holds one image per thread.
+fn decode_all(entries: &[Entry], shape: [usize; 3], options: &ImageOptions) -> Result<(Vec<u8>, usize), Error> {
     let size: usize = shape.iter().product();
-    let mut pixels = vec![0; entries.len() * size];
+    let mut pixels = super::room(entries.len(), size)?;
     let places = pixels.par_chunks_mut(size.max(1)).zip(entries);
     // All results are collected so that the error is the first file's, not the first thread's.
-    let results: Vec<Result<(), Error>> = places
-        .map(|(place, entry)| decode(&entry.path, shape, options).map(|bytes| place.copy_from_slice(&bytes)))
-        .collect();
-    results.into_iter().collect::<Result<(), Error>>()?;
-    Ok(pixels)
+    let one = |(place, entry): (&mut [u8], &Entry)| {
+        let (bytes, turned) = decode(&entry.path, shape, options)?;
+        place.copy_from_slice(&bytes);
+        Ok(turned)
+    };
+    let results: Vec<Result<bool, Error>> = places.map(one).collect();
+    let turned = results.into_iter().collect::<Result<Vec<bool>, Error>>()?;
+    Ok((pixels, turned.into_iter().filter(|turned| *turned).count()))
 }
 
-fn decode(path: &Path, [height, width, channels]: [usize; 3], options: &ImageOptions) -> Result<Vec<u8>, Error> {
+/// The pixels of a file in these extents, and whether it says that they are to be turned.
+fn decode(
+    path: &Path,
+    [height, width, channels]: [usize; 3],
+    options: &ImageOptions,
+) -> Result<(Vec<u8>, bool), Error> {
     let at = || Location::whole(path);
     let unreadable = |source| Error::Read { path: path.into(), source };
-    let bytes = std::fs::read(path).map_err(unreadable)?;
-    // What a file is, its first bytes say: extensions are often wrong.
-    let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(unreadable)?;
-    let image = match reader.format() {
-        Some(ImageFormat::Jpeg) => jpeg::decode(&bytes),
-        _ => reader.decode().map_err(|e| e.to_string()),
-    };
-    let image = image.map_err(|what| at().error(format!("it cannot be decoded: {what}")))?;
+    let bytes = files::read(path, MOST_BYTES).map_err(unreadable)?;
+    // Held until the image is as small as the network wants it.
+    let (image, orientation, _alone) =
+        pixels(&bytes).map_err(|what| at().error(format!("it cannot be decoded: {what}")))?;
+    let turned = orientation.is_some_and(|o| o != Orientation::NoTransforms);
     let wanted = [height as u32, width as u32];
     let image = sized(image, wanted, options).map_err(|what| at().error(what))?;
     let [h, w] = [image.height(), image.width()];
@@ -94,10 +123,60 @@ fn decode(path: &Path, [height, width, channels]: [usize; 3], options: &ImageOpt
         return Err(at().error(what));
     }
     let image = image.crop_imm((w - wanted[1]) / 2, (h - wanted[0]) / 2, wanted[1], wanted[0]);
-    Ok(match channels {
+    let pixels = match channels {
         1 => grey(&image),
         _ => image.into_rgb8().into_raw(),
-    })
+    };
+    Ok((pixels, turned))
+}
+
+/// An image, how its camera was held, and what keeps other large ones from being decoded.
+type Decoded = (DynamicImage, Option<Orientation>, Option<MutexGuard<'static, ()>>);
+
+fn pixels(bytes: &[u8]) -> Result<Decoded, String> {
+    // What a file is, its first bytes say: extensions are often wrong.
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        let stream = jpeg::Stream::of(bytes);
+        let alone = alone(stream.width, stream.height)?;
+        let image = stream.decode(bytes)?;
+        return Ok((image, stream.exif.and_then(Orientation::from_exif_chunk), alone));
+    }
+    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    let (width, height) = decoder.dimensions();
+    let alone = alone(width, height)?;
+    if decoder.total_bytes() > MOST_DECODED {
+        return Err(format!("{height}×{width} pixels take {} bytes, more than are read", decoder.total_bytes()));
+    }
+    let orientation = decoder.orientation().ok();
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+    Ok((eight_bits(image), orientation, alone))
+}
+
+/// Lets no other large image in, if this is one.
+fn alone(width: u32, height: u32) -> Result<Option<MutexGuard<'static, ()>>, String> {
+    match u64::from(width) * u64::from(height) {
+        pixels if pixels > MOST_ENCODED_PIXELS => Err(format!("{height}×{width} pixels are more than are read")),
+        pixels => Ok((pixels > LARGE_PIXELS).then(|| LARGE.lock().unwrap_or_else(PoisonError::into_inner))),
+    }
+}
+
+/// The higher byte of each 16 bits, as Pillow reads colours. Alpha is dropped.
+fn eight_bits(image: DynamicImage) -> DynamicImage {
+    fn high(wide: &[u16], channels: usize, kept: usize) -> Vec<u8> {
+        wide.chunks_exact(channels).flat_map(|pixel| pixel[..kept].iter().map(|x| (x >> 8) as u8)).collect()
+    }
+    let [w, h] = [image.width(), image.height()];
+    let grey = |pixels| GrayImage::from_raw(w, h, pixels).map(DynamicImage::ImageLuma8);
+    let colour = |pixels| RgbImage::from_raw(w, h, pixels).map(DynamicImage::ImageRgb8);
+    let narrow = match &image {
+        DynamicImage::ImageLuma16(wide) => grey(high(wide, 1, 1)),
+        DynamicImage::ImageLumaA16(wide) => grey(high(wide, 2, 1)),
+        DynamicImage::ImageRgb16(wide) => colour(high(wide, 3, 3)),
+        DynamicImage::ImageRgba16(wide) => colour(high(wide, 4, 3)),
+        _ => None,
+    };
+    narrow.unwrap_or(image)
 }
 
 /// Resized by a triangle filter that widens when it shrinks, as Pillow's and torchvision's bilinear with antialiasing.
@@ -117,7 +196,7 @@ fn sized(image: DynamicImage, wanted: [u32; 2], options: &ImageOptions) -> Resul
     if [to_h, to_w] == [h, w] {
         return Ok(image);
     }
-    if u64::from(to_h) * u64::from(to_w) > MOST_PIXELS {
+    if u64::from(to_h) * u64::from(to_w.max(w)) > MOST_PIXELS {
         return Err(format!("its {h}×{w} pixels would be resized to {to_h}×{to_w}; crop it first"));
     }
     // Eight bits first: what is resized is what would have been stored.

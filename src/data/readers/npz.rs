@@ -5,6 +5,7 @@ use crate::data::error::{Location, Place};
 use crate::data::labels::Labels;
 use crate::data::split::{Side, Split};
 use crate::data::{Error, Sidecar};
+use crate::files;
 use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -18,9 +19,9 @@ pub struct ArrayOptions {
     pub samples: Option<String>,
     /// Their labels [default: `y_train`, else `y`, if it is there].
     pub labels: Option<String>,
-    /// Test samples [default: `x_test`, where no split parts the samples].
+    /// Test samples [default: `x_test`, else `x_val`, `x_valid` or `x_validation`, where no split parts the samples].
     pub test_samples: Option<String>,
-    /// Their labels [default: `y_test`, if it is there].
+    /// Their labels [default: `y_test` and so on, if it is there].
     pub test_labels: Option<String>,
 }
 
@@ -88,7 +89,10 @@ pub(crate) fn load(path: &Path, sidecar: &Sidecar) -> Result<Arrays, Error> {
         }
         Some(split) => part(path, all, split),
         None => {
-            let test = pair((&names.test_samples, &["x_test"]), (&names.test_labels, &["y_test"]))?;
+            let test = pair(
+                (&names.test_samples, &["x_test", "x_val", "x_valid", "x_validation"]),
+                (&names.test_labels, &["y_test", "y_val", "y_valid", "y_validation"]),
+            )?;
             if all.1.shape[1..] != test.1.shape[1..] {
                 let what = format!(
                     "samples of \"{}\" are {:?}, those of \"{}\" {:?}",
@@ -170,7 +174,7 @@ impl<'a> Archive<'a> {
         if is_npy(&path.to_path_buf()) {
             return Ok(Archive::Files(path, vec![named(path.into())]));
         }
-        let file = File::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
+        let file = files::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
         let zip = zip::ZipArchive::new(BufReader::new(file))
             .map_err(|e| Location::whole(path).error(format!("it is no npz file: {e}")))?;
         Ok(Archive::Zip(path, Box::new(zip)))
@@ -227,14 +231,16 @@ impl<'a> Archive<'a> {
             Archive::Zip(path, zip) => {
                 let file = zip.by_name(&format!("{name}.npy"));
                 let mut file = file.map_err(|e| Location::whole(*path).error(format!("array \"{name}\": {e}")))?;
-                Array::parse(&mut file)
+                let stored = file.compressed_size();
+                Array::parse(&mut file, stored)
                     .map_err(|what| Location::whole(*path).error(format!("array \"{name}\": {what}")))
             }
             Archive::Files(_, files) => {
                 let path =
                     files.iter().find(|(n, _)| n == name).map(|(_, path)| path.as_path()).unwrap_or(Path::new(""));
-                let file = File::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
-                Array::parse(&mut BufReader::new(file)).map_err(|what| Location::whole(path).error(what))
+                let file = files::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
+                let stored = file.metadata().map_err(|source| Error::Read { path: path.into(), source })?.len();
+                Array::parse(&mut BufReader::new(file), stored).map_err(|what| Location::whole(path).error(what))
             }
         }
     }
@@ -265,8 +271,8 @@ impl Array {
         self.shape.iter().product()
     }
 
-    /// Nothing is believed that the bytes that follow do not bear out.
-    fn parse(reader: &mut dyn Read) -> Result<Array, String> {
+    /// Nothing is believed that the bytes that follow do not bear out. `stored`: the bytes of the file, compressed or not.
+    fn parse(reader: &mut dyn Read, stored: u64) -> Result<Array, String> {
         let short = |e: std::io::Error| format!("it ends too early or is damaged ({e})");
         let mut start = [0; 8];
         reader.read_exact(&mut start).map_err(short)?;
@@ -286,6 +292,7 @@ impl Array {
         let bytes = shape.iter().try_fold(kind.size as u64, |product, &n| product.checked_mul(n as u64));
         let promised =
             bytes.filter(|&n| n < isize::MAX as u64).ok_or(format!("its extents {shape:?} are too large"))?;
+        super::expands(stored, promised)?;
         // Memory grows with what really comes, not with the promise.
         let mut bytes = Vec::with_capacity(promised.min(1 << 24) as usize);
         reader.take(promised + 1).read_to_end(&mut bytes).map_err(short)?;
@@ -350,27 +357,40 @@ impl Array {
         &self.bytes[index * self.kind.size..][..self.kind.size]
     }
 
-    /// An element as a number; `None` for texts.
-    fn number(&self, index: usize) -> Option<f64> {
+    /// The bits of a number; `None` for texts.
+    fn bits(&self, index: usize) -> Option<u64> {
         let mut bytes = [0; 8];
         let element = self.element(index);
         let size = element.len();
-        if size > 8 {
+        if matches!(self.kind.letter, b'U' | b'S') || size > 8 {
             return None;
         }
         bytes[..size].copy_from_slice(element);
         if self.kind.big_endian {
             bytes[..size].reverse();
         }
-        let unsigned = u64::from_le_bytes(bytes);
-        let shift = 64 - 8 * size as u32;
-        Some(match (self.kind.letter, size) {
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    /// An element that is stored as an integer; `None` for others.
+    fn whole(&self, index: usize) -> Option<i128> {
+        let bits = self.bits(index)?;
+        let shift = 64 - 8 * self.kind.size as u32;
+        match self.kind.letter {
+            b'i' => Some(((bits << shift) as i64 >> shift).into()),
+            b'u' | b'b' => Some(bits.into()),
+            _ => None,
+        }
+    }
+
+    /// An element as a number; `None` for texts.
+    fn number(&self, index: usize) -> Option<f64> {
+        let unsigned = self.bits(index)?;
+        Some(match (self.kind.letter, self.kind.size) {
             (b'f', 2) => half::f16::from_bits(unsigned as u16).to_f64(),
             (b'f', 4) => f64::from(f32::from_bits(unsigned as u32)),
             (b'f', _) => f64::from_bits(unsigned),
-            (b'i', _) => ((unsigned << shift) as i64 >> shift) as f64,
-            (b'u' | b'b', _) => unsigned as f64,
-            _ => return None,
+            _ => self.whole(index)? as f64,
         })
     }
 
@@ -385,8 +405,8 @@ impl Array {
             }
             b'S' => String::from_utf8(self.element(index).to_vec()).ok()?,
             _ => {
-                let number = self.number(index).filter(|x| x.fract() == 0.0)?;
-                return Some(number.to_string());
+                let real = || self.number(index).filter(|x| x.fract() == 0.0).map(|x| x.to_string());
+                return self.whole(index).map(|x| x.to_string()).or_else(real);
             }
         };
         let text = text.trim_end_matches('\0');

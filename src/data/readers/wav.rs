@@ -1,11 +1,12 @@
-//! Folders of WAV files: PCM of 8 to 32 bits or 32-bit float, any number of channels (their mean is taken).
+//! Folders of WAV files: integers of up to 64 bits or floats of 32 and 64, any number of channels (their mean is taken).
 
+use super::riff::{Fault, Sound};
 use crate::data::error::Location;
 use crate::data::folders::{self, Entry, Search};
 use crate::data::labels::{Classes, resolve};
 use crate::data::spectrum::{AudioOptions, Extractor, First};
 use crate::data::{Error, Sidecar};
-use hound::{SampleFormat, WavReader};
+use crate::files;
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -43,7 +44,7 @@ pub(crate) fn load(root: &Path, sidecar: &Sidecar, options: &AudioOptions, outpu
 
 /// In parallel, each to its place; memory holds one sound per thread beyond the result.
 fn all(entries: &[Entry], extractor: &Extractor, options: &AudioOptions, size: usize) -> Result<Vec<f32>, Error> {
-    let mut values = vec![0.0; entries.len() * size];
+    let mut values = super::room(entries.len(), size)?;
     let one = |(place, entry): (&mut [f32], &Entry)| -> Result<(), Error> {
         let sound = read(&entry.path, options)?;
         place.copy_from_slice(&extractor.features(&sound));
@@ -58,32 +59,20 @@ fn all(entries: &[Entry], extractor: &Extractor, options: &AudioOptions, size: u
 /// The samples of one channel, as far as they are wanted.
 fn read(path: &Path, options: &AudioOptions) -> Result<Vec<f32>, Error> {
     let fail = |what: String| Location::whole(path).error(what);
-    let unusable = |e: hound::Error| match e {
-        hound::Error::IoError(e) if e.raw_os_error().is_some() => Error::Read { path: path.into(), source: e },
-        e => fail(format!("it is no usable WAV file: {e}")),
+    let unusable = |fault: Fault| match fault {
+        Fault::Io(source) => Error::Read { path: path.into(), source },
+        Fault::Content(what) => fail(format!("it is no usable WAV file: {what}")),
     };
-    let mut reader = WavReader::open(path).map_err(unusable)?;
-    let spec = reader.spec();
-    if spec.sample_rate != options.rate {
-        let what = format!("it has {} samples a second, rate in [audio] is {}", spec.sample_rate, options.rate);
+    let file = files::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let mut sound = Sound::open(file).map_err(unusable)?;
+    if sound.rate != options.rate {
+        let what = format!("it has {} samples a second, rate in [audio] is {}", sound.rate, options.rate);
         return Err(fail(format!("{what}; resample it, or correct the rate")));
     }
-    let channels = usize::from(spec.channels.max(1));
-    let wanted = options.length() * channels;
-    let values: Vec<f32> = match spec.sample_format {
-        SampleFormat::Float => reader.samples::<f32>().take(wanted).collect::<Result<_, _>>().map_err(unusable)?,
-        SampleFormat::Int => {
-            let full = f64::from(spec.bits_per_sample.clamp(1, 32)) - 1.0;
-            let scale = full.exp2().recip() as f32;
-            let scaled = |x: Result<i32, hound::Error>| x.map(|x| x as f32 * scale);
-            reader.samples::<i32>().take(wanted).map(scaled).collect::<Result<_, _>>().map_err(unusable)?
-        }
-    };
-    if values.len() < channels {
-        return Err(fail("it holds no sound: 0 samples".into()));
+    let values = sound.mono(options.length()).map_err(unusable)?;
+    match values.iter().position(|x| !x.is_finite()) {
+        Some(at) => Err(fail(format!("sample {at} is {}; sounds are finite", values[at]))),
+        None if values.is_empty() => Err(fail("it holds no sound: 0 samples".into())),
+        None => Ok(values),
     }
-    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-        return Err(fail(format!("sample {} is {}; sounds are finite", at / channels, values[at])));
-    }
-    Ok(values.chunks(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32).collect())
 }

@@ -137,11 +137,11 @@ fn bytes_of_images_are_images() {
         let arrays = [("x_train", x.clone()), ("y_train", labels(n)), ("x_test", x), ("y_test", labels(n))];
         read(&arrays, "[input]\nlayout = \"nchw\"\n", network).unwrap()
     };
-    let grey = set("4, 2, 3", 4, &network_for(&[1, 2, 3], 1));
+    let grey = set("4, 2, 3", 4, &network_for(&[1, 2, 3], 2));
     assert_eq!((grey.train.extents(), grey.train.images().is_some()), ("2×3×1".into(), true));
-    let rows = set("4, 1, 2, 3", 4, &network_for(&[3, 1, 2], 1));
+    let rows = set("4, 1, 2, 3", 4, &network_for(&[3, 1, 2], 2));
     assert_eq!(rows.train.images().unwrap().samples().sample(1), [6, 7, 8, 9, 10, 11]);
-    let planes = set("2, 3, 2, 2", 2, &network_for(&[3, 2, 2], 1));
+    let planes = set("2, 3, 2, 2", 2, &network_for(&[3, 2, 2], 2));
     assert_eq!(planes.train.images().unwrap().samples().sample(0)[..6], [0, 4, 8, 1, 5, 9]);
 }
 

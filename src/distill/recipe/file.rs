@@ -78,6 +78,9 @@ enum Names {
     Several(Vec<String>),
 }
 
+/// The most bytes of a recipe.
+const MOST_BYTES: u64 = 1 << 24;
+
 const COMMON: [&str; 5] = ["method", "weight", "teacher", "weighing", "layers"];
 
 fn one() -> f64 {
@@ -90,7 +93,7 @@ impl Recipe {
     /// # Errors
     /// With the file and the line, and what may stand there.
     pub fn read(path: &Path) -> Result<Recipe, Error> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::Recipe {
+        let text = crate::files::read_text(path, MOST_BYTES).map_err(|e| Error::Recipe {
             path: path.into(),
             line: 0,
             what: format!("it cannot be read: {e}"),

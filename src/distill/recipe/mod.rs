@@ -38,7 +38,7 @@
 mod file;
 
 use super::objective::TermSpec;
-use super::{Error, Synthesis};
+use super::{EPOCHS_LIMIT, Error, Synthesis};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -226,6 +226,9 @@ impl Recipe {
                 let name = &teacher.name;
                 return Err(format!("the teacher '{name}' is tuned: a copy of the first, without a model of its own"));
             }
+            if teacher.epochs.is_some_and(|epochs| epochs > EPOCHS_LIMIT) {
+                return Err(format!("the teacher '{}' has more than {EPOCHS_LIMIT} epochs", teacher.name));
+            }
             if teacher.kind == TeacherKind::Autoencoder {
                 autoencoder(teacher, self)?;
             } else if teacher.epochs.is_some() {
@@ -246,6 +249,9 @@ impl Recipe {
             let place = index + 1;
             if !(stage.lr > 0.0 && stage.lr.is_finite()) {
                 return Err(format!("stage {place}: lr {} is no positive factor", stage.lr));
+            }
+            if stage.epochs.is_some_and(|epochs| epochs > EPOCHS_LIMIT) {
+                return Err(format!("stage {place} has more than {EPOCHS_LIMIT} epochs"));
             }
             if stage.epochs == Some(0) || stage.epochs.is_some() && stage.share.is_some() {
                 return Err(format!("stage {place} has either epochs, one or more, or a share of them"));

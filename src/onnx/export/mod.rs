@@ -8,6 +8,7 @@ mod more;
 mod operators;
 mod quant;
 
+use super::names::Names;
 use super::proto::{
     DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
@@ -122,8 +123,8 @@ struct Exporter<'g> {
     read: Vec<String>,
     /// What the producer of each value writes.
     written: Vec<String>,
-    names: HashSet<String>,
-    node_names: HashSet<String>,
+    names: Names,
+    node_names: Names,
     /// Constants that are in the file.
     placed: HashSet<ValueId>,
 }
@@ -299,24 +300,17 @@ impl<'g> Exporter<'g> {
 
     /// A value name that is not taken; it is then.
     fn fresh(&mut self, stem: &str) -> String {
-        fresh(&mut self.names, stem)
+        self.names.fresh(stem)
     }
 
     fn fresh_node(&mut self, stem: &str) -> String {
-        fresh(&mut self.node_names, stem)
+        self.node_names.fresh(stem)
     }
 }
 
 /// The extents of a node's first operand.
 fn extents<'g>(graph: &'g Graph, node: &Node) -> &'g [Dim] {
     node.input(0).map_or(&[], |id| &graph.value(id).shape)
-}
-
-fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {
-    let numbered = (1..).map(|i| format!("{stem}_{i}"));
-    let name = std::iter::once(stem.to_string()).chain(numbered).find(|n| !taken.contains(n)).unwrap_or_default();
-    taken.insert(name.clone());
-    name
 }
 
 fn value_info(value: &Value) -> ValueInfoProto {

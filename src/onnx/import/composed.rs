@@ -1,8 +1,8 @@
 //! Nodes that become several of the graph: those with further results, and those that are short for others.
 
 use super::super::proto::{NodeProto, data_type};
+use super::Importer;
 use super::call::{Call, Fault};
-use super::{Importer, fresh};
 use crate::graph::{Binary, DType, Data, Dim, Node, Op, Tensor, Unary, Unread, Value, ValueId};
 use crate::host::cast;
 
@@ -128,7 +128,7 @@ impl<'m> Importer<'m> {
         };
         let x = self.operands(proto)?[0];
         self.made(Op::Dropout, &[x], name, proto.output.first())?;
-        let stem = fresh(&mut self.value_names, &format!("{name}_kept"));
+        let stem = self.value_names.fresh(&format!("{name}_kept"));
         let all = self.graph.add_constant(stem, all);
         self.made(Op::Expand { shape }, &[all], name, proto.output.get(1))?;
         Ok(())
@@ -137,7 +137,7 @@ impl<'m> Importer<'m> {
     /// Only these bits of a number that is kept in a wider type.
     fn flipped(&mut self, proto: &'m NodeProto, name: &str, bits: i64) -> Result<(), Fault> {
         let x = self.operands(proto)?[0];
-        let stem = fresh(&mut self.value_names, &format!("{name}_bits"));
+        let stem = self.value_names.fresh(&format!("{name}_bits"));
         let mut bits = Tensor::i64([0; 0], vec![bits]);
         bits.data = cast(&bits.data, self.graph.value(x).dtype);
         let bits = self.graph.add_constant(stem, bits);
@@ -162,7 +162,7 @@ impl<'m> Importer<'m> {
     }
 
     fn number(&mut self, name: &str, number: f32) -> ValueId {
-        let name = fresh(&mut self.value_names, &format!("{name}_number"));
+        let name = self.value_names.fresh(&format!("{name}_number"));
         self.graph.add_constant(name, Tensor::f32([0; 0], vec![number]))
     }
 
@@ -194,7 +194,7 @@ impl<'m> Importer<'m> {
         let (dtype, shape): (DType, Vec<Dim>) = self.infer(&node)?.swap_remove(0);
         let value_name = match result {
             Some(result) => result.clone(),
-            None => fresh(&mut self.value_names, &node.name),
+            None => self.value_names.fresh(&node.name),
         };
         let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
         if let Some(result) = result {

@@ -6,7 +6,7 @@ use super::call::Fault;
 use super::operators::Plan;
 use super::subgraph::captures;
 use super::symbolic::Element;
-use super::{Importer, fresh, more};
+use super::{Importer, more};
 use crate::graph::{DType, Dim, Graph, Node, Op, Tensor, Value, infer_node};
 use crate::host;
 
@@ -96,7 +96,7 @@ impl<'m> Importer<'m> {
         shape: Vec<Dim>,
         then: Option<Op>,
     ) -> Result<(), Fault> {
-        let stem = fresh(&mut self.value_names, &format!("{result}_value"));
+        let stem = self.value_names.fresh(&format!("{result}_value"));
         let mut id = self.graph.add_constant(stem, value);
         let ops: Vec<Op> = std::iter::once(Op::Expand { shape }).chain(then).collect();
         let last = ops.len() - 1;
@@ -107,7 +107,7 @@ impl<'m> Importer<'m> {
             let (dtype, shape) = self.infer(&node)?.remove(0);
             let value_name = match i == last {
                 true => result.to_string(),
-                false => fresh(&mut self.value_names, &format!("{result}_{i}")),
+                false => self.value_names.fresh(&format!("{result}_{i}")),
             };
             id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
             node.outputs.push(id);

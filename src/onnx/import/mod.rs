@@ -22,6 +22,7 @@ mod symbolic;
 
 use super::file::Map;
 use super::limits::OPSETS;
+use super::names::Names;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
 use super::{Error, Given};
@@ -87,8 +88,8 @@ struct Importer<'m> {
     readers: HashMap<&'m str, Vec<&'m NodeProto>>,
     output_names: HashSet<&'m str>,
     /// Every name of the file and every one made up.
-    value_names: HashSet<String>,
-    node_names: HashSet<String>,
+    value_names: Names,
+    node_names: Names,
 }
 
 impl<'m> Importer<'m> {
@@ -104,7 +105,7 @@ impl<'m> Importer<'m> {
             return Err(Error::Opset(*version));
         }
         let mut readers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
-        let mut value_names = HashSet::new();
+        let mut value_names = Names::default();
         for node in &file.node {
             for name in node.input.iter().map(String::as_str).chain(captures(node)) {
                 readers.entry(name).or_default().push(node);
@@ -135,7 +136,7 @@ impl<'m> Importer<'m> {
             readers,
             output_names: file.output.iter().map(|v| v.name.as_str()).collect(),
             value_names,
-            node_names: HashSet::new(),
+            node_names: Names::default(),
         })
     }
 
@@ -281,7 +282,7 @@ impl<'m> Importer<'m> {
                 let stated = proto.output.get(which).filter(|n| i == last && !n.is_empty());
                 let value_name = match stated {
                     Some(stated) => stated.clone(),
-                    None => fresh(&mut self.value_names, &format!("{name}_{i}_{which}")),
+                    None => self.value_names.fresh(&format!("{name}_{i}_{which}")),
                 };
                 let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });
                 if let Some(stated) = stated {
@@ -301,7 +302,7 @@ impl<'m> Importer<'m> {
     /// A value broadcast to these extents, for a node of this name.
     fn repeated(&mut self, id: ValueId, node: &str, shape: Shape) -> ValueId {
         let (dtype, stem) = (self.graph.value(id).dtype, format!("{}_repeated", self.graph.value(id).name));
-        let name = fresh(&mut self.value_names, &stem);
+        let name = self.value_names.fresh(&stem);
         let value = Value { name, dtype, shape: shape.clone(), data: None, quant: None };
         let result = self.graph.add_value(value);
         let name = self.fresh_node(&format!("{node}_Expand"));
@@ -376,19 +377,8 @@ impl<'m> Importer<'m> {
     }
 
     fn fresh_node(&mut self, stem: &str) -> String {
-        fresh(&mut self.node_names, stem)
+        self.node_names.fresh(stem)
     }
-}
-
-/// A name like `stem` that is not taken; it is then.
-fn fresh(taken: &mut HashSet<String>, stem: &str) -> String {
-    let mut name = stem.to_string();
-    let mut number = 0;
-    while !taken.insert(name.clone()) {
-        number += 1;
-        name = format!("{stem}_{number}");
-    }
-    name
 }
 
 fn check_size(shape: &[Dim]) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use super::call::Why;
 use super::subgraph::captures;
-use super::{Importer, check_size, fresh};
+use super::{Importer, check_size};
 use crate::graph::{DType, Dim, Node, Op, OpaqueNode, Shape, Value, ValueId};
 use crate::onnx::proto::{DimensionProto, NodeProto, ValueInfoProto};
 use crate::onnx::{Error, tensor};
@@ -26,7 +26,7 @@ impl<'m> Importer<'m> {
             let known = self.result_type(proto, output, &inputs);
             let (dtype, shape) = known.clone().unwrap_or((DType::F32, vec![]));
             let value_name = match output.is_empty() {
-                true => fresh(&mut self.value_names, &format!("{name}_unused")),
+                true => self.value_names.fresh(&format!("{name}_unused")),
                 false => output.clone(),
             };
             let id = self.graph.add_value(Value { name: value_name, dtype, shape, data: None, quant: None });

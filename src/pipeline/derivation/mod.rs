@@ -221,6 +221,6 @@ fn brought(job: &Job, teacher: &Prepared, path: &Path) -> Result<Derived, Error>
 }
 
 fn read_spec(path: &Path) -> Result<Spec, Error> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    let text = crate::files::read_text(path, 1 << 20).map_err(|e| Error::read(path, e))?;
     toml::from_str(&text).map_err(|source| Error::SpecFile { path: path.into(), source: Box::new(source) })
 }

@@ -96,6 +96,9 @@ fn steps(arena: &mut Arena, arguments: &[&str]) -> Result<(), Failure> {
     print(&measure::steps(arena, runs.unwrap_or(0), warmup.unwrap_or(0), only))
 }
 
+/// The most that a number may be: times of so many inferences still fit into memory.
+const MOST: usize = 10_000_000;
+
 /// The numbers that options are given, or else their defaults.
 fn numbers<const N: usize>(
     arguments: &[&str],
@@ -109,7 +112,8 @@ fn numbers<const N: usize>(
         let Some(at) = options.iter().position(|(option, _)| option == name) else {
             return Err(format!("cannot understand `{}`\n{USAGE}", pair.join(" ")));
         };
-        numbers[at] = Some(text.parse().map_err(|_| format!("{name}: `{text}` is not a number"))?);
+        let number = text.parse().ok().filter(|number| *number <= MOST);
+        numbers[at] = Some(number.ok_or_else(|| format!("{name}: `{text}` is not a number of at most {MOST}"))?);
     }
     Ok(numbers)
 }

@@ -3,14 +3,14 @@
 use super::{Cell, Rows, TableOptions};
 use crate::data::Error;
 use crate::data::error::{Location, Place};
+use crate::files;
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use std::borrow::Cow;
-use std::fs::File;
 use std::path::Path;
 
 pub(super) fn read(path: &Path, options: &TableOptions, rows: &mut dyn Rows) -> Result<(), Error> {
     let at = |line: u64| Location { path: path.into(), place: Place::Line(line) };
-    let file = File::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let file = files::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
     let delimiter = options
         .delimiter
         .map_or(Ok(b','), u8::try_from)

@@ -3,17 +3,17 @@
 use super::{Cell, Rows};
 use crate::data::Error;
 use crate::data::error::{Location, Place};
+use crate::files;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 pub(super) fn read(path: &Path, rows: &mut dyn Rows) -> Result<(), Error> {
     let at = |line: usize| Location { path: path.into(), place: Place::Line(line as u64) };
-    let file = File::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let file = files::open(path).map_err(|source| Error::Read { path: path.into(), source })?;
     // The first object names the columns; later ones may lack some.
     let mut names: Vec<String> = vec![];
     for (index, line) in BufReader::new(file).lines().enumerate() {
@@ -70,8 +70,12 @@ impl<'de> Deserialize<'de> for Object {
 fn cell(value: Option<&Value>) -> Result<Cell<'_>, &'static str> {
     Ok(match value {
         None | Some(Value::Null) => Cell::Missing,
-        Some(Value::Bool(truth)) => Cell::Number(f64::from(u8::from(*truth))),
-        Some(Value::Number(number)) => Cell::Number(number.as_f64().unwrap_or(f64::NAN)),
+        Some(Value::Bool(truth)) => Cell::Whole((*truth).into()),
+        Some(Value::Number(number)) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Cell::Whole(whole.into()),
+            (None, Some(whole)) => Cell::Whole(whole.into()),
+            (None, None) => Cell::Number(number.as_f64().unwrap_or(f64::NAN)),
+        },
         Some(Value::String(text)) => Cell::Text(Cow::Borrowed(text)),
         Some(Value::Array(_) | Value::Object(_)) => return Err("a list or an object; texts and numbers are read"),
     })

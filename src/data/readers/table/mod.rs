@@ -2,12 +2,13 @@
 
 mod csv;
 mod jsonl;
+mod pages;
 mod parquet;
 
 use crate::data::error::Location;
 use crate::data::labels::Labels;
 use crate::data::split::Side;
-use crate::data::{Error, Format, Rule, Sidecar, Split};
+use crate::data::{Error, Format, Rule, Sidecar, Split, folders};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,8 @@ impl std::fmt::Display for Column {
 pub(super) enum Cell<'a> {
     Text(Cow<'a, str>),
     Number(f64),
+    /// A whole number, exactly.
+    Whole(i128),
     Missing,
 }
 
@@ -60,6 +63,7 @@ impl Cell<'_> {
         match self {
             Cell::Text(text) => text.trim().parse().ok(),
             Cell::Number(x) => Some(*x),
+            Cell::Whole(x) => Some(*x as f64),
             Cell::Missing => None,
         }
     }
@@ -71,6 +75,7 @@ impl Cell<'_> {
             Cell::Text(text) => Some(Cow::Borrowed(text.trim())),
             Cell::Number(x) if x.is_nan() => None,
             Cell::Number(x) => Some(Cow::Owned(x.to_string())),
+            Cell::Whole(x) => Some(Cow::Owned(x.to_string())),
             Cell::Missing => None,
         }
     }
@@ -138,7 +143,11 @@ pub(crate) fn load(path: &Path, sidecar: &Sidecar, content: Content) -> Result<T
     };
     let (train, test): (PathBuf, PathBuf) = match &source.split {
         Some(Split::Parts { train, test }) => (path.join(train), path.join(test)),
-        None if path.is_dir() => (path.join(format!("train.{extension}")), path.join(format!("test.{extension}"))),
+        None if path.is_dir() => {
+            let file = |name: &str| path.join(format!("{name}.{extension}"));
+            let test = folders::TEST.iter().map(|name| file(name)).find(|file| file.is_file());
+            (file(folders::TRAIN), test.unwrap_or_else(|| file(folders::TEST[0])))
+        }
         None => {
             let what = "one file is no training and test samples; say in the sidecar's [split] a ratio or a rule, or \
                         name a folder with two files";
