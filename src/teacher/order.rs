@@ -67,7 +67,7 @@ pub fn other_order(predicted: &[u16], samples: &dyn Dataset, names: &[String]) -
         order.into_iter().filter_map(|label| Some(&names[label.or_else(|| left.next())?])).collect();
     Some(format!(
         "this network is right on {:.1}% of {all} labelled samples (measured), and would be on {:.1}% if its classes were in \
-         another order: {}write classes = [{}{}] into [data] of its sidecar",
+         another order: {}where the data name them, write classes = [{}{}] into [data] of its sidecar",
         100.0 * share(right),
         100.0 * share(explained),
         if order.is_sorted() { "that of their names as text, as torchvision's ImageFolder sorts them; " } else { "" },
