@@ -22,10 +22,12 @@ pub(super) fn read(path: &Path, rows: &mut dyn Rows) -> Result<(), Error> {
             std::io::ErrorKind::InvalidData => at(number).error("it is not UTF-8; convert the file"),
             _ => Error::Read { path: path.into(), source },
         })?;
+        // What some editors put before everything.
+        let line = if index == 0 { line.trim_start_matches('\u{feff}') } else { &line };
         if line.trim().is_empty() {
             continue;
         }
-        let Object(pairs) = serde_json::from_str(&line)
+        let Object(pairs) = serde_json::from_str(line)
             .map_err(|e| at(number).error(format!("this line is no JSON object ({e}); one object a line is read")))?;
         if names.is_empty() {
             names = pairs.iter().map(|(key, _)| key.clone()).collect();
