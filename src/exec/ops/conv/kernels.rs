@@ -68,17 +68,27 @@ impl Convolve<'_> {
                 let base = channel * self.pitch + q;
                 for (&offset, weights) in self.offsets.iter().zip(taps.chunks_exact(ROWS)) {
                     let (source, _) = S::as_simd_f32s(&self.source[base + offset..][..step]);
-                    for j in 0..ROWS {
+                    let mut j = 0;
+                    while j < ROWS {
                         let weight = simd.splat_f32s(weights[j]);
-                        for k in 0..WIDTH {
+                        let mut k = 0;
+                        while k < WIDTH {
                             sums[j][k] = simd.mul_add_e_f32s(weight, source[k], sums[j][k]);
+                            k += 1;
                         }
+                        j += 1;
                     }
                 }
             }
-            for (j, sums) in sums.iter().enumerate() {
+            let mut j = 0;
+            while j < ROWS {
                 let (out, _) = S::as_mut_simd_f32s(&mut self.out[j * self.out_pitch + q..][..step]);
-                out.copy_from_slice(sums);
+                let mut k = 0;
+                while k < WIDTH {
+                    out[k] = sums[j][k];
+                    k += 1;
+                }
+                j += 1;
             }
         }
     }
@@ -124,18 +134,30 @@ impl Correlate<'_> {
     fn some_taps<S: Simd, const ROWS: usize, const TAPS: usize>(&mut self, simd: S, first: usize) {
         let mut sums = [[simd.splat_f32s(0.0); TAPS]; ROWS];
         let (step, taps) = (S::F32_LANES, self.offsets.len());
-        let offsets = &self.offsets[first..first + TAPS];
+        let (mut sources, mut gradients) = ([&self.source[..0]; TAPS], [&self.gradient[..0]; ROWS]);
+        for t in 0..TAPS {
+            sources[t] = &self.source[self.offsets[first + t]..];
+        }
+        for j in 0..ROWS {
+            gradients[j] = &self.gradient[j * self.pitch..];
+        }
         let mut q = 0;
         while q < self.len {
             let mut source = [simd.splat_f32s(0.0); TAPS];
-            for t in 0..TAPS {
-                source[t] = vector(simd, &self.source[offsets[t] + q..]);
+            let mut t = 0;
+            while t < TAPS {
+                source[t] = vector(simd, &sources[t][q..]);
+                t += 1;
             }
-            for j in 0..ROWS {
-                let gradient = vector(simd, &self.gradient[j * self.pitch + q..]);
-                for t in 0..TAPS {
+            let mut j = 0;
+            while j < ROWS {
+                let gradient = vector(simd, &gradients[j][q..]);
+                let mut t = 0;
+                while t < TAPS {
                     sums[j][t] = simd.mul_add_e_f32s(gradient, source[t], sums[j][t]);
+                    t += 1;
                 }
+                j += 1;
             }
             q += step;
         }

@@ -91,50 +91,73 @@ impl Product<'_> {
         columns: usize,
     ) {
         let lanes = S::F32_LANES;
+        // Vectors that are there as a whole.
+        let whole = if PARTIAL { WIDTH - 1 } else { WIDTH };
         let last = columns - (WIDTH - 1) * lanes;
         let mask: MemMask<S::m32s> = simd.mask_between_m32s(0, last.min(lanes) as u32);
-        let load = |from: *const f32, k: usize| {
-            // SAFETY: `with_simd` has checked that the columns of every row of `b`, of the result and of the row that it
-            // starts from lie inside; the mask cuts off what is beyond the last column.
-            unsafe {
-                let from = from.add(k * lanes);
-                if PARTIAL && k == WIDTH - 1 {
-                    simd.mask_load_ptr_f32s(mask, from)
-                } else {
-                    from.cast::<S::f32s>().read_unaligned()
-                }
+        let load = |row: &[f32], k: usize| {
+            if k < whole {
+                return S::as_simd_f32s(&row[k * lanes..][..lanes]).0[0];
             }
+            let rest = &row[k * lanes..][..last];
+            // SAFETY: the mask reads the first `last` elements alone, and they are there.
+            unsafe { simd.mask_load_ptr_f32s(mask, rest.as_ptr()) }
         };
         let mut offsets = [0; ROWS];
-        for (r, offset) in offsets.iter_mut().enumerate() {
-            *offset = (row + r.min(used - 1)) * self.a_row;
+        let mut r = 0;
+        while r < ROWS {
+            offsets[r] = (row + r.min(used - 1)) * self.a_row;
+            r += 1;
         }
         let mut sums = [[simd.splat_f32s(0.0); WIDTH]; ROWS];
-        let (mut a, mut b) = (self.a.as_ptr(), self.b.as_ptr().wrapping_add(column));
-        for _ in 0..self.depth {
+        let (a, b) = (self.a, &self.b[column.min(self.b.len())..]);
+        let mut depth = 0;
+        while depth < self.depth {
+            let (a, b) = (&a[depth * self.a_step..], &b[depth * self.b_step..][..columns]);
             let mut panel = [simd.splat_f32s(0.0); WIDTH];
-            for (k, vector) in panel.iter_mut().enumerate() {
-                *vector = load(b, k);
+            let (vectors, _) = S::as_simd_f32s(&b[..whole * lanes]);
+            let mut k = 0;
+            while k < whole {
+                panel[k] = vectors[k];
+                k += 1;
             }
-            for (sums, &offset) in sums.iter_mut().zip(&offsets) {
-                // SAFETY: `with_simd` has checked the furthest element: `offset` is at most that of the last row, `a` went
-                // at most to the last step.
-                let element = simd.splat_f32s(unsafe { *a.add(offset) });
-                for (sum, &vector) in sums.iter_mut().zip(&panel) {
-                    *sum = simd.mul_add_e_f32s(element, vector, *sum);
+            if PARTIAL {
+                panel[whole] = load(b, whole);
+            }
+            let mut r = 0;
+            while r < ROWS {
+                let element = simd.splat_f32s(a[offsets[r]]);
+                let mut k = 0;
+                while k < WIDTH {
+                    sums[r][k] = simd.mul_add_e_f32s(element, panel[k], sums[r][k]);
+                    k += 1;
                 }
+                r += 1;
             }
-            a = a.wrapping_add(self.a_step);
-            b = b.wrapping_add(self.b_step);
+            depth += 1;
+        }
+        // A copy, so that the sums themselves are in no memory that the checks below would keep.
+        let mut made = [[simd.splat_f32s(0.0); WIDTH]; ROWS];
+        let mut r = 0;
+        while r < ROWS {
+            let mut k = 0;
+            while k < WIDTH {
+                made[r][k] = sums[r][k];
+                k += 1;
+            }
+            r += 1;
         }
         let factor = simd.splat_f32s(self.factor);
-        for (r, sums) in sums.iter().enumerate().take(used) {
+        let mut r = 0;
+        while r < ROWS && r < used {
             let out = &mut self.c[(row + r) * self.c_row + column..][..columns];
-            for (k, &sum) in sums.iter().enumerate() {
+            let mut k = 0;
+            while k < WIDTH {
+                let sum = made[r][k];
                 let start = match self.start {
                     Start::Zero => simd.splat_f32s(0.0),
-                    Start::Result => load(out.as_ptr(), k),
-                    Start::Row(bias) => load(bias[column..].as_ptr(), k),
+                    Start::Result => load(out, k),
+                    Start::Row(bias) => load(&bias[column..], k),
                 };
                 let sum = simd.mul_add_e_f32s(sum, factor, start);
                 if PARTIAL && k == WIDTH - 1 {
@@ -143,7 +166,9 @@ impl Product<'_> {
                     let (out, _) = S::as_mut_simd_f32s(&mut out[k * lanes..][..lanes]);
                     out[0] = sum;
                 }
+                k += 1;
             }
+            r += 1;
         }
     }
 }
