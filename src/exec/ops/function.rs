@@ -187,9 +187,14 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (x, x_rest) = S::as_simd_f32s(self.x);
         let (y, y_rest) = S::as_mut_simd_f32s(self.y);
-        // Not for_each: what is in a closure would be compiled without the vectors of this function.
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = self.function.value(simd, x);
+        // By index: what is in a closure would be compiled without the vectors of this function, and the checks of an
+        // iterator keep the choice of the function inside the loop.
+        let count = x.len().min(y.len());
+        let (x, y) = (&x[..count], &mut y[..count]);
+        let mut i = 0;
+        while i < count {
+            y[i] = self.function.value(simd, x[i]);
+            i += 1;
         }
         if !x_rest.is_empty() {
             let y = self.function.value(simd, simd.partial_load_f32s(x_rest));
@@ -219,8 +224,12 @@ impl WithSimd for BackwardStep<'_> {
         let (at, at_rest) = S::as_simd_f32s(self.at);
         let (gradient, gradient_rest) = S::as_simd_f32s(self.gradient);
         let (out, out_rest) = S::as_mut_simd_f32s(self.out);
-        for ((out, &at), &gradient) in out.iter_mut().zip(at).zip(gradient) {
-            *out = simd.mul_f32s(self.function.slope(simd, at), gradient);
+        let count = at.len().min(gradient.len()).min(out.len());
+        let (at, gradient, out) = (&at[..count], &gradient[..count], &mut out[..count]);
+        let mut i = 0;
+        while i < count {
+            out[i] = simd.mul_f32s(self.function.slope(simd, at[i]), gradient[i]);
+            i += 1;
         }
         if !at_rest.is_empty() {
             let slope = self.function.slope(simd, simd.partial_load_f32s(at_rest));

@@ -80,15 +80,31 @@ struct Forward<'a> {
     moments: &'a mut [f32],
 }
 
+/// `sum + (x − mean)`, or its square.
+#[inline(always)]
+fn added<S: Simd>(simd: S, x: S::f32s, mean: S::f32s, squared: bool, sum: S::f32s) -> S::f32s {
+    let d = simd.sub_f32s(x, mean);
+    if squared { simd.mul_add_e_f32s(d, d, sum) } else { simd.add_f32s(d, sum) }
+}
+
 /// `Σ (element − mean)`, or of its squares, by vectors and then what is left.
 #[inline(always)]
 fn moment<S: Simd>(simd: S, row: &[f32], mean: f32, squared: bool) -> f32 {
     let (vectors, tail) = S::as_simd_f32s(row);
     let mean_v = simd.splat_f32s(mean);
     let mut sums = [simd.splat_f32s(0.0); 4];
-    for (i, &x) in vectors.iter().enumerate() {
-        let d = simd.sub_f32s(x, mean_v);
-        sums[i & 3] = if squared { simd.mul_add_e_f32s(d, d, sums[i & 3]) } else { simd.add_f32s(d, sums[i & 3]) };
+    let (fours, rest) = vectors.as_chunks::<4>();
+    for four in fours {
+        let mut i = 0;
+        while i < 4 {
+            sums[i] = added(simd, four[i], mean_v, squared, sums[i]);
+            i += 1;
+        }
+    }
+    let mut i = 0;
+    while i < rest.len() {
+        sums[i] = added(simd, rest[i], mean_v, squared, sums[i]);
+        i += 1;
     }
     let [a, b, c, d] = sums;
     let mut sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)));

@@ -18,20 +18,38 @@ pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let r = simd.mul_add_e_f32s(n, splat(2.121_944_4e-4), r);
     // The polynomial of Cephes' expf (Moshier).
     let coefficients = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
-    let mut p = splat(1.987_569_1e-4);
-    for c in coefficients {
-        p = simd.mul_add_e_f32s(p, r, splat(c));
-    }
+    let p = horner(simd, r, 1.987_569_1e-4, coefficients);
     let p = simd.mul_add_e_f32s(simd.mul_f32s(p, r), r, simd.add_f32s(r, splat(1.0)));
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent))
+}
+
+/// The polynomial of these coefficients, the highest power's first. By index: an iterator's own checks would keep the loop
+/// from being unrolled.
+#[inline(always)]
+fn horner<S: Simd, const N: usize>(simd: S, x: S::f32s, first: f32, others: [f32; N]) -> S::f32s {
+    let (mut p, mut i) = (simd.splat_f32s(first), 0);
+    while i < N {
+        p = simd.mul_add_e_f32s(p, x, simd.splat_f32s(others[i]));
+        i += 1;
+    }
+    p
+}
+
+/// The bit of the sign.
+const SIGN: u32 = 1 << 31;
+
+/// pulp's own is not always inlined, and compiled without vectors then.
+#[inline(always)]
+fn negative<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.xor_f32s(simd.splat_f32s(f32::from_bits(SIGN)), x)
 }
 
 /// `1 / (1 + e⁻ˣ)` within 2e-7.
 #[inline(always)]
 pub fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let one = simd.splat_f32s(1.0);
-    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
+    simd.div_f32s(one, simd.add_f32s(one, exp(simd, negative(simd, x))))
 }
 
 /// The hyperbolic tangent within 3e-7.
@@ -45,13 +63,11 @@ pub fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 #[inline(always)]
 pub fn normal<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let splat = |value| simd.splat_f32s(value);
-    let z = simd.mul_f32s(simd.abs_f32s(x), splat(FRAC_1_SQRT_2));
-    let bell = exp(simd, simd.mul_f32s(simd.neg_f32s(z), z));
+    let magnitude = simd.and_f32s(splat(f32::from_bits(!SIGN)), x);
+    let z = simd.mul_f32s(magnitude, splat(FRAC_1_SQRT_2));
+    let bell = exp(simd, simd.mul_f32s(negative(simd, z), z));
     let t = simd.div_f32s(splat(1.0), simd.mul_add_e_f32s(z, splat(0.327_591_1), splat(1.0)));
-    let mut p = splat(1.061_405_4);
-    for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
-        p = simd.mul_add_e_f32s(p, t, splat(c));
-    }
+    let p = horner(simd, t, 1.061_405_4, [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6]);
     // Half of what is beyond |x| on both sides.
     let tail = simd.mul_f32s(simd.mul_f32s(p, t), simd.mul_f32s(bell, splat(0.5)));
     let below = simd.less_than_f32s(x, splat(0.0));

@@ -25,16 +25,23 @@ impl<F: Step<I, O>, const I: usize, const O: usize> WithSimd for Rows<'_, F, I, 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let (length, lanes) = (self.outputs[0].len(), S::F32_LANES);
-        for from in (0..length).step_by(lanes) {
+        // By index, so that the vectors are in no memory that the checks of an iterator would keep.
+        let mut from = 0;
+        while from < length {
             let to = (from + lanes).min(length);
             let mut x = [simd.splat_f32s(0.0); I];
-            for (x, input) in x.iter_mut().zip(&self.inputs) {
-                *x = simd.partial_load_f32s(&input[from..to]);
+            let mut i = 0;
+            while i < I {
+                x[i] = simd.partial_load_f32s(&self.inputs[i][from..to]);
+                i += 1;
             }
             let y = self.step.step(simd, x);
-            for (y, output) in y.into_iter().zip(&mut self.outputs) {
-                simd.partial_store_f32s(&mut output[from..to], y);
+            let mut o = 0;
+            while o < O {
+                simd.partial_store_f32s(&mut self.outputs[o][from..to], y[o]);
+                o += 1;
             }
+            from = to;
         }
     }
 }
