@@ -167,7 +167,7 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     match set.train.iter().find(|&&sample| set.samples.label(sample).is_none()) {
         Some(sample) if labels && !teacher && config.data.labelled_share != Some(1.0) => {
             let why = format!(
-                "learns from labels alone, and sample {sample} has none; distill instead, or see labelled samples alone: \
+                "learns from labels alone, and sample {sample} has no label; distill instead, or see labelled samples alone: \
                  labelled-share = 1.0 in the recipe's [data]"
             );
             Err(Error::inapplicable(&objective.describe(), why))

@@ -311,7 +311,7 @@ fn sums_and_products_round_half_up_and_saturate() {
     let mul = MulInt8 { a_zero: 1, b_zero: -2, output_zero: -3, requant, min: -10, max: 9 };
     // 6/4 = 1.5 → 2; −2/4 = −0.5 → 0
     assert_eq!([mul.apply(3, 1), mul.apply(0, 0), mul.apply(127, 127), mul.apply(-128, 127)], [-1, -3, 9, -10]);
-    let table = core::array::from_fn(|i| 127 - i as u8 as i8);
+    let table = core::array::from_fn(|i| 127i8.wrapping_sub(i as u8 as i8));
     assert_eq!([lookup(&table, -128), lookup(&table, 127)], [127, -128]);
 }
 
