@@ -23,7 +23,7 @@ impl<F: Step<I, O>, const I: usize, const O: usize> WithSimd for Rows<'_, F, I, 
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (length, lanes) = (self.outputs[0].len(), S::F32_LANES);
         // By index, so that the vectors are in no memory that the checks of an iterator would keep.
         let mut from = 0;
