@@ -2,7 +2,7 @@
 
 use super::augment::Kind;
 use super::dataset::{Dataset, Input, Look, Shown};
-use super::{Augment, Error, Move, Preprocess, Samples};
+use super::{Augment, Error, Layout, Move, Preprocess, Samples};
 use crate::graph::{DType, Tensor};
 
 /// Images, and how they become the input of a network.
@@ -35,6 +35,15 @@ impl Images {
     /// The input value of every byte, per channel; see [`Preprocess::table`].
     pub fn table(&self) -> Vec<[f32; 256]> {
         self.preprocess.table(self.samples.shape[2])
+    }
+
+    /// The axes of the network's input, without the batch, in the order in which the stored bytes have them.
+    pub fn axes(&self) -> Vec<usize> {
+        match self.preprocess.layout {
+            Layout::Nchw => vec![1, 2, 0],
+            Layout::Nhwc => vec![0, 1, 2],
+            Layout::Flat => vec![0],
+        }
     }
 }
 

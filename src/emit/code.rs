@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::weights::Numbers;
 use super::{Error, step, text};
-use crate::program::{BufferId, Element, Plan, Port, Precision, Program, RawInput};
+use crate::program::{BufferId, Element, Plan, Port, Precision, Program, RawTables};
 
 /// Stands for the size of the statics until all are known.
 pub const WEIGHTS_BYTES: &str = "{WEIGHTS_BYTES}";
@@ -82,14 +82,14 @@ mod weights;
 use kdc_kernels::arena::parts;
 use kdc_kernels::conv2d::{{self, conv2d}};
 use kdc_kernels::depthwise::{{self, depthwise}};
-use kdc_kernels::elementwise::{{self, AddInt8, DivInt8, Function, MulInt8}};
+use kdc_kernels::elementwise::{{self, AddInt8, DivInt8, Function, MulInt8, map}};
 use kdc_kernels::fully_connected::{{self, fully_connected}};
 use kdc_kernels::layout::{{concat, pad, permute, transpose, view}};
 use kdc_kernels::linear;
 use kdc_kernels::math::clamp;
 use kdc_kernels::matmul::{{self, matmul}};
 use kdc_kernels::pool::{{AverageFloat, AverageInt8, MaxFloat, MaxInt8, pool}};
-use kdc_kernels::port::{{dequantize, quantize, raw}};
+use kdc_kernels::port::{{dequantize, quantize, raw, raw_permuted, real}};
 use kdc_kernels::sequence::{{embedding, layer_norm_f32, layer_norm_i8, tokens}};
 use kdc_kernels::softmax::{{masked_softmax_i8, softmax_f32, softmax_i8}};
 use kdc_kernels::{{Multiplier, Window}};
@@ -216,7 +216,8 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
     }
     let output = places.of(program.output.buffer)?;
     let int8 = program.precision == Precision::Int8;
-    let real = if int8 { format!("dequantize({{}}, {})", quantization(program, &program.output)) } else { "{}".into() };
+    let real =
+        if int8 { format!("dequantize({{}}, {})", quantization(program, &program.output)) } else { "real({})".into() };
     let (mut load, mut load_stored, mut from, mut stored_from) = (String::new(), String::new(), 0, 0);
     for port in &program.inputs {
         let (range, len) = (places.of(port.buffer)?, program.buffer(port.buffer).len());
@@ -251,14 +252,18 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
         "\n/// Puts stored inputs into the arena.\n\
          pub fn load_stored(arena: &mut Arena, input: &[Stored; STORED_LEN]) {{\n{load_stored}}}\n\
          \n/// Takes the stored output from the arena.\n\
-         pub fn store_stored(arena: &Arena, output: &mut [Stored; OUTPUT_LEN]) {{\n    output.copy_from_slice(&arena.0[{output:?}]);\n}}\n",
+         pub fn store_stored(arena: &Arena, output: &mut [Stored; OUTPUT_LEN]) {{\n    {store}\n}}\n",
+        store = match int8 {
+            true => format!("output.copy_from_slice(&arena.0[{output:?}]);"),
+            false => format!("map(&arena.0[{output:?}], output, real);"),
+        },
     );
-    let tables = match (&program.raw_input, program.precision) {
-        (None, _) => return Ok(text),
-        (Some(RawInput::Int8(tables)), Precision::Int8) => {
+    let Some(raw) = &program.raw_input else { return Ok(text) };
+    let (channels, tables) = match (&raw.tables, program.precision) {
+        (RawTables::Int8(tables), Precision::Int8) => {
             (tables.len(), numbers.push("RAW_INPUT", tables.as_flattened(), &[256]))
         }
-        (Some(RawInput::F32(tables)), Precision::F32) => {
+        (RawTables::F32(tables), Precision::F32) => {
             (tables.len(), numbers.push("RAW_INPUT", tables.as_flattened(), &[256]))
         }
         _ => return Err(malformed(&program.output, "the raw input's tables are of the other precision")),
@@ -267,13 +272,18 @@ fn functions(places: &Places<'_>, numbers: &mut Numbers) -> Result<String, Error
         return Err(malformed(&program.output, "a network of several inputs takes no raw bytes"));
     };
     let input = places.of(port.buffer)?;
-    if tables.0 == 0 || input.len() % tables.0 != 0 {
+    if channels == 0 || input.len() % channels != 0 {
         return Err(malformed(port, "its size is no multiple of the raw input's channels"));
     }
+    let load = match raw.permutation(port) {
+        None => format!("raw({tables}, input, &mut arena.0[{input:?}]);"),
+        Some((extents, perm)) => {
+            format!("raw_permuted({tables}, {extents:?}, {perm:?}, input, &mut arena.0[{input:?}]);")
+        }
+    };
     text += &format!(
         "\n/// Puts raw bytes (height, width, channels) into the arena, preprocessed.\n\
-         pub fn load_u8(arena: &mut Arena, input: &[u8; INPUT_LEN]) {{\n    raw({}, input, &mut arena.0[{input:?}]);\n}}\n",
-        tables.1
+         pub fn load_u8(arena: &mut Arena, input: &[u8; INPUT_LEN]) {{\n    {load}\n}}\n",
     );
     Ok(text)
 }

@@ -143,7 +143,7 @@ fn time_of_a_residual_network() {
 /// A file of `samples` random samples of raw bytes, another of the same preprocessed as the network's own input.
 fn samples(program: &Program, count: usize, root: &Path) -> [PathBuf; 2] {
     use rand::{RngCore, SeedableRng};
-    let [h, w, c] = program.buffer(program.inputs[0].buffer).shape[..] else { panic!("an image") };
+    let [1, c, h, w] = program.inputs[0].shape[..] else { panic!("an image") };
     let mut raw = vec![0; count * h * w * c];
     rand_chacha::ChaCha8Rng::seed_from_u64(3).fill_bytes(&mut raw);
     let tables = corpus::preprocessing(c);
@@ -190,7 +190,7 @@ fn every_kernel_equals_the_reference_and_uses_the_planned_arena() {
         assert_eq!(from_raw.len(), 5 * sample);
         assert_ne!(from_raw[..sample], from_raw[sample..2 * sample], "samples differ and so do their results");
         assert_eq!(from_raw, by_reference(&program, &own), "{} and the reference", program.name);
-        let student = build(&program, &program::plan(&program), root.path(), &[]);
+        let student = build(&program, &program::plan(&program).unwrap(), root.path(), &[]);
         assert_eq!(from_raw, answers(Command::new(&student), &["--input", "u8"], &raw), "{} in place", program.name);
         if let Some(student) = build_aarch64(&root.path().join(&program.name)) {
             assert_eq!(from_raw, answers(student, &["--input", "u8"], &raw), "{} on aarch64", program.name);
@@ -202,7 +202,7 @@ fn every_kernel_equals_the_reference_and_uses_the_planned_arena() {
 fn the_stack_is_what_an_inference_takes() {
     let root = tempfile::tempdir().unwrap();
     let program = corpus::residual_network(Precision::Int8);
-    let plan = program::plan(&program);
+    let plan = program::plan(&program).unwrap();
     let used = |student: &mut Command| {
         let answer: serde_json::Value = serde_json::from_str(&output(student.arg("stack"))).unwrap();
         answer["used_bytes"].as_u64().unwrap()
@@ -234,7 +234,7 @@ fn the_stack_is_what_an_inference_takes() {
 fn a_transformer_equals_the_reference_and_uses_the_planned_arena() {
     let root = tempfile::tempdir().unwrap();
     for (program, samples) in program::tests::sequences::transformers() {
-        let plan = program::plan(&program);
+        let plan = program::plan(&program).unwrap();
         let own = root.path().join(format!("{}.f32", program.name));
         std::fs::write(&own, samples.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
         let student = build(&program, &plan, root.path(), &[]);

@@ -124,6 +124,37 @@ pub struct QuantParams {
     pub dtype: DType,
 }
 
+impl QuantParams {
+    /// The smallest and largest integer of the stored type; `None` for a type that nothing is quantized to.
+    pub fn bounds(&self) -> Option<[i32; 2]> {
+        match self.dtype {
+            DType::I8 => Some([i8::MIN.into(), i8::MAX.into()]),
+            DType::U8 => Some([u8::MIN.into(), u8::MAX.into()]),
+            DType::I32 => Some([i32::MIN, i32::MAX]),
+            _ => None,
+        }
+    }
+
+    /// The integers that stand for a constant: `round(x / scale) + zero_point`, halves to even, held in the range of the
+    /// stored type. **The** definition for exported files and programs alike. `None` where it is not of `f32`, or nothing
+    /// is quantized to the stored type.
+    pub fn store(&self, tensor: &Tensor) -> Option<Vec<i32>> {
+        let [low, high] = self.bounds()?.map(f64::from);
+        let inner: usize = self.axis.map_or(1, |axis| tensor.shape[axis + 1..].iter().product());
+        let one = |(i, &x): (usize, &f32)| {
+            let c = (i / inner.max(1)) % self.scale.len();
+            let rounded = (f64::from(x) / f64::from(self.scale[c])).round_ties_even();
+            (rounded + f64::from(self.zero_point[c])).clamp(low, high) as i32
+        };
+        Some(tensor.as_f32()?.iter().enumerate().map(one).collect())
+    }
+
+    /// The real number behind a stored integer of the channel `c`.
+    pub fn real(&self, c: usize, stored: i32) -> f32 {
+        ((f64::from(stored) - f64::from(self.zero_point[c])) * f64::from(self.scale[c])) as f32
+    }
+}
+
 /// A tensor of the network: an input, an intermediate result, or a constant.
 #[derive(Clone, Debug)]
 pub struct Value {

@@ -393,6 +393,24 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it only moves, selects or repeats elements of its first operand.
+    pub fn moves(&self) -> bool {
+        matches!(
+            self,
+            Op::Flatten { .. }
+                | Op::Reshape { .. }
+                | Op::Transpose { .. }
+                | Op::Squeeze { .. }
+                | Op::Unsqueeze { .. }
+                | Op::Dropout
+                | Op::Identity
+                | Op::Gather { .. }
+                | Op::Slice { .. }
+                | Op::Split { .. }
+                | Op::Expand { .. }
+        )
+    }
+
     /// The ONNX operator name.
     pub fn name(&self) -> &str {
         match self {

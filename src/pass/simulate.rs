@@ -185,17 +185,8 @@ fn shaped(values: Vec<f32>, axis: Option<usize>, rank: usize) -> Tensor {
 
 /// What the stored integers of a constant stand for.
 fn representable(tensor: &Tensor, quant: &QuantParams) -> Option<Tensor> {
-    let data = tensor.as_f32()?;
-    let [low, high] = match quant.dtype {
-        DType::I32 => [f64::from(i32::MIN), f64::from(i32::MAX)],
-        dtype => bounds(dtype)?.map(f64::from),
-    };
     let inner: usize = quant.axis.map_or(1, |axis| tensor.shape[axis + 1..].iter().product());
-    let real = |(i, &x): (usize, &f32)| {
-        let c = (i / inner.max(1)) % quant.scale.len();
-        let (scale, zero) = (f64::from(quant.scale[c]), f64::from(quant.zero_point[c]));
-        let stored = ((f64::from(x) / scale).round_ties_even() + zero).clamp(low, high);
-        ((stored - zero) * scale) as f32
-    };
-    Some(Tensor::new(tensor.shape.clone(), Data::F32(data.iter().enumerate().map(real).collect())))
+    let real = |(i, &q): (usize, &i32)| quant.real((i / inner.max(1)) % quant.scale.len(), q);
+    let data = quant.store(tensor)?.iter().enumerate().map(real).collect();
+    Some(Tensor::new(tensor.shape.clone(), Data::F32(data)))
 }

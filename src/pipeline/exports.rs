@@ -69,24 +69,31 @@ pub(super) fn qdq(
     truth: &[Option<u16>],
     accuracy: f64,
 ) -> Result<Result<QdqCheck, Skipped>, Error> {
+    let skipped = |why: String, enable: Option<&str>| Skipped {
+        what: "running student.int8.onnx with ONNX Runtime".into(),
+        why,
+        enable: enable.map(String::from),
+    };
+    let (integers, qdq) = match (&compiled.int8, &exports.qdq) {
+        (Ok(integers), Some(qdq)) => (integers, qdq),
+        (Err(why), _) => return Ok(Err(skipped(why.clone(), None))),
+        (_, None) => return Ok(Err(skipped("it was not written".into(), None))),
+    };
     let unwritten = |source| Error::Output { path: std::env::temp_dir(), source };
     let mut file = tempfile::Builder::new().suffix(".onnx").tempfile().map_err(unwritten)?;
-    file.write_all(&exports.qdq).map_err(unwritten)?;
+    file.write_all(qdq).map_err(unwritten)?;
     let engine = match teacher::open(file.path(), &[], EngineChoice::OnnxRuntime, teacher::UNCOMPARED) {
         Ok(engine) => engine,
         Err(teacher::Error::NoLibrary { what }) => {
-            return Ok(Err(Skipped {
-                what: "running student.int8.onnx with ONNX Runtime".into(),
-                why: format!("no ONNX Runtime: {what}"),
-                enable: Some("pip install onnxruntime, and name its libonnxruntime.so in ORT_DYLIB_PATH".into()),
-            }));
+            let enable = "pip install onnxruntime, and name its libonnxruntime.so in ORT_DYLIB_PATH";
+            return Ok(Err(skipped(format!("no ONNX Runtime: {what}"), Some(enable))));
         }
         Err(e) => return Err(e.into()),
     };
     let test = job.data.test.as_ref();
     let theirs = teacher::logits(engine.as_ref(), test)?.to_f32().into_owned();
     let few: Vec<usize> = (0..COMPARED.min(test.len())).collect();
-    let program = &compiled.int8_program;
+    let program = &integers.program;
     let ours = interpret(program, test, &few)?.concat_f32();
     // An output that leaves the program as a float (a softmax) has no step; then the last bit of an i8 is taken.
     let step = program.buffer(program.output.buffer).quant.map_or(1.0 / 256.0, |q| q.scale);
@@ -94,7 +101,7 @@ pub(super) fn qdq(
     let beyond = steps.iter().filter(|&&s| s > 1).count();
     let said = classes(&theirs, job.data.class_names.len());
     Ok(Ok(QdqCheck {
-        operators: operators::operators(compiled, test, file.path(), &exports.qdq)?,
+        operators: operators::operators(integers, test, file.path(), qdq)?,
         values: steps.len(),
         beyond_one_step: beyond as f64 / steps.len().max(1) as f64,
         largest: steps.iter().copied().max().unwrap_or(0),

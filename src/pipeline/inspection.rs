@@ -211,8 +211,8 @@ fn coupling(network: &Graph) -> Result<Coupling, Error> {
 
 fn arena(network: &Graph, params: u64) -> Arena {
     let program = (params <= PLANNED_PARAMETERS).then(|| program::lower_f32(network, None).ok()).flatten();
-    match program {
-        Some(program) => Arena { bytes: program::plan(&program).arena_bytes as u64, planned: true },
+    match program.and_then(|program| program::plan(&program).ok()) {
+        Some(plan) => Arena { bytes: plan.arena_bytes as u64, planned: true },
         None => Arena { bytes: alive(network), planned: false },
     }
 }

@@ -60,7 +60,7 @@ pub fn measure(
     let here = target::find("host", &target::folders(&job.options.target_folders)).ok();
     let inputs = [
         files::hash(&exports.onnx),
-        files::hash(&exports.qdq),
+        files::hash(exports.qdq.as_deref().unwrap_or_default()),
         hash(target)?,
         hash(built.host.as_deref())?,
         job.data_hash.clone(),
@@ -175,12 +175,18 @@ fn accuracy(
         measured.equality = Some(equal);
     }
     let integers = [Artefact::Qdq, Artefact::Crate, Artefact::Elf].iter().any(|&a| job.options.emits(a));
-    if integers && !measured.rows.iter().any(|r| r.network == Name::StudentInt8) {
-        progress.note("running the reference interpreter, which is slow");
-        let outputs = interpret(&compiled.int8_program, test, &all)?.concat_f32();
-        let said = classes(&outputs, count);
-        measured.rows.push(row(Name::StudentInt8, "reference interpreter", &said));
-        by_integers = Some(said);
+    match &compiled.int8 {
+        Ok(int8) if integers && !measured.rows.iter().any(|r| r.network == Name::StudentInt8) => {
+            progress.note("running the reference interpreter, which is slow");
+            let outputs = interpret(&int8.program, test, &all)?.concat_f32();
+            let said = classes(&outputs, count);
+            measured.rows.push(row(Name::StudentInt8, "reference interpreter", &said));
+            by_integers = Some(said);
+        }
+        Err(why) => {
+            measured.skipped.push(Skipped { what: "the student in int8".into(), why: why.clone(), enable: None })
+        }
+        Ok(_) => (),
     }
     measured.quantization = by_integers.as_ref().map(|said| Changes::of(&by_float, said, &truth));
     let by_student = by_integers.as_ref().unwrap_or(&by_float);

@@ -97,6 +97,8 @@ pub enum Error {
     #[error(transparent)]
     Lower(#[from] crate::program::LowerError),
     #[error(transparent)]
+    Plan(#[from] crate::program::PlanError),
+    #[error(transparent)]
     Reference(#[from] crate::program::reference::Error),
     #[error(transparent)]
     Emit(#[from] crate::emit::Error),

@@ -7,7 +7,7 @@
 //! compared on the same operands, those that ONNX Runtime computed, and the network as a whole by its accuracy.
 
 use super::Error;
-use super::stages::Compiled;
+use super::stages::Integers;
 use crate::data::{Dataset, Look};
 use crate::graph::{Dim, Graph};
 use crate::onnx;
@@ -38,13 +38,13 @@ pub struct OperatorCheck {
 /// # Errors
 /// When ONNX Runtime fails on the file.
 pub(super) fn operators(
-    compiled: &Compiled,
+    integers: &Integers,
     samples: &dyn Dataset,
     path: &Path,
     qdq: &[u8],
 ) -> Result<OperatorCheck, Error> {
-    let graph = &compiled.quantized.graph;
-    let program = &compiled.int8_program;
+    let Integers { model, program } = integers;
+    let graph = &model.graph;
     let stored = onnx::stored_names(qdq)?;
     let first = |name: &str| graph.find(name).and_then(|id| graph.value(id).shape.first().copied());
     let wanted: BTreeMap<BufferId, &String> = (0..program.buffers.len() as u32)

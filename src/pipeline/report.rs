@@ -162,14 +162,14 @@ pub fn finish(
     let Made { teacher, student, asked, trained, compiled, exports, generated, built, measured } = made;
     let mut report = skeleton(job, &teacher, &student.found, compiled.precision, stages);
     report.header.teacher_engine = Some(asked.teacher.engine().into());
-    if compiled.precision == Precision::Int8 {
-        let graph = &compiled.quantized.graph;
+    if let (Ok(int8), Precision::Int8) = (&compiled.int8, compiled.precision) {
+        let graph = &int8.model.graph;
         report.inputs = graph.inputs.iter().map(|&id| Port::of(graph.value(id))).collect();
         report.outputs = graph.outputs.iter().map(|&id| Port::of(graph.value(id))).collect();
     }
     report.files = write(job, &mut output, &student.found, &trained, &exports, &generated, &built)?;
     report.layers = layers(compiled.program(), &job.profile);
-    let memory = memory(&compiled);
+    let memory = memory(&compiled)?;
     report.memory = Some(memory);
     report.arena = Some(Arena {
         planned: RamBytes(compiled.plan.arena_bytes as u64),
@@ -252,9 +252,9 @@ fn write(
         output.put("student.onnx", &exports.onnx)?;
         entry("student.onnx", exports.onnx.len(), "the student in f32");
     }
-    if job.options.emits(Artefact::Qdq) {
-        output.put("student.int8.onnx", &exports.qdq)?;
-        entry("student.int8.onnx", exports.qdq.len(), "the student in int8, with quantize/dequantize pairs");
+    if let Some(qdq) = exports.qdq.as_ref().filter(|_| job.options.emits(Artefact::Qdq)) {
+        output.put("student.int8.onnx", qdq)?;
+        entry("student.int8.onnx", qdq.len(), "the student in int8, with quantize/dequantize pairs");
     }
     if let Some(nnef) = &exports.nnef {
         output.put("student.nnef.tgz", nnef)?;
@@ -301,19 +301,19 @@ fn folder_bytes(folder: &Path) -> usize {
 }
 
 /// Weights and activations, and what they would be in `f32`.
-fn memory(compiled: &Compiled) -> Memory {
+fn memory(compiled: &Compiled) -> Result<Memory, Error> {
     let weights = |p: &Program| {
         let constants = crate::report::constant_bytes(p);
         FlashBytes(constants)
     };
-    let float_plan = crate::program::plan(&compiled.float_program);
-    Memory {
+    let float_plan = crate::program::plan(&compiled.float_program)?;
+    Ok(Memory {
         weights: Change { bytes: weights(compiled.program()), float_bytes: weights(&compiled.float_program) },
         activations: Change {
             bytes: RamBytes(compiled.plan.arena_bytes as u64),
             float_bytes: RamBytes(float_plan.arena_bytes as u64),
         },
-    }
+    })
 }
 
 fn verdicts(

@@ -3,11 +3,11 @@
 
 use super::derivation::Prepared;
 use super::{Artefact, Error, Job};
-use crate::data::{Images, Look};
+use crate::data::Look;
 use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network};
 use crate::graph::{self, Graph};
-use crate::program::{self, Plan, Precision, Program};
+use crate::program::{self, Plan, Precision, Program, RawBytes};
 use crate::quant::{CalibratedModel, Observer, QuantizedModel, watched};
 use crate::target::toolchain::{self, Missing, Toolchain};
 use crate::target::{self, Profile, cost};
@@ -22,13 +22,19 @@ pub(super) fn choose_precision(job: &Job, float: &Program) -> Precision {
     job.options.precision.unwrap_or_else(|| cost::choose_precision(float, &job.profile))
 }
 
+/// A student in integers.
+pub struct Integers {
+    pub model: QuantizedModel,
+    pub program: Program,
+}
+
 /// The student in all its forms.
 pub struct Compiled {
     /// Batch norm folded, the teacher's softmax back on.
     pub float: Graph,
-    pub quantized: QuantizedModel,
     pub float_program: Program,
-    pub int8_program: Program,
+    /// The student in integers, or why there is none; an error already where it was asked for.
+    pub int8: Result<Integers, String>,
     /// Which of them is built.
     pub precision: Precision,
     pub plan: Plan,
@@ -37,24 +43,40 @@ pub struct Compiled {
 impl Compiled {
     /// The program that is built.
     pub fn program(&self) -> &Program {
-        match self.precision {
-            Precision::Int8 => &self.int8_program,
-            Precision::F32 => &self.float_program,
+        match (&self.int8, self.precision) {
+            (Ok(int8), Precision::Int8) => &int8.program,
+            _ => &self.float_program,
         }
     }
 }
 
-/// Folds batch norm, calibrates, gives every value its integers, lowers, and plans memory.
+/// Folds batch norm, lowers, and plans memory, in floats and in integers.
 pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compiled, Error> {
     let mut float = trained.clone();
     pass::run(&mut float, &[("fold batch norm", pass::fold_batch_norm)])?;
     if let Some(softmax) = teacher.softmax.clone() {
         pass::apply(&mut float, "restore softmax", |graph| pass::restore_softmax(graph, softmax))?;
     }
-    let ids = watched(&float);
+    // Only images have raw bytes to take; every other student takes the network's own input alone.
+    let raw = job.data.train.images().map(|images| RawBytes { tables: images.table(), axes: images.axes() });
+    let float_program = program::lower_f32(&float, raw.as_ref())?;
+    // Floats do not depend on whether there are integers.
+    let (int8, precision) = match (integers(job, &float, raw.as_ref()), job.options.precision) {
+        (Ok(int8), _) => (Ok(int8), choose_precision(job, &float_program)),
+        (Err(why), Some(Precision::Int8)) => return Err(why),
+        (Err(why), _) => (Err(why.to_string()), Precision::F32),
+    };
+    let mut compiled = Compiled { float, float_program, int8, precision, plan: Plan::default() };
+    compiled.plan = program::plan(compiled.program())?;
+    Ok(compiled)
+}
+
+/// Calibrates, gives every value its integers, and lowers.
+fn integers(job: &Job, float: &Graph, raw: Option<&RawBytes>) -> Result<Integers, Error> {
+    let ids = watched(float);
     let mut observers = vec![Observer::default(); ids.len()];
     let mut fault = None;
-    observe(job, &float, &ids, CALIBRATION_SAMPLES, &mut |index, values| {
+    observe(job, float, &ids, CALIBRATION_SAMPLES, &mut |index, values| {
         if let Err(what) = observers[index].see(values) {
             let value = float.value(ids[index]).name.clone();
             fault.get_or_insert(crate::quant::Error::NotFinite { value, what });
@@ -63,16 +85,10 @@ pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compil
     if let Some(fault) = fault {
         return Err(fault.into());
     }
-    let quantized = CalibratedModel::new(float.clone(), &observers, job.options.calibration)?.quantize()?;
-    graph::verify(&quantized.graph).map_err(|source| pass::Error { pass: "quantize", source })?;
-    // Only images have raw bytes to take; every other student takes the network's own input alone.
-    let tables = job.data.train.images().map(Images::table);
-    let float_program = program::lower_f32(&float, tables.as_deref())?;
-    let int8_program = program::lower_int8(&quantized, tables.as_deref())?;
-    let precision = choose_precision(job, &float_program);
-    let chosen = if precision == Precision::Int8 { &int8_program } else { &float_program };
-    let plan = program::plan(chosen);
-    Ok(Compiled { float, quantized, float_program, int8_program, precision, plan })
+    let model = CalibratedModel::new(float.clone(), &observers, job.options.calibration)?.quantize()?;
+    graph::verify(&model.graph).map_err(|source| pass::Error { pass: "quantize", source })?;
+    let program = program::lower_int8(&model, raw)?;
+    Ok(Integers { model, program })
 }
 
 /// Runs a network on some training samples, batch by batch, and shows what its values become.
@@ -100,7 +116,8 @@ pub(super) fn observe(
 /// The student as files that other programs read.
 pub struct Exports {
     pub onnx: Vec<u8>,
-    pub qdq: Vec<u8>,
+    /// `None` where there is no student in integers.
+    pub qdq: Option<Vec<u8>>,
     /// `None` where it was not asked for, or tract has no form for an operator.
     pub nnef: Option<Vec<u8>>,
     /// Why there is none.
@@ -109,7 +126,8 @@ pub struct Exports {
 
 /// Writes ONNX in `f32` and with quantize/dequantize pairs, and NNEF, which is read back and compared.
 pub fn export(job: &Job, compiled: &Compiled) -> Result<Exports, Error> {
-    let (onnx, qdq) = (onnx::export(&compiled.float)?, onnx::export(&compiled.quantized.graph)?);
+    let onnx = onnx::export(&compiled.float)?;
+    let qdq = compiled.int8.as_ref().ok().map(|int8| onnx::export(&int8.model.graph)).transpose()?;
     let shape = |&id: &graph::ValueId| compiled.float.value(id).shape.clone();
     let inputs: Vec<_> = compiled.float.inputs.iter().map(shape).collect();
     let written = job.options.emits(Artefact::Nnef).then(|| nnef::nnef(&onnx, &inputs)).transpose();

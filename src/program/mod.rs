@@ -18,10 +18,12 @@ pub mod reference;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tile;
+mod verify;
 
 pub use lower::{LowerError, lower_f32, lower_int8, obstacles};
-pub use plan::{check, plan};
+pub use plan::{PlanError, check, plan};
 pub use tile::Tile;
+pub use verify::{ProgramError, verify};
 
 use crate::graph::DType;
 
@@ -35,6 +37,9 @@ impl BufferId {
         self.0 as usize
     }
 }
+
+/// How many products of two stored activations a sum of 32 bits holds.
+const LONGEST_SUM: usize = i32::MAX as usize / (255 * 255);
 
 /// What activations are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -122,7 +127,8 @@ impl Buffer {
     }
 }
 
-/// `mantissa · 2^−shift`, a positive real number; `mantissa` is in `[2^30, 2^31)` and `shift` in `1..=62`.
+/// `mantissa · 2^−shift`, a positive real number; `mantissa` is in `[2^30, 2^31)`, or 0 for a number so small that nothing
+/// is left of any sum, and `shift` in `1..=62`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Multiplier {
     pub mantissa: i32,
@@ -401,12 +407,45 @@ pub struct Port {
     pub perm: Option<Vec<usize>>,
 }
 
-/// Raw bytes to network input: `table[channel][byte]`. A table is exact for any per-channel preprocessing, and for an
-/// `i8` program it takes the quantization of the input along.
+/// How raw bytes become a network's input: images as `[height][width][channels]`, or bytes in the order of the input.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RawInput {
+pub struct RawBytes {
+    /// The input's value of each byte, by channel; a byte's channel is its position modulo their number.
+    pub tables: Vec<[f32; 256]>,
+    /// The axes of the input (without the batch) in the order in which the bytes have them: `[1, 2, 0]` for an input with
+    /// channels first.
+    pub axes: Vec<usize>,
+}
+
+/// [`RawBytes`] of a program. A table is exact for any per-channel preprocessing, and for an `i8` program it takes the
+/// quantization of the input along.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawInput {
+    pub tables: RawTables,
+    /// As in [`RawBytes`].
+    pub axes: Vec<usize>,
+}
+
+/// What the input buffer holds for each byte, by channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawTables {
     Int8(Vec<[i8; 256]>),
     F32(Vec<[f32; 256]>),
+}
+
+impl RawInput {
+    /// How the bytes are permuted to the buffer of an input: their extents, and for each axis of the buffer that of the
+    /// bytes; `None` when they lie in the same order, or the axes are not those of the input.
+    pub fn permutation(&self, port: &Port) -> Option<(Vec<usize>, Vec<usize>)> {
+        let shape = port.shape.get(1..)?;
+        let own: Vec<usize> = port.perm.clone().unwrap_or_else(|| (0..shape.len()).collect());
+        let extents = self.axes.iter().map(|&axis| shape.get(axis).copied()).collect::<Option<Vec<_>>>()?;
+        let place = |axis: &usize| self.axes.iter().position(|a| a == axis);
+        let perm = own.iter().map(place).collect::<Option<Vec<_>>>()?;
+        // Axes of one element may stand anywhere.
+        let wide = perm.iter().copied().filter(|&axis| extents[axis] > 1);
+        (!wide.is_sorted()).then_some((extents, perm))
+    }
 }
 
 /// A network for one device.
@@ -421,7 +460,7 @@ pub struct Program {
     /// In the network's order.
     pub inputs: Vec<Port>,
     pub output: Port,
-    /// How raw bytes (NHWC) enter the only input, when the data says so.
+    /// How raw bytes enter the only input, when the data says so.
     pub raw_input: Option<RawInput>,
 }
 
@@ -448,7 +487,7 @@ impl Program {
 }
 
 /// Where the buffers of a program lie in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// In bytes, one per buffer, multiples of `alignment`.
     pub offsets: Vec<usize>,

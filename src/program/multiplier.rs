@@ -23,9 +23,22 @@ impl Multiplier {
         Some(Multiplier { mantissa: mantissa as i32, shift })
     }
 
+    /// The same for any positive real number. Below 2^−32 nothing is left of any sum of 32 bits, which a mantissa of zero
+    /// says exactly; from 2^30 on every sum but zero saturates, which the largest multiplier does as well.
+    pub fn saturating(real: f64) -> Multiplier {
+        const NOTHING: Multiplier = Multiplier { mantissa: 0, shift: 1 };
+        const MOST: Multiplier = Multiplier { mantissa: i32::MAX, shift: 1 };
+        Multiplier::from_real(real).unwrap_or(if real < 1.0 { NOTHING } else { MOST })
+    }
+
+    /// Whether the numbers are those of a multiplier.
+    pub fn is_sound(self) -> bool {
+        (self.mantissa == 0 || self.mantissa >= 1 << 30) && (1..=62).contains(&self.shift)
+    }
+
     /// `sum · mantissa · 2^−shift`, rounded half up.
-    pub fn apply(self, sum: i32) -> i32 {
-        round_shift(i64::from(sum) * i64::from(self.mantissa), self.shift) as i32
+    pub fn apply(self, sum: i32) -> i64 {
+        round_shift(i64::from(sum) * i64::from(self.mantissa), self.shift)
     }
 
     /// The number it stands for.

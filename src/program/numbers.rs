@@ -33,6 +33,18 @@ pub(super) struct Numbers<'a> {
 
 type Made<T> = Result<T, String>;
 
+/// The largest shift of a quotient's multiplier: see the kernel of divisions.
+pub(super) const MOST_SHIFTED: i32 = 52;
+
+/// The gains of two summands such that fixed point holds both. A summand whose every step is more than the whole range of
+/// the result and of the other summand together saturates the result; how much more does not matter.
+fn gains(a: f64, b: f64) -> [f64; 2] {
+    let most = |other: f64| 512.0 + 256.0 * other;
+    let (a, b) = (a.min(most(b)), b.min(most(a)));
+    let over = (a.max(b) / 2f64.powi(29)).max(1.0);
+    [a / over, b / over]
+}
+
 impl Numbers<'_> {
     /// Scale and zero point of a stored value.
     fn scale(&self, id: ValueId) -> (f64, i8) {
@@ -47,7 +59,9 @@ impl Numbers<'_> {
     }
 
     fn clamp(&self, out: ValueId, bounds: Bounds) -> (i8, i8) {
-        (self.stored(out, bounds.min.max(f32::MIN)), self.stored(out, bounds.max.min(f32::MAX)))
+        let [min, max] = [bounds.min, bounds.max].map(|v| self.stored(out, v.clamp(f32::MIN, f32::MAX)));
+        // Where the bounds are swapped ONNX's Clip gives the upper one.
+        (min.min(max), max)
     }
 
     /// Weights, bias and requantization of a convolution or product. `arrange` brings the weights from the network's
@@ -57,7 +71,7 @@ impl Numbers<'_> {
         &self,
         node: &Node,
         x: ValueId,
-        bias: Option<ValueId>,
+        bias_id: Option<ValueId>,
         out: ValueId,
         axis: usize,
         alpha: f32,
@@ -69,7 +83,7 @@ impl Numbers<'_> {
         let weights = self.graph.constant(w).ok_or("its weights are computed by the network itself")?;
         let channels = weights.shape[axis];
         let values = weights.to_f32();
-        let bias = match bias {
+        let bias = match bias_id {
             None => vec![0.0; channels],
             Some(b) => {
                 let bias =
@@ -87,92 +101,78 @@ impl Numbers<'_> {
             let bias = if beta == 1.0 { bias } else { scaled(&bias, beta) };
             return Ok(Linear::F32 { weights, bias, min: bounds.min, max: bounds.max });
         }
+        if (alpha, beta) != (1.0, 1.0) {
+            return Err("its factors alpha and beta are no part of its constants".into());
+        }
         let params = self.graph.value(w).quant.as_ref().ok_or("its weights are not quantized")?;
-        let inner: usize = weights.shape[axis + 1..].iter().product();
-        let store = |(i, &v): (usize, &f32)| {
-            let channel = i / inner % channels;
-            quantize(v, params.scale[channel], 0, -127, 127) as f32
-        };
-        let stored: Vec<f32> = values.iter().enumerate().map(store).collect();
+        let stored = params.store(weights).ok_or("its weights are not f32")?;
         // Small integers pass through f32 unchanged.
+        let stored: Vec<f32> = stored.into_iter().map(|q| q as f32).collect();
         let weights = arrange(&stored).into_iter().map(|v| v as i8).collect();
         let (input, input_zero) = self.scale(x);
         let (output, output_zero) = self.scale(out);
-        let mut requant = Vec::with_capacity(channels);
-        let mut sums = Vec::with_capacity(channels);
-        for (channel, &b) in bias.iter().enumerate() {
-            let scale = input * f64::from(params.scale[channel]) * f64::from(alpha);
-            let multiplier = Multiplier::from_real(scale / output);
-            let wrong = || format!("the scales of channel {channel} are too far apart for 32 bits");
-            requant.push(multiplier.ok_or_else(wrong)?);
-            let sum = (f64::from(b) * f64::from(beta) / scale).round_ties_even();
-            sums.push(sum.clamp(f64::from(i32::MIN / 2), f64::from(i32::MAX / 2)) as i32);
-        }
+        let requant = params.scale.iter().map(|s| Multiplier::saturating(input * f64::from(*s) / output)).collect();
+        let bias = match bias_id.and_then(|b| Some((self.graph.value(b).quant.as_ref()?, self.graph.constant(b)?))) {
+            Some((quant, tensor)) => quant.store(tensor).filter(|b| b.len() == channels),
+            None => bias_id.is_none().then(|| vec![0; channels]),
+        };
+        let bias = bias.ok_or("its bias is not quantized")?;
         let (min, max) = self.clamp(out, bounds);
-        Ok(Linear::Int8 { weights, bias: sums, requant, input_zero, output_zero, min, max })
+        Ok(Linear::Int8 { weights, bias, requant, input_zero, output_zero, min, max })
     }
 
     /// Averages of up to `largest` elements.
-    pub fn average(&self, x: ValueId, out: ValueId, largest: usize) -> Made<AverageParams> {
+    pub fn average(&self, x: ValueId, out: ValueId, largest: usize) -> AverageParams {
         if self.precision == Precision::F32 {
-            return Ok(AverageParams::F32);
+            return AverageParams::F32;
         }
         let ((input, input_zero), (output, output_zero)) = (self.scale(x), self.scale(out));
-        let multiplier =
-            |n: usize| Multiplier::from_real(input / output / n as f64).ok_or("its scales are too far apart");
-        let requant = (1..=largest).map(multiplier).collect::<Result<_, _>>()?;
-        Ok(AverageParams::Int8 { input_zero, output_zero, requant })
+        let requant = (1..=largest).map(|n| Multiplier::saturating(input / output / n as f64)).collect();
+        AverageParams::Int8 { input_zero, output_zero, requant }
     }
 
     /// `signs[0] · a + signs[1] · b`; in `f32` both signs are positive.
-    pub fn add(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds, signs: [f64; 2]) -> Made<AddParams> {
+    pub fn add(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds, signs: [f64; 2]) -> AddParams {
         if self.precision == Precision::F32 {
-            return Ok(AddParams::F32 { min: bounds.min, max: bounds.max });
+            return AddParams::F32 { min: bounds.min, max: bounds.max };
         }
         let ((sa, a_zero), (sb, b_zero), (so, output_zero)) = (self.scale(a), self.scale(b), self.scale(out));
-        let (ga, gb) = (sa / so, sb / so);
+        let [ga, gb] = gains(sa / so, sb / so);
         // As many fraction bits as keep the larger gain inside 30 bits.
-        let bits = 29 - ga.max(gb).log2().floor() as i32;
-        let shift = u8::try_from(bits.clamp(1, 50)).map_err(|_| "its scales are too far apart")?;
-        let fixed = |g: f64| (g * 2f64.powi(shift.into())).round();
-        let (a_gain, b_gain) = (signs[0] * fixed(ga), signs[1] * fixed(gb));
-        if a_gain.abs().max(b_gain.abs()) >= 2f64.powi(31) {
-            return Err("its scales are too far apart for 32 bits".into());
-        }
+        let shift = (29 - ga.max(gb).log2().floor() as i32).clamp(1, 50) as u8;
+        let fixed = |sign: f64, gain: f64| (sign * gain * 2f64.powi(shift.into())).round() as i32;
+        let (a_gain, b_gain) = (fixed(signs[0], ga), fixed(signs[1], gb));
         let (min, max) = self.clamp(out, bounds);
-        let (a_gain, b_gain) = (a_gain as i32, b_gain as i32);
-        Ok(AddParams::Int8 { a_zero, b_zero, a_gain, b_gain, shift, output_zero, min, max })
+        AddParams::Int8 { a_zero, b_zero, a_gain, b_gain, shift, output_zero, min, max }
     }
 
-    pub fn mul(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds) -> Made<MulParams> {
+    pub fn mul(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds) -> MulParams {
         if self.precision == Precision::F32 {
-            return Ok(MulParams::F32 { min: bounds.min, max: bounds.max });
+            return MulParams::F32 { min: bounds.min, max: bounds.max };
         }
         let ((sa, a_zero), (sb, b_zero), (so, output_zero)) = (self.scale(a), self.scale(b), self.scale(out));
-        let requant = Multiplier::from_real(sa * sb / so).ok_or("its scales are too far apart for 32 bits")?;
         let (min, max) = self.clamp(out, bounds);
-        Ok(MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max })
+        MulParams::Int8 { a_zero, b_zero, output_zero, requant: Multiplier::saturating(sa * sb / so), min, max }
     }
 
-    pub fn div(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds) -> Made<MulParams> {
+    pub fn div(&self, a: ValueId, b: ValueId, out: ValueId, bounds: Bounds) -> MulParams {
         if self.precision == Precision::F32 {
-            return Ok(MulParams::F32 { min: bounds.min, max: bounds.max });
+            return MulParams::F32 { min: bounds.min, max: bounds.max };
         }
         let ((sa, a_zero), (sb, b_zero), (so, output_zero)) = (self.scale(a), self.scale(b), self.scale(out));
-        // The kernel shifts a divisor of 9 bits by this and one more.
-        let requant = Multiplier::from_real(sa / sb / so).filter(|m| m.shift <= 52);
-        let requant = requant.ok_or("its scales are too far apart for 32 bits")?;
+        // The kernel shifts a divisor of 9 bits by this and one more. The bounds leave every quotient what it is: nothing,
+        // or more than there is room for.
+        let requant = Multiplier::saturating((sa / sb / so).clamp(2f64.powi(-(MOST_SHIFTED - 30)), 2f64.powi(29)));
         let (min, max) = self.clamp(out, bounds);
-        Ok(MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max })
+        MulParams::Int8 { a_zero, b_zero, output_zero, requant, min, max }
     }
 
-    pub fn matmul(&self, a: ValueId, b: ValueId, out: ValueId) -> Made<MatMulParams> {
+    pub fn matmul(&self, a: ValueId, b: ValueId, out: ValueId) -> MatMulParams {
         if self.precision == Precision::F32 {
-            return Ok(MatMulParams::F32);
+            return MatMulParams::F32;
         }
         let ((sa, a_zero), (sb, b_zero), (so, output_zero)) = (self.scale(a), self.scale(b), self.scale(out));
-        let requant = Multiplier::from_real(sa * sb / so).ok_or("its scales are too far apart for 32 bits")?;
-        Ok(MatMulParams::Int8 { a_zero, b_zero, output_zero, requant })
+        MatMulParams::Int8 { a_zero, b_zero, output_zero, requant: Multiplier::saturating(sa * sb / so) }
     }
 
     /// Normalisation of rows of `len` elements.
@@ -189,9 +189,10 @@ impl Numbers<'_> {
             return LayerNormParams::F32 { scale, bias, epsilon };
         }
         let ((input, _), (output, output_zero)) = (self.scale(x), self.scale(out));
-        let stored = |v: &mut f32| *v = (f64::from(*v) / output) as f32;
-        scale.iter_mut().chain(&mut bias).for_each(stored);
-        let epsilon = (f64::from(epsilon) * (len as f64 / input).powi(2)) as f32;
+        // Beyond these bounds results saturate, and a variance that is so much smaller than epsilon is none.
+        let bounded = |v: f64| v.clamp(-1e30, 1e30) as f32;
+        scale.iter_mut().chain(&mut bias).for_each(|v| *v = bounded(f64::from(*v) / output));
+        let epsilon = bounded(f64::from(epsilon) * (len as f64 / input).powi(2));
         LayerNormParams::Int8 { scale, bias, epsilon, output_zero }
     }
 

@@ -8,6 +8,7 @@ use super::{BufferId, Kernel, Plan, Program};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
 
 /// Enough for the widest vector loads of the kernels.
 const ALIGNMENT: usize = 16;
@@ -24,8 +25,24 @@ struct Block {
     last: usize,
 }
 
-/// Finds a place for every buffer.
-pub fn plan(program: &Program) -> Plan {
+/// A plan in which a buffer is overwritten while it is needed: a fault of kdc.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("buffer '{buffer}' lies outside the arena; this is a fault of kdc, please report it")]
+    Outside { buffer: String },
+    #[error("step '{step}' reads '{buffer}' after it was overwritten; this is a fault of kdc, please report it")]
+    Overwritten { step: String, buffer: String },
+    #[error("step '{step}' overwrites '{buffer}' while reading it; this is a fault of kdc, please report it")]
+    Overlap { step: String, buffer: String },
+    #[error("the output is overwritten; this is a fault of kdc, please report it")]
+    Output,
+}
+
+/// Finds a place for every buffer. The plan is checked.
+///
+/// # Errors
+/// What [`check`] finds.
+pub fn plan(program: &Program) -> Result<Plan, PlanError> {
     let blocks = blocks(program);
     let aligned = |n: usize| n.next_multiple_of(ALIGNMENT);
     let live = |step: usize| {
@@ -64,8 +81,8 @@ pub fn plan(program: &Program) -> Plan {
         block.members.iter().for_each(|&m| offsets[m] = *offset);
     }
     let plan = Plan { offsets, arena_bytes: best.1, lower_bound, alignment: ALIGNMENT };
-    debug_assert_eq!(check(program, &plan), Ok(()));
-    plan
+    check(program, &plan)?;
+    Ok(plan)
 }
 
 /// Joins buffers that may share their place, and says how long each place is needed.
@@ -159,60 +176,57 @@ fn place(blocks: &[Block], order: &[usize]) -> (Vec<usize>, usize) {
 ///
 /// # Errors
 /// The step that reads what another has overwritten, or that works in place where it may not.
-pub fn check(program: &Program, plan: &Plan) -> Result<(), String> {
+pub fn check(program: &Program, plan: &Plan) -> Result<(), PlanError> {
     let size = program.precision.bytes();
+    let name = |b: BufferId| program.buffer(b).name.clone();
     let span = |b: BufferId| {
-        let from = plan.offsets[b.index()];
-        from..from + program.places(b) * size
+        let from = plan.offsets.get(b.index()).copied().unwrap_or(plan.arena_bytes);
+        let to = (program.places(b) * size).checked_add(from).filter(|&to| to <= plan.arena_bytes);
+        to.map(|to| from..to).ok_or_else(|| PlanError::Outside { buffer: name(b) })
     };
-    // Who owns each byte: the buffer that wrote it last, and at which of its own bytes.
-    let mut owner: Vec<Option<(BufferId, usize)>> = vec![None; plan.arena_bytes];
-    let write = |b: BufferId, owner: &mut Vec<Option<(BufferId, usize)>>| match owner.get_mut(span(b)) {
-        Some(bytes) => {
-            bytes.iter_mut().enumerate().for_each(|(i, o)| *o = Some((b, i)));
-            Ok(())
+    // The places that hold a whole buffer still, by where they begin. What is written destroys all it touches.
+    let mut whole: BTreeMap<usize, (BufferId, usize)> = BTreeMap::new();
+    let write = |b: BufferId, whole: &mut BTreeMap<usize, (BufferId, usize)>| -> Result<(), PlanError> {
+        let place = span(b)?;
+        // Places do not overlap, so only the last of those that begin before this one can reach into it.
+        let before = whole.range(..place.start).next_back().filter(|(_, (_, end))| *end > place.start);
+        let touched: Vec<usize> = before.into_iter().chain(whole.range(place.clone())).map(|(&at, _)| at).collect();
+        touched.iter().for_each(|at| _ = whole.remove(at));
+        if !place.is_empty() {
+            whole.insert(place.start, (b, place.end));
         }
-        None => Err(format!("buffer '{}' lies outside the arena", program.buffer(b).name)),
+        Ok(())
     };
-    program.inputs.iter().try_for_each(|port| write(port.buffer, &mut owner))?;
+    program.inputs.iter().try_for_each(|port| write(port.buffer, &mut whole))?;
     // A reshape changes names, not bytes: readers of the old name find the new one.
     let mut renamed: Vec<BufferId> = (0..program.buffers.len() as u32).map(BufferId).collect();
-    let intact = |b: BufferId, owner: &[Option<(BufferId, usize)>], renamed: &[BufferId]| {
-        let name = renamed[b.index()];
-        owner[span(b)].iter().enumerate().all(|(i, o)| *o == Some((name, i)))
+    let intact = |b: BufferId, whole: &BTreeMap<usize, (BufferId, usize)>, renamed: &[BufferId]| {
+        let place = span(b)?;
+        let held = whole.get(&place.start) == Some(&(renamed[b.index()], place.end));
+        Ok(place.is_empty() || held)
     };
     for step in &program.steps {
+        let output = span(step.output)?;
         for &input in &step.inputs {
-            if !intact(input, &owner, &renamed) {
-                return Err(format!(
-                    "step '{}' reads '{}' after it was overwritten",
-                    step.name,
-                    program.buffer(input).name
-                ));
+            if !intact(input, &whole, &renamed)? {
+                return Err(PlanError::Overwritten { step: step.name.clone(), buffer: name(input) });
             }
         }
-        let (output, overlaps) = (span(step.output), |b: BufferId| {
-            let (a, b) = (span(b), span(step.output));
-            a.start < b.end && b.start < a.end
-        });
         for &input in &step.inputs {
-            let exact = span(input) == output && (step.kernel.in_place() || step.kernel == Kernel::Reshape);
-            if overlaps(input) && !exact {
-                return Err(format!(
-                    "step '{}' overwrites '{}' while reading it",
-                    step.name,
-                    program.buffer(input).name
-                ));
+            let place = span(input)?;
+            let exact = place == output && (step.kernel.in_place() || step.kernel == Kernel::Reshape);
+            if place.start < output.end && output.start < place.end && !exact {
+                return Err(PlanError::Overlap { step: step.name.clone(), buffer: name(input) });
             }
         }
-        if step.kernel == Kernel::Reshape && span(step.inputs[0]) == output {
+        if step.kernel == Kernel::Reshape && span(step.inputs[0])? == output {
             renamed[step.output.index()] = renamed[step.inputs[0].index()];
         } else {
-            write(step.output, &mut owner)?;
+            write(step.output, &mut whole)?;
         }
     }
-    match intact(program.output.buffer, &owner, &renamed) {
+    match intact(program.output.buffer, &whole, &renamed)? {
         true => Ok(()),
-        false => Err("the output is overwritten".into()),
+        false => Err(PlanError::Output),
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn inside(graph: &Graph) -> HashSet<ValueId> {
         let masked = matches!(node.op, Op::Add) && node.inputs.iter().flatten().any(|id| whole.contains(id));
         let mask = whole.contains(&out)
             && readers(out).next().is_some()
-            && readers(out).all(|n| inside.contains(&n.output()) && (moves(n) || pointwise(n)));
+            && readers(out).all(|n| inside.contains(&n.output()) && (n.op.moves() || pointwise(n)));
         if !kept(&out) && (masked && only_softmax && !whole.contains(&out) || mask) {
             inside.insert(out);
         }
@@ -38,7 +38,7 @@ pub(super) fn inside(graph: &Graph) -> HashSet<ValueId> {
 /// Real values that depend on whole numbers and constants alone; not those looked up in a table.
 fn whole(graph: &Graph) -> HashSet<ValueId> {
     let mut found = HashSet::new();
-    for node in graph.nodes.iter().filter(|node| moves(node) || pointwise(node)) {
+    for node in graph.nodes.iter().filter(|node| node.op.moves() || pointwise(node)) {
         let plain =
             |id: &ValueId| graph.value(*id).dtype != DType::F32 || graph.constant(*id).is_some() || found.contains(id);
         let out = node.output();
@@ -94,23 +94,5 @@ fn pointwise(node: &Node) -> bool {
             | Op::Sub
             | Op::Mul
             | Op::Div
-    )
-}
-
-/// Whether a node only moves, selects or repeats elements of its first operand.
-pub(super) fn moves(node: &Node) -> bool {
-    matches!(
-        node.op,
-        Op::Flatten { .. }
-            | Op::Reshape { .. }
-            | Op::Transpose { .. }
-            | Op::Squeeze { .. }
-            | Op::Unsqueeze { .. }
-            | Op::Dropout
-            | Op::Identity
-            | Op::Gather { .. }
-            | Op::Slice { .. }
-            | Op::Split { .. }
-            | Op::Expand { .. }
     )
 }

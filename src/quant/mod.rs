@@ -7,17 +7,20 @@
 //!
 //! Activations are `i8`, asymmetric, one pair per tensor; weights `i8`, symmetric, one scale per output channel; biases
 //! `i32` at the product of both scales (Jacob et al. 2018, <https://arxiv.org/abs/1712.05877>; Krishnamoorthi 2018,
-//! <https://arxiv.org/abs/1806.08342>).
+//! <https://arxiv.org/abs/1806.08342>), which is as large as it takes for them to fit. Any finite numbers can be quantized:
+//! dead channels, tiny ones and huge ones beside them.
 
+mod constants;
 mod inside;
 mod observer;
 mod params;
 mod quantize;
+mod shared;
 #[cfg(test)]
 mod tests;
 
 pub use observer::{Calibration, Observer, Range};
-pub use params::{activation_params, dequantize, quantize, weight_params};
+pub use params::{activation_params, dequantize, quantize};
 pub use quantize::{CalibratedModel, Fusion, QuantizedModel, fusions};
 
 use crate::graph::{DType, Graph, ValueId};

@@ -23,6 +23,7 @@ mod importance;
 mod init;
 mod prepare;
 mod replace;
+mod saturation;
 mod search;
 mod shrink;
 mod spec;

@@ -1,17 +1,19 @@
 //! A teacher as a network to take apart.
 
+use super::saturation::restore_activations;
 use crate::graph::{Graph, Node, Op, Value, ValueId};
 use crate::pass::{self, TrailingSoftmax};
 use std::collections::HashMap;
 
-/// Takes off what a student is not made with: the trailing softmax (losses want logits), how weights were stored, batch
-/// norm that folds into the layer before it, and sharing that would couple layers that have nothing to do with each
+/// Takes off what a student is not made with: the trailing softmax (losses want logits), how values were stored (what
+/// saturation did is done by Clips), batch norm that folds into the layer before it, and sharing that would couple layers that have nothing to do with each
 /// other. The network computes the same, less the softmax.
 ///
 /// # Errors
 /// When a pass breaks the graph.
 pub fn prepare(teacher: &Graph) -> Result<(Graph, Option<TrailingSoftmax>), pass::Error> {
     let mut graph = teacher.clone();
+    restore_activations(&mut graph);
     graph.values.iter_mut().for_each(|v| v.quant = None);
     pass::normalize(&mut graph)?;
     let softmax = pass::apply(&mut graph, "strip softmax", pass::strip_softmax)?;

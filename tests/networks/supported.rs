@@ -271,7 +271,7 @@ fn generates(graphs: &[Graph]) -> [bool; 2] {
     let folder = tempfile::tempdir().unwrap();
     let programs: Vec<_> = graphs.iter().filter_map(|graph| program::lower_f32(graph, None).ok()).collect();
     let written = |(i, program): (usize, &program::Program)| {
-        let plan = program::plan(program);
+        let plan = program::plan(program).unwrap();
         emit::write_crate(program, &plan, &folder.path().join(i.to_string()), &emit::CrateOptions::default()).is_ok()
     };
     [!programs.is_empty(), programs.iter().enumerate().any(written)]

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::program::{
     AddParams, AverageParams, Buffer, BufferId, Function, Kernel, Linear, MulParams, Multiplier, Plan, Port, Precision,
-    Program, Quant, RawInput, Step, Window,
+    Program, Quant, RawInput, RawTables, Step, Window,
 };
 
 /// A program of independent steps, and where their operands lie.
@@ -364,9 +364,12 @@ fn assemble(precision: Precision, number: usize, cases: Vec<Case>) -> Micro {
         0 => (vec![1, side * side * channels], None),
         _ => (vec![1, channels, side, side], Some(vec![1, 2, 0])),
     };
-    let raw_input = (number % 3 == 2).then(|| match precision {
-        Precision::Int8 => RawInput::Int8(vec![std::array::from_fn(|byte| (byte as i16 - 128) as i8); channels]),
-        Precision::F32 => RawInput::F32(vec![std::array::from_fn(|byte| byte as f32 / 255.0); channels]),
+    let raw_input = (number % 3 == 2).then(|| RawInput {
+        axes: vec![1, 2, 0],
+        tables: match precision {
+            Precision::Int8 => RawTables::Int8(vec![std::array::from_fn(|byte| (byte as i16 - 128) as i8); channels]),
+            Precision::F32 => RawTables::F32(vec![std::array::from_fn(|byte| byte as f32 / 255.0); channels]),
+        },
     });
     let stored = if perm.is_some() { vec![side, side, channels] } else { vec![side * side * channels] };
     buffers.push(Buffer { name: "sample".into(), shape: stored, quant, ..Buffer::default() });

@@ -35,16 +35,21 @@ impl Maker {
             },
         };
         maker.buffer(&shape);
-        let tables = preprocessing(c);
-        let quant = maker.program.buffers[0].quant;
-        maker.program.raw_input = Some(match quant {
-            None => RawInput::F32(tables),
+        maker.raw_input(c);
+        maker
+    }
+
+    /// Raw bytes of so many channels, which the caller has first.
+    fn raw_input(&mut self, channels: usize) {
+        let tables = preprocessing(channels);
+        let tables = match self.program.buffers[0].quant {
+            None => RawTables::F32(tables),
             Some(q) => {
                 let stored = |x| kdc_kernels::port::quantize(x, q.scale, q.zero_point);
-                RawInput::Int8(tables.into_iter().map(|table| table.map(stored)).collect())
+                RawTables::Int8(tables.into_iter().map(|table| table.map(stored)).collect())
             }
-        });
-        maker
+        };
+        self.program.raw_input = Some(RawInput { tables, axes: vec![1, 2, 0] });
     }
 
     fn buffer(&mut self, shape: &[usize]) -> BufferId {
@@ -245,9 +250,12 @@ pub fn every_kernel(precision: Precision) -> Vec<Program> {
     vec![convolutions(precision), vectors(precision), functions(precision)]
 }
 
-/// A sum of functions of one vector.
+/// A sum of functions of one vector, of an input that the network turns: the buffer has its columns outermost.
 fn functions(precision: Precision) -> Program {
     let mut m = Maker::new(&format!("functions_{precision:?}"), precision, [2, 3, 5], 3);
+    let name = m.program.inputs[0].name.clone();
+    m.program.inputs[0] = Port { name, shape: vec![1, 3, 5, 2], buffer: BufferId(0), perm: Some(vec![2, 0, 1]) };
+    m.raw_input(3);
     let x = m.step(Kernel::Reshape, &[BufferId(0)], &[30]);
     let x = m.fully_connected(x, 24);
     let mut sum = x;

@@ -64,28 +64,16 @@ fn extents(quant: &QuantParams) -> Vec<usize> {
     if quant.axis.is_some() { vec![quant.scale.len()] } else { vec![] }
 }
 
-/// The stored integers of a constant: `round(x / scale) + zero_point`, ties to even, clamped to the stored type's range,
-/// which is symmetric for `i8` without a zero point.
+/// A constant as it is stored.
 fn quantize(tensor: &Tensor, quant: &QuantParams) -> Result<Tensor, String> {
-    let data = tensor.as_f32().ok_or("quantized, but its numbers are not f32")?;
-    let inner: usize = quant.axis.map_or(1, |axis| tensor.shape[axis + 1..].iter().product());
-    let symmetric = quant.zero_point.iter().all(|&z| z == 0);
-    let (low, high) = match quant.dtype {
-        DType::I8 if symmetric => (-127, 127),
-        DType::I8 => (-128, 127),
-        DType::U8 => (0, 255),
-        DType::I32 => (i32::MIN, i32::MAX),
-        other => return Err(format!("quantized to {other}, which is not written")),
-    };
-    let stored = data.iter().enumerate().map(|(i, &x)| {
-        let c = (i / inner.max(1)) % quant.scale.len();
-        let q = (f64::from(x) / f64::from(quant.scale[c])).round_ties_even() + f64::from(quant.zero_point[c]);
-        q.clamp(f64::from(low), f64::from(high)) as i32
-    });
+    let stored = quant.store(tensor).ok_or_else(|| match tensor.as_f32() {
+        Some(_) => format!("quantized to {}, which is not written", quant.dtype),
+        None => "quantized, but its numbers are not f32".into(),
+    })?;
     let data = match quant.dtype {
-        DType::I8 => Data::I8(stored.map(|q| q as i8).collect()),
-        DType::U8 => Data::U8(stored.map(|q| q as u8).collect()),
-        _ => Data::I32(stored.collect()),
+        DType::I8 => Data::I8(stored.iter().map(|&q| q as i8).collect()),
+        DType::U8 => Data::U8(stored.iter().map(|&q| q as u8).collect()),
+        _ => Data::I32(stored),
     };
     Ok(Tensor::new(tensor.shape.clone(), data))
 }

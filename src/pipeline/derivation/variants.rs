@@ -258,7 +258,7 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, Error> {
         Precision::Int8 => integer_program(folded)?,
     };
     let latency_s = cost::estimate(&program, &job.profile).latency_s;
-    let ram_bytes = program::plan(&program).arena_bytes as u64 + cost::beside_arena_bytes(&program);
+    let ram_bytes = program::plan(&program)?.arena_bytes as u64 + cost::beside_arena_bytes(&program);
     let flash_bytes = crate::report::constant_bytes(&program) + cost::code_bytes(&program);
     Ok(Measured { macs: total.macs, params: total.params, ram_bytes, flash_bytes, latency_s })
 }

@@ -57,7 +57,8 @@ impl Lowering<'_> {
             let table = self.table(x).ok_or_else(|| fail(node, "its operand is a constant; fold it first"))?;
             let forms = self.held(node, x)?.forms.clone();
             let table = self.rounded(out, table.map(|v| reference::apply(function, v)));
-            self.hold(out, forms, Some(table), &node.name);
+            let table = Some(table).filter(|table| !self.is_stored(out, forms[0].1, table));
+            self.hold(out, forms, table, &node.name);
         } else {
             let order = self.order(x);
             let input = self.take(node, x, &order)?;
@@ -205,14 +206,13 @@ impl Lowering<'_> {
             Precision::Int8 => (x, y),
             Precision::F32 => (self.signed(node, x, signs[0]), self.signed(node, y, signs[1])),
         };
-        let wrong = |why: String| fail(node, why);
         let kernel = match op {
-            Op::Add | Op::Sub => Kernel::Add(self.numbers.add(first, second, out, bounds, signs).map_err(wrong)?),
+            Op::Add | Op::Sub => Kernel::Add(self.numbers.add(first, second, out, bounds, signs)),
             Op::Mul => {
                 let broadcast = self.program.buffer(x).len() != self.program.buffer(y).len();
-                Kernel::Mul { params: self.numbers.mul(first, second, out, bounds).map_err(wrong)?, broadcast }
+                Kernel::Mul { params: self.numbers.mul(first, second, out, bounds), broadcast }
             }
-            _ => Kernel::Div(self.numbers.div(first, second, out, bounds).map_err(wrong)?),
+            _ => Kernel::Div(self.numbers.div(first, second, out, bounds)),
         };
         if let Some(&shape) = self.unordered.get(&a) {
             self.unordered.insert(out, shape);

@@ -8,16 +8,21 @@ use crate::program::reference::transpose;
 use crate::program::{BufferId, Kernel, Window};
 
 impl Lowering<'_> {
-    /// A value as an image, and its extents: height, width, channels.
-    fn image(&mut self, node: &Node, x: ValueId) -> Result1<(BufferId, [usize; 3])> {
-        let extents = match self.shape(x)[..] {
-            [_, c, h, w] => [h, w, c],
-            [_, c, l] => [1, l, c],
+    /// Height, width and channels of an image.
+    fn extents(&self, node: &Node, x: ValueId) -> Result1<[usize; 3]> {
+        match self.shape(x)[..] {
+            [_, c, h, w] => Ok([h, w, c]),
+            [_, c, l] => Ok([1, l, c]),
             _ => {
                 let shape = shape_text(&self.graph.value(x).shape);
-                return Err(fail(node, format!("its operand {shape} is not an image")));
+                Err(fail(node, format!("its operand {shape} is not an image")))
             }
-        };
+        }
+    }
+
+    /// A value as an image, and its extents.
+    fn image(&mut self, node: &Node, x: ValueId) -> Result1<(BufferId, [usize; 3])> {
+        let extents = self.extents(node, x)?;
         let order = image_order(self.shape(x).len());
         Ok((self.take(node, x, &order)?, extents))
     }
@@ -78,7 +83,6 @@ impl Lowering<'_> {
         }
         let (input, [.., channels]) = self.image(node, x)?;
         let params = self.numbers.average(x, out, window.kernel[0] * window.kernel[1]);
-        let params = params.map_err(|why| fail(node, why))?;
         let kernel = Kernel::AveragePool { window, channels, count_pads: pool.count_include_pad, params };
         self.image_step(node, kernel, input, out)
     }
@@ -91,7 +95,7 @@ impl Lowering<'_> {
         let kernel = match node.op {
             Op::GlobalMaxPool => Kernel::MaxPool { window, channels },
             _ => {
-                let params = self.numbers.average(x, out, h * w).map_err(|why| fail(node, why))?;
+                let params = self.numbers.average(x, out, h * w);
                 Kernel::AveragePool { window, channels, count_pads: false, params }
             }
         };
@@ -117,12 +121,13 @@ impl Lowering<'_> {
     pub(super) fn pad(&mut self, node: &Node, x: ValueId, pads: &[i64], value: f32) -> Result1<()> {
         let rank = pads.len() / 2;
         let (3 | 4) = rank else { return Err(fail(node, "only images have a kernel")) };
-        let (input, [h, w, c]) = self.image(node, x)?;
+        let [h, w, c] = self.extents(node, x)?;
+        let input = self.take_as(node, x, &image_order(rank), node.output())?;
         let grow = |i: usize| usize::try_from(pads[i]).map_err(|_| fail(node, "negative padding has no kernel"));
         if pads[0] != 0 || pads[rank] != 0 {
             return Err(fail(node, "it pads the batch"));
         }
-        let stored = self.numbers.stored(x, value);
+        let stored = self.numbers.stored(node.output(), value);
         let kernel = if pads[1] != 0 || pads[rank + 1] != 0 {
             // Channels lie innermost: they are the columns of a picture with a row for each pixel.
             if pads[2..rank].iter().chain(&pads[rank + 2..]).any(|&p| p != 0) {

@@ -4,7 +4,7 @@ use super::{Lowering, Result1, fail};
 use crate::graph::{Node, Op, ValueId};
 use crate::program::numbers::Bounds;
 use crate::program::reference::transpose;
-use crate::program::{BufferId, Kernel};
+use crate::program::{BufferId, Kernel, LONGEST_SUM, Precision};
 
 impl Lowering<'_> {
     /// The buffer of a value with this axis innermost, the others as they are.
@@ -72,9 +72,12 @@ impl Lowering<'_> {
             _ => return Err(fail(node, format!("there is no kernel for operands of {sa:?} and {sb:?}"))),
         };
         let (inner, columns) = (*inner, *columns);
+        if self.program.precision == Precision::Int8 && inner > LONGEST_SUM {
+            return Err(fail(node, format!("a sum of {inner} products does not fit into 32 bits")));
+        }
         let plain = |n: usize| (0..n).collect::<Vec<_>>();
         let inputs = vec![self.take(node, a, &plain(sa.len()))?, self.take(node, b, &plain(sb.len()))?];
-        let params = self.numbers.matmul(a, b, out).map_err(|why| fail(node, why))?;
+        let params = self.numbers.matmul(a, b, out);
         let order = plain(self.graph.value(out).shape.len());
         self.step(node, Kernel::MatMul { batch, rows, inner, columns, params }, inputs, out, order)
     }

@@ -11,9 +11,10 @@ mod linear;
 mod movement;
 mod order;
 mod single;
+mod sweep;
 
 use super::numbers::{Bounds, Numbers};
-use super::{BufferId, Element, Kernel, Port, Precision, Program, RawInput, Step};
+use super::{BufferId, Element, Kernel, Port, Precision, Program, RawBytes, RawInput, RawTables, Step, verify};
 use crate::graph::{DType, Graph, Node, Op, QuantParams, ValueId};
 use crate::quant::{Fusion, QuantizedModel, fusions, quantize};
 use order::{Held, Order, image_order};
@@ -34,11 +35,11 @@ fn fail(node: &Node, why: impl Into<String>) -> LowerError {
     LowerError { node: node.name.clone(), op: node.op.name().into(), why: why.into() }
 }
 
-/// The integer program of a quantized network. `raw` says what input each byte stands for, per channel.
+/// The integer program of a quantized network. `raw` says what input each byte stands for.
 ///
 /// # Errors
 /// The first node that has no kernel.
-pub fn lower_int8(model: &QuantizedModel, raw: Option<&[[f32; 256]]>) -> Result<Program, LowerError> {
+pub fn lower_int8(model: &QuantizedModel, raw: Option<&RawBytes>) -> Result<Program, LowerError> {
     let mut graph = single::single(&model.graph)?;
     // Whole numbers and truth values are stored as they are, from 0 to 255.
     for value in graph.values.iter_mut().filter(|v| v.dtype != DType::F32) {
@@ -52,7 +53,7 @@ pub fn lower_int8(model: &QuantizedModel, raw: Option<&[[f32; 256]]>) -> Result<
 ///
 /// # Errors
 /// The first node that has no kernel.
-pub fn lower_f32(graph: &Graph, raw: Option<&[[f32; 256]]>) -> Result<Program, LowerError> {
+pub fn lower_f32(graph: &Graph, raw: Option<&RawBytes>) -> Result<Program, LowerError> {
     Lowering::new(&single::single(graph)?, Precision::F32).run(raw)
 }
 
@@ -118,7 +119,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn run(mut self, raw: Option<&[[f32; 256]]>) -> Result1<Program> {
+    fn run(mut self, raw: Option<&RawBytes>) -> Result1<Program> {
         let port = |what: &str, count: usize| LowerError {
             node: "the network".into(),
             op: what.into(),
@@ -143,9 +144,15 @@ impl<'a> Lowering<'a> {
         let buffer = self.take(last, output, &order)?;
         let buffer = self.shaped(last, output, buffer, order);
         self.program.output = self.port(output, buffer);
-        if let (Some(tables), [_]) = (raw, &self.program.inputs[..]) {
-            self.program.raw_input = Some(self.raw_input(tables));
+        if let (Some(raw), [_]) = (raw, &self.program.inputs[..]) {
+            self.program.raw_input = Some(self.raw_input(raw));
         }
+        sweep::sweep(&mut self.program);
+        verify(&self.program).map_err(|fault| LowerError {
+            node: fault.place,
+            op: "its program".into(),
+            why: format!("{}; this is a fault of kdc, please report it", fault.what),
+        })?;
         Ok(self.program)
     }
 
@@ -166,14 +173,15 @@ impl<'a> Lowering<'a> {
         (!self.absorbed.contains(&index)).then(|| self.fusions.get(&index).copied().unwrap_or(alone))
     }
 
-    fn raw_input(&self, tables: &[[f32; 256]]) -> RawInput {
-        match self.program.buffer(self.program.inputs[0].buffer).quant {
-            None => RawInput::F32(tables.to_vec()),
+    fn raw_input(&self, raw: &RawBytes) -> RawInput {
+        let tables = match self.program.buffer(self.program.inputs[0].buffer).quant {
+            None => RawTables::F32(raw.tables.clone()),
             Some(q) => {
                 let store = |x: f32| quantize(x, q.scale, q.zero_point.into(), -128, 127) as i8;
-                RawInput::Int8(tables.iter().map(|t| t.map(store)).collect())
+                RawTables::Int8(raw.tables.iter().map(|t| t.map(store)).collect())
             }
-        }
+        };
+        RawInput { tables, axes: raw.axes.clone() }
     }
 
     fn port(&self, id: ValueId, buffer: BufferId) -> Port {
@@ -233,6 +241,10 @@ impl<'a> Lowering<'a> {
         let out = activation.or(fusion.bias.map(|(i, _)| &self.graph.nodes[i])).unwrap_or(node).output();
         let bounds = Bounds::of(activation.map(|a| &a.op));
         let x = node.input(0).ok_or_else(|| fail(node, "it has no operand"))?;
+        if let Some(empty) = node.inputs.iter().flatten().chain(&node.outputs).find(|id| self.shape(**id).contains(&0))
+        {
+            return Err(fail(node, format!("'{}' has no elements", self.graph.value(*empty).name)));
+        }
         let tokens = node.inputs.iter().flatten().any(|&id| self.is_token(id));
         match &node.op {
             Op::Gather { axis } if tokens => self.embedding(node, *axis, out),

@@ -175,7 +175,7 @@ impl Lowering<'_> {
                     let tensor = tensor.clone();
                     self.constant(id, &tensor, &order, self.quant(out))
                 }
-                None => self.take(node, id, &order)?,
+                None => self.take_as(node, id, &order, out)?,
             });
         }
         let shape = self.shape(out);
@@ -210,7 +210,7 @@ impl Lowering<'_> {
             pads: [0, 0],
             dilations: [1, 1],
         };
-        let params = self.numbers.average(x, out, n).map_err(|why| fail(node, why))?;
+        let params = self.numbers.average(x, out, n);
         let kernel = match (&node.op, params) {
             (Op::ReduceMean { .. }, params) => Kernel::AveragePool { window, channels, count_pads: false, params },
             (_, AverageParams::Int8 { input_zero, output_zero, requant }) => {

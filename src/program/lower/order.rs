@@ -142,6 +142,13 @@ impl Lowering<'_> {
         Some(self.rounded(out, table))
     }
 
+    /// Whether a function of the numbers of a buffer is what they stand for already, for this value too.
+    pub(super) fn is_stored(&self, out: ValueId, buffer: BufferId, table: &[f32; 256]) -> bool {
+        let own = self.program.buffer(buffer).quant.filter(|own| self.quant(out) == Some(*own));
+        let real = |i: usize, q: Quant| dequantize(i as i32 - 128, q.scale, q.zero_point.into());
+        own.is_some_and(|q| table.iter().enumerate().all(|(i, &v)| v == real(i, q)))
+    }
+
     /// A table of what a value is, where it is stored itself.
     pub(super) fn rounded(&self, out: ValueId, table: [f32; 256]) -> Table {
         let Some(q) = self.quant(out) else { return Box::new(table) };
@@ -161,6 +168,25 @@ impl Lowering<'_> {
         }
         self.settle(node, id)?;
         self.raw(node, id, order)
+    }
+
+    /// The buffer of a value in this order, with the integers of another value: where they differ, by a step of its own.
+    pub(super) fn take_as(&mut self, node: &Node, id: ValueId, order: &[usize], like: ValueId) -> Result1<BufferId> {
+        let (own, wanted) = (self.quant(id), self.quant(like));
+        let (Some(wanted), Some(table)) = (wanted, self.table(id)) else { return self.take(node, id, order) };
+        if own == Some(wanted) {
+            return self.take(node, id, order);
+        }
+        let input = self.raw(node, id, order)?;
+        let store = |real: f32| quantize(real, wanted.scale, wanted.zero_point.into(), -128, 127) as i8;
+        let output = self.like(
+            node,
+            Kernel::Lookup { table: Box::new(table.map(store)) },
+            input,
+            self.program.buffer(input).shape.clone(),
+        );
+        self.program.buffers[output.index()].quant = Some(wanted);
+        Ok(output)
     }
 
     /// Writes a function of stored numbers out.
@@ -209,9 +235,13 @@ impl Lowering<'_> {
         let values = transpose(&tensor.shape, order, &tensor.to_f32());
         let shape = order.iter().map(|&axis| tensor.shape[axis]).collect();
         let constant = match quant {
+            // A constant with parameters is stored as the exported file stores it, one without as the result is rounded.
             Some(q) => {
-                let store = |v: &f32| quantize(*v, q.scale, q.zero_point.into(), -128, 127) as i8;
-                Constant::Int8(values.iter().map(store).collect())
+                let own = self.graph.value(id).quant.as_ref().filter(|own| own.axis.is_none());
+                let stored = own.and_then(|own| own.store(tensor)).map(|s| transpose(&tensor.shape, order, &s));
+                let store = |v: &f32| quantize(*v, q.scale, q.zero_point.into(), -128, 127);
+                let stored = stored.unwrap_or_else(|| values.iter().map(store).collect());
+                Constant::Int8(stored.into_iter().map(|v| v as i8).collect())
             }
             None => Constant::F32(values),
         };

@@ -2,7 +2,8 @@
 //!
 //! Slow and obvious on purpose. Kernels, generated code and emulated boards equal it bit for bit: integers exactly, and
 //! floats because sums run in a stated order (kernel rows, then columns, then channels) without fused multiply-add, and
-//! functions are those of `kdc_kernels::math`, which are the same bits everywhere.
+//! functions are those of `kdc_kernels::math`, which are the same bits everywhere. The sign of a not-a-number, which
+//! processors choose in different ways, decides nothing on the way; a result that is one is `f32::NAN`.
 
 mod movement;
 
@@ -11,10 +12,11 @@ pub use movement::transpose;
 use super::multiplier::round_shift;
 use super::{
     AddParams, AverageParams, Buffer, BufferId, Constant, Element, Function, Kernel, LayerNormParams, Linear,
-    MatMulParams, MulParams, Port, Program, RawInput, Step, Window,
+    MatMulParams, MulParams, Port, Program, RawTables, Step, Window,
 };
 use crate::quant::{dequantize, quantize};
 use kdc_kernels::math;
+use kdc_kernels::port::real;
 use movement::{concat, embedding, pad, view};
 
 /// What goes in.
@@ -22,7 +24,7 @@ use movement::{concat, embedding, pad, view};
 pub enum Input<'a> {
     /// The network's own inputs, each in its own layout, one after the other, of one sample; tokens by their numbers.
     F32(&'a [f32]),
-    /// Raw bytes, `[height][width][channels]`.
+    /// Raw bytes: of images `[height][width][channels]`.
     Raw(&'a [u8]),
     /// As the program stores it; `i8` programs only.
     Stored(&'a [i8]),
@@ -84,7 +86,11 @@ pub fn run(program: &Program, input: &Input) -> Result<Run, Error> {
         let operands: Vec<&Activation> = step.inputs.iter().map(|id| &buffers[id.index()]).collect();
         buffers[step.output.index()] = self::step(program, step, &operands);
     }
-    let output = leave(program, &buffers[program.output.buffer.index()]);
+    let last = &mut buffers[program.output.buffer.index()];
+    if let Activation::F32(values) = last {
+        values.iter_mut().for_each(|v| *v = real(*v));
+    }
+    let output = leave(program, last);
     Ok(Run { buffers, output, output_buffer: program.output.buffer })
 }
 
@@ -140,15 +146,13 @@ fn enter(program: &Program, input: &Input) -> Result<Vec<Activation>, Error> {
             };
             Ok(program.inputs.iter().map(one).collect())
         }
-        (Input::Raw(bytes), Some(RawInput::Int8(tables))) => {
+        (Input::Raw(bytes), Some(raw)) => {
             length(bytes.len())?;
-            let stored = bytes.iter().enumerate().map(|(i, &b)| tables[i % tables.len()][usize::from(b)]);
-            Ok(vec![Activation::I8(stored.collect())])
-        }
-        (Input::Raw(bytes), Some(RawInput::F32(tables))) => {
-            length(bytes.len())?;
-            let real = bytes.iter().enumerate().map(|(i, &b)| tables[i % tables.len()][usize::from(b)]);
-            Ok(vec![Activation::F32(real.collect())])
+            let moved = program.inputs.first().and_then(|port| raw.permutation(port));
+            Ok(vec![match &raw.tables {
+                RawTables::Int8(tables) => Activation::I8(looked_up(tables, moved, bytes)),
+                RawTables::F32(tables) => Activation::F32(looked_up(tables, moved, bytes)),
+            }])
         }
         (Input::Raw(_), None) => form("raw bytes: the program knows no preprocessing"),
         (Input::Stored(values), _) => match &program.inputs[..] {
@@ -159,6 +163,15 @@ fn enter(program: &Program, input: &Input) -> Result<Vec<Activation>, Error> {
             [_] => form("stored integers: the program computes in f32"),
             _ => form("stored integers: the program has several inputs"),
         },
+    }
+}
+
+/// What bytes stand for, by channel, in the order of the buffer.
+fn looked_up<T: Copy>(tables: &[[T; 256]], moved: Option<(Vec<usize>, Vec<usize>)>, bytes: &[u8]) -> Vec<T> {
+    let values: Vec<T> = bytes.iter().enumerate().map(|(i, &b)| tables[i % tables.len()][usize::from(b)]).collect();
+    match moved {
+        Some((extents, perm)) => transpose(&extents, &perm, &values),
+        None => values,
     }
 }
 
@@ -276,7 +289,7 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
                     sum += pixel.map_or(0, |p| i32::from(a[p * channels + c]) - i32::from(*input_zero));
                     count += usize::from(pixel.is_some() || *count_pads);
                 });
-                let stored = requant[count.max(1) - 1].apply(sum) + i32::from(*output_zero);
+                let stored = requant[count.max(1) - 1].apply(sum) + i64::from(*output_zero);
                 out.push(stored.clamp(-128, 127) as i8);
             });
         }
@@ -292,7 +305,7 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
             for (i, &p) in a.iter().enumerate() {
                 let q = x[1][i % x[1].len()];
                 let product = (i32::from(p) - i32::from(*a_zero)) * (i32::from(q) - i32::from(*b_zero));
-                let stored = requant.apply(product) + i32::from(*output_zero);
+                let stored = requant.apply(product) + i64::from(*output_zero);
                 out.push(stored.clamp((*min).into(), (*max).into()) as i8);
             }
         }
@@ -317,7 +330,7 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
                     (i32::from(a[p]) - i32::from(*a_zero)) * (i32::from(x[1][q]) - i32::from(*b_zero))
                 };
                 let sum = pairs.map(term).fold(0i32, i32::wrapping_add);
-                out.push(requant.apply(sum).saturating_add((*output_zero).into()).clamp(-128, 127) as i8);
+                out.push((requant.apply(sum) + i64::from(*output_zero)).clamp(-128, 127) as i8);
             });
         }
         Kernel::LayerNorm { len, params, .. } => {
@@ -381,7 +394,7 @@ fn linear_i8(linear: &Linear, channel: usize, taps: Taps<i32>) -> i8 {
     let Linear::Int8 { weights, bias, requant, input_zero, output_zero, min, max } = linear else { return 0 };
     let mut sum = bias[channel];
     taps(&mut |weight, x| sum = sum.wrapping_add((x - i32::from(*input_zero)) * i32::from(weights[weight])));
-    let stored = requant[channel].apply(sum).saturating_add((*output_zero).into());
+    let stored = requant[channel].apply(sum) + i64::from(*output_zero);
     stored.clamp((*min).into(), (*max).into()) as i8
 }
 

@@ -95,7 +95,7 @@ fn integer_programs_of_transformers_are_close_to_the_networks() {
         let graph = family(name).unwrap();
         let model = calibrated(&graph);
         let program = lower_int8(&model, None).unwrap_or_else(|e| panic!("{name}: {e}"));
-        check(&program, &plan(&program)).unwrap();
+        check(&program, &plan(&program).unwrap()).unwrap();
         let (mut off, mut all) = (0.0, 0.0);
         for seed in 0..8 {
             let inputs = inputs(&graph, seed);

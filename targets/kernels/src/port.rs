@@ -1,5 +1,6 @@
 //! From the caller's tensors to the network's elements and back.
 
+use crate::layout::permute;
 use crate::math::{clamp, round_ties_even};
 
 /// The stored form of a real number, rounded to the nearest, half to even.
@@ -16,6 +17,13 @@ pub fn dequantize(x: i8, scale: f32, zero: i8) -> f32 {
     (x as i32 - zero as i32) as f32 * scale
 }
 
+/// A result as it leaves the network. Not-a-number is the same bits everywhere: processors differ in the sign of those
+/// that they make.
+#[inline(always)]
+pub const fn real(x: f32) -> f32 {
+    if x.is_nan() { f32::NAN } else { x }
+}
+
 /// Raw bytes `[…, channels]` through one table per channel.
 #[inline(always)]
 pub fn raw<T: Copy, const C: usize>(tables: &[[T; 256]; C], input: &[u8], output: &mut [T]) {
@@ -24,4 +32,16 @@ pub fn raw<T: Copy, const C: usize>(tables: &[[T; 256]; C], input: &[u8], output
             *output = table[byte as usize];
         }
     }
+}
+
+/// The same, into a buffer whose axis `i` is axis `perm[i]` of the bytes, which are `shape`.
+#[inline(always)]
+pub fn raw_permuted<T: Copy, const C: usize, const R: usize>(
+    tables: &[[T; 256]; C],
+    shape: [usize; R],
+    perm: [usize; R],
+    input: &[u8],
+    output: &mut [T],
+) {
+    permute(shape, perm, |from, to| output[to] = tables[from % C][input[from] as usize]);
 }
