@@ -20,6 +20,7 @@ fn output(command: &mut Command) -> String {
 /// Writes the crate of a program and builds its runner with all crates' shared target folder.
 fn build(program: &Program, plan: &Plan, root: &Path, arguments: &[&str]) -> PathBuf {
     let dir = root.join(&program.name);
+    assert_eq!(program::verify(program), Ok(()), "{}", program.name);
     write_crate(program, plan, &dir, &CrateOptions::default()).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(&dir).env("CARGO_TARGET_DIR", dir.join("target")).env_remove("RUSTFLAGS");

@@ -63,6 +63,8 @@ pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compil
     // Floats do not depend on whether there are integers.
     let (int8, precision) = match (integers(job, &float, raw.as_ref()), job.options.precision) {
         (Ok(int8), _) => (Ok(int8), choose_precision(job, &float_program)),
+        // A network that is damaged is not compiled in another way without being asked for.
+        (Err(why @ Error::Quant(crate::quant::Error::NotFinite { .. })), None) => return Err(why),
         (Err(why), Some(Precision::Int8)) => return Err(why),
         (Err(why), _) => (Err(why.to_string()), Precision::F32),
     };

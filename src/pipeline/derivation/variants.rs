@@ -255,7 +255,11 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, Error> {
     };
     let program = match choose_precision(job, &float) {
         Precision::F32 => float,
-        Precision::Int8 => integer_program(folded)?,
+        Precision::Int8 => match (integer_program(folded), job.options.precision) {
+            // It is compiled in floats then.
+            (Err(_), None) => float,
+            (made, _) => made?,
+        },
     };
     let latency_s = cost::estimate(&program, &job.profile).latency_s;
     let ram_bytes = program::plan(&program)?.arena_bytes as u64 + cost::beside_arena_bytes(&program);

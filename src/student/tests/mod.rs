@@ -4,6 +4,7 @@ mod masked;
 mod parts;
 mod random;
 mod replace;
+mod saturation;
 mod templates;
 mod widths;
 
