@@ -13,7 +13,7 @@ use std::collections::HashMap;
 /// When a pass breaks the graph.
 pub fn prepare(teacher: &Graph) -> Result<(Graph, Option<TrailingSoftmax>), pass::Error> {
     let mut graph = teacher.clone();
-    restore_activations(&mut graph);
+    pass::run(&mut graph, &[("restore activations", restore_activations)])?;
     graph.values.iter_mut().for_each(|v| v.quant = None);
     pass::normalize(&mut graph)?;
     let softmax = pass::apply(&mut graph, "strip softmax", pass::strip_softmax)?;

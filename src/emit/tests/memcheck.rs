@@ -33,7 +33,7 @@ fn generated_code_stays_in_its_memory_and_reads_what_it_wrote() {
     }
     let root = tempfile::tempdir().unwrap();
     for program in [Precision::Int8, Precision::F32].into_iter().flat_map(corpus::every_kernel) {
-        let plan = program::plan(&program);
+        let plan = program::plan(&program).unwrap();
         let dir = root.path().join(&program.name);
         write_crate(&program, &plan, &dir, &CrateOptions::default()).unwrap();
         let mut cargo = Command::new(env!("CARGO"));
