@@ -232,7 +232,7 @@ fn unprefixed<T: Clone>(what: &str, list: &[(String, T)]) -> Vec<(String, T)> {
 }
 
 fn logits(outputs: Vec<Datum>) -> Result<Tensor<2>, Error> {
-    let first = outputs.into_iter().next().ok_or_else(|| Error::NoOutput)?;
+    let first = outputs.into_iter().next().ok_or(Error::NoOutput)?;
     teachers::rows(first.into_float()?)
 }
 

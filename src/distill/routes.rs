@@ -112,7 +112,7 @@ impl Way<'_> {
                 }
                 None => {
                     let output = network.graph().outputs.first().copied();
-                    let output = output.ok_or_else(|| Error::NoOutput)?;
+                    let output = output.ok_or(Error::NoOutput)?;
                     return rows(self.value(network, &given, output, mode)?);
                 }
             }
@@ -129,7 +129,7 @@ impl Way<'_> {
     ) -> Result<Value, Error> {
         let values = network.run(self.inputs.to_vec(), given, &[wanted], mode)?;
         let first = values.into_iter().next();
-        Ok(first.ok_or_else(|| Error::NoOutput)?.into_float()?)
+        Ok(first.ok_or(Error::NoOutput)?.into_float()?)
     }
 
     fn target(&self, network: &Network, place: &Point) -> Target {

@@ -272,7 +272,7 @@ fn moved(
         let value = Value::from_tensor(leaf.clone()).reshape(&extents);
         let seen = jittered(value, &extents, rng)?;
         let outputs = network.forward(vec![Datum::Float(seen)], &taps, Mode::Frozen)?;
-        let logits = outputs.outputs.into_iter().next().ok_or_else(|| Error::NoOutput)?;
+        let logits = outputs.outputs.into_iter().next().ok_or(Error::NoOutput)?;
         let mut loss = cross_entropy(teachers::rows(logits.into_float()?)?, labels.clone()).mean();
         let mut distance: Option<Tensor<1>> = None;
         for (memory, tap) in memories.iter().zip(outputs.taps) {
@@ -286,7 +286,7 @@ fn moved(
         loss = loss + variation(value, &extents)?.mul_scalar(how.variation);
         loss = loss + leaf.clone().square().mean().mul_scalar(how.energy);
         let mut gradients = loss.backward();
-        let gradient = leaf.grad_remove(&mut gradients).ok_or_else(|| Error::NoOutput)?;
+        let gradient = leaf.grad_remove(&mut gradients).ok_or(Error::NoOutput)?;
         // From all of the way to none, as the source.
         let lr = how.lr * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / how.steps as f64).cos());
         // The losses are means over the batch: a sample's own gradient is as large as that of a batch of one.

@@ -231,7 +231,7 @@ pub fn ask(
     let on_side = |value: Value| if mode == Mode::Infer { value.autodiff() } else { value };
     let values = network.run(inputs, given, &wanted, mode)?.into_iter();
     let mut values = values.map(|value| Ok(on_side(value.into_float()?)));
-    let logits = values.next().ok_or_else(|| Error::NoOutput)?;
+    let logits = values.next().ok_or(Error::NoOutput)?;
     let logits = logits.and_then(rows)?;
     Ok(Said { logits: Some(logits), taps: values.collect::<Result<_, Error>>()? })
 }

@@ -194,7 +194,7 @@ pub fn evaluate(
     };
     ahead(indices.chunks(score.batch()), make, |(inputs, looks)| {
         let outputs = in_pool(|| network.forward(inputs.clone(), &[], Mode::Infer))?.outputs;
-        let output = outputs.into_iter().next().ok_or_else(|| Error::NoOutput)?;
+        let output = outputs.into_iter().next().ok_or(Error::NoOutput)?;
         let output = output.to_host()?;
         let values = output.to_f32();
         score.add(samples, &looks, &inputs, &values);

@@ -172,7 +172,7 @@ impl Run {
         let given = self.mixed(batch, &said, mode, progress)?;
         let taps = self.wiring.student_taps();
         let student = teachers::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
-        let logits = student.logits.ok_or_else(|| Error::NoOutput)?;
+        let logits = student.logits.ok_or(Error::NoOutput)?;
         let first = said.first().and_then(|s| s.logits.clone());
         let hits = hits(&logits, batch, first, &self.answers);
         let (mut values, teaches) = self.values(logits, &student.taps, &said, batch, config.seed, progress);

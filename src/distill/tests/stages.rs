@@ -172,8 +172,9 @@ fn who_is_not_there_cannot_teach() {
     let setting = Setting::new();
     let folder = tempfile::tempdir().unwrap();
     let recipe = Recipe::of("", vec![TermSpec::new("attention-map")]);
-    let error = follow_in(&setting, &recipe, &small_network(), folder.path(), &mut |_| ()).unwrap_err().to_string();
-    assert!(error.contains("found no attention"), "{error}");
+    let error = follow_in(&setting, &recipe, &small_network(), folder.path(), &mut |_| ()).unwrap_err();
+    assert!(matches!(&error, Error::Inapplicable { method, .. } if method == "attention-map"), "{error}");
+    assert!(error.to_string().contains("found no attention"), "{error}");
     let mut spec = TermSpec::new("soft-label");
     spec.teachers = vec!["teacher".into(), "other".into()];
     let other = Source { name: "other".into(), logits: Some(&Three), graph: None, engine: None, is_peer: false };
@@ -192,8 +193,9 @@ fn who_is_not_there_cannot_teach() {
     let mut spec = TermSpec::new("hint");
     spec.layers = vec![("relu".into(), "nowhere".into())];
     let error = follow_in(&setting, &Recipe::of("", vec![spec]), &small_network(), folder.path(), &mut |_| ());
-    let error = error.unwrap_err().to_string();
-    assert!(error.contains("the teacher has no value 'nowhere'"), "{error}");
+    // A name that is wrong is a mistake, and no method that another could stand for.
+    let error = error.unwrap_err();
+    assert!(matches!(&error, Error::Config(what) if what.contains("the teacher has no value 'nowhere'")), "{error}");
 }
 
 #[test]
