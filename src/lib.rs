@@ -76,6 +76,7 @@ pub mod cli;
 pub mod data;
 pub mod distill;
 pub mod emit;
+pub mod escape;
 pub mod exec;
 pub mod files;
 pub mod graph;

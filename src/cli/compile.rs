@@ -39,6 +39,10 @@ pub struct Arguments {
     #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
     inputs: Vec<(String, Vec<usize>)>,
 
+    /// The one of its outputs that is meant, where it has several [default: the one that the sidecar names]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+
     /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -50,6 +54,11 @@ pub struct Arguments {
     /// Folder for the results [default: ./NAME-TARGET]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
+
+    /// What the student is called: its crate, C symbols and header have names by it, so that a program may hold several
+    /// students [default: as MODEL]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
 
     /// Make everything again, whatever the cache holds
     #[arg(long)]
@@ -313,10 +322,12 @@ impl Arguments {
         emit.dedup();
         Ok(Options {
             inputs: self.inputs.into_iter().collect(),
+            output: self.output,
             target_folders: self.targets,
             data: self.data,
             sidecar: self.sidecar,
             out: self.out,
+            name: self.name,
             force: self.force,
             dry_run: self.dry_run,
             seed: self.seed,
@@ -378,7 +389,11 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         other => other?,
     };
     drop(progress);
-    super::print(&if json { report.to_json()? } else { report.to_text() })?;
+    if json {
+        super::print_json(&report.to_json()?)?
+    } else {
+        super::print(&report.to_text())?
+    }
     Ok(verdict(&report))
 }
 

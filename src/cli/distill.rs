@@ -4,6 +4,7 @@ use super::compile::StudentArguments;
 use super::progress::Terminal;
 use super::training::TrainingArguments;
 use super::values;
+use crate::escape::line;
 use crate::pipeline::{self, Distilled, Options};
 use crate::report::{Align, count, table};
 use crate::student::Budgets;
@@ -28,6 +29,10 @@ pub struct Arguments {
     /// Extents of an input that the file leaves open, e.g. tokens=1x24; the first is the batch. Repeatable
     #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
     inputs: Vec<(String, Vec<usize>)>,
+
+    /// The one of its outputs that is meant, where it has several [default: the one that the sidecar names]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
 
     /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
@@ -81,6 +86,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let training = arguments.training;
     let options = Options {
         inputs: arguments.inputs.into_iter().collect(),
+        output: arguments.output,
         data: arguments.data,
         sidecar: arguments.sidecar,
         out: arguments.out,
@@ -97,8 +103,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let progress = Terminal::new();
     let distilled = pipeline::distill(options, arguments.baseline, &progress)?;
     drop(progress);
-    let text = if arguments.json { serde_json::to_string_pretty(&distilled)? + "\n" } else { shown(&distilled) };
-    super::print(&text)?;
+    match arguments.json {
+        true => super::print_json(&(serde_json::to_string_pretty(&distilled)? + "\n"))?,
+        false => super::print(&shown(&distilled))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -109,12 +117,12 @@ fn percent(share: f64) -> String {
 fn shown(d: &Distilled) -> String {
     let mut text = format!(
         "{} by {}\nstudent: {}\n{} epochs in {:.1} s (measured); files in {}\n\nOn {} test samples, measured\n",
-        d.model,
-        d.recipe,
-        d.student,
+        line(&d.model),
+        line(&d.recipe),
+        line(&d.student),
         d.epochs,
         d.seconds,
-        d.out.display(),
+        line(&d.out.display().to_string()),
         count(d.samples as f64)
     );
     let share = |share: Option<f64>| share.map_or_else(|| "-".into(), percent);

@@ -1,5 +1,6 @@
 //! `kdc eval`: how right a model is.
 
+use crate::escape::line;
 use crate::pipeline::{self, Evaluation};
 use crate::report::{Align, count, table};
 use clap::Args;
@@ -16,6 +17,10 @@ pub struct Arguments {
     /// An ONNX file with a sidecar beside it
     model: PathBuf,
 
+    /// The one of its outputs that is meant, where it has several [default: the one that the sidecar names]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+
     /// Another model for the same samples, to compare with
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
@@ -31,12 +36,16 @@ pub struct Arguments {
 
 /// Evaluates and prints.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let evaluation = pipeline::evaluate(&arguments.model, arguments.against.as_deref(), arguments.data.as_deref())?;
-    let text = match arguments.json {
-        true => serde_json::to_string_pretty(&evaluation)? + "\n",
-        false => shown(&evaluation),
-    };
-    super::print(&text)?;
+    let evaluation = pipeline::evaluate(
+        &arguments.model,
+        arguments.output.as_deref(),
+        arguments.against.as_deref(),
+        arguments.data.as_deref(),
+    )?;
+    match arguments.json {
+        true => super::print_json(&(serde_json::to_string_pretty(&evaluation)? + "\n"))?,
+        false => super::print(&shown(&evaluation))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,7 +59,7 @@ fn accuracy(share: Option<f64>) -> String {
 
 /// Lines of what to know and what to look into, if there is something.
 pub fn notes(notes: &[String], doubt: Option<&str>) -> String {
-    notes.iter().map(String::as_str).chain(doubt).map(|note| format!("note: {note}\n")).collect()
+    notes.iter().map(String::as_str).chain(doubt).map(|note| format!("note: {}\n", line(note))).collect()
 }
 
 fn shown(evaluation: &Evaluation) -> String {
@@ -58,20 +67,20 @@ fn shown(evaluation: &Evaluation) -> String {
         let of = |share: Option<f64>| share.map_or_else(|| "nothing that varies".into(), percent);
         let mut text = format!(
             "{}: {} {} on {} test samples, measured by {}\n",
-            evaluation.model,
+            line(&evaluation.model),
             of(evaluation.accuracy),
             evaluation.judged_by,
             count(evaluation.samples as f64),
             evaluation.engine
         );
         if let Some(other) = &evaluation.other {
-            text += &format!("{}: {}\n", other.model, of(other.accuracy));
+            text += &format!("{}: {}\n", line(&other.model), of(other.accuracy));
         }
         return text + &notes(&evaluation.notes, None);
     }
     let mut text = format!(
         "{}: {} of {} test samples, measured by {}\n{}\n",
-        evaluation.model,
+        line(&evaluation.model),
         accuracy(evaluation.accuracy),
         count(evaluation.samples as f64),
         evaluation.engine,
@@ -101,7 +110,7 @@ fn shown(evaluation: &Evaluation) -> String {
     if let Some(other) = &evaluation.other {
         text += &format!(
             "\n{}: {}; the two disagree on {} samples{}\n",
-            other.model,
+            line(&other.model),
             accuracy(other.accuracy),
             count(other.disagreements.len() as f64),
             if other.disagreements.len() > LISTED { format!(", of which the first {LISTED}") } else { String::new() }

@@ -17,6 +17,10 @@ pub struct Arguments {
     #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
     inputs: Vec<(String, Vec<usize>)>,
 
+    /// The one of its outputs that is meant, where it has several [default: all are written]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+
     /// What to write
     #[arg(long, value_enum)]
     emit: Form,
@@ -39,29 +43,33 @@ enum Form {
 
 /// Reads, normalises and writes.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let given = onnx::Given { shapes: arguments.inputs.iter().cloned().collect(), ..Default::default() };
+    let shapes = arguments.inputs.iter().cloned().collect();
+    let given = onnx::Given { shapes, output: arguments.output.clone(), ..Default::default() };
     let mut graph = onnx::load_with(&arguments.model, &given)?;
     pass::normalize(&mut graph)?;
-    let onnx = onnx::export(&graph)?;
     let stem = arguments.model.file_stem().map_or("model".into(), |s| s.to_string_lossy());
     #[cfg(feature = "burn-source")]
     if let Form::Burn = arguments.emit {
         let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}-burn")));
         emit::write_burn_source(&graph, &out)?;
-        super::print(&format!("{}\n", out.display()))?;
+        super::print(&(crate::escape::line(&out.display().to_string()) + "\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let (bytes, name) = match arguments.emit {
-        Form::Onnx => (onnx, format!("{stem}.exported.onnx")),
+        // Programs around it go on as they were: its inputs and outputs have the types that they had.
+        Form::Onnx => {
+            let onnx = onnx::export_with(&graph, &onnx::port_types(&arguments.model)?)?;
+            (onnx, format!("{stem}.exported.onnx"))
+        }
         Form::Nnef => {
             let shapes: Vec<_> = graph.inputs.iter().map(|&id| graph.value(id).shape.clone()).collect();
-            (emit::nnef::nnef(&onnx, &shapes)?, format!("{stem}.nnef.tgz"))
+            (emit::nnef::nnef(&onnx::export(&graph)?, &shapes)?, format!("{stem}.nnef.tgz"))
         }
         #[cfg(feature = "burn-source")]
         Form::Burn => unreachable!("written above"),
     };
     let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(name));
     files::write_atomic(&out, &bytes)?;
-    super::print(&format!("{}\n", out.display()))?;
+    super::print(&(crate::escape::line(&out.display().to_string()) + "\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 use super::values;
 use crate::data::Shown;
+use crate::escape::{line, shown as shown_name};
 use crate::onnx::Given;
 use crate::pipeline::{self, Coupling, Inspection, Range, Sample, Unsupported};
 use crate::report::{Align, Port, bytes, count, list, table};
@@ -23,6 +24,10 @@ pub struct Arguments {
     /// Extents of an input that the file leaves open, e.g. tokens=1x24; the first is the batch. Repeatable
     #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
     inputs: Vec<(String, Vec<usize>)>,
+
+    /// The one of its outputs that is meant, where it has several [default: the one that the sidecar names]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
 
     /// Also list the nodes that have no kernel on this board
     #[arg(short, long, value_name = "NAME")]
@@ -49,14 +54,14 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let folders = target::folders(&arguments.targets);
     let profile = arguments.target.as_ref().map(|name| target::find(name, &folders)).transpose()?;
-    let given = Given { shapes: arguments.inputs.iter().cloned().collect(), ..Given::default() };
+    let shapes = arguments.inputs.iter().cloned().collect();
+    let given = Given { shapes, output: arguments.output.clone(), ..Given::default() };
     let inspection =
         pipeline::inspect(&arguments.model, &given, profile.as_ref(), arguments.data.as_deref(), arguments.groups)?;
-    let text = match arguments.json {
-        true => serde_json::to_string_pretty(&inspection)? + "\n",
-        false => shown(&inspection, profile.map(|p| p.id).as_deref()),
-    };
-    super::print(&text)?;
+    match arguments.json {
+        true => super::print_json(&(serde_json::to_string_pretty(&inspection)? + "\n"))?,
+        false => super::print(&shown(&inspection, profile.map(|p| p.id).as_deref()))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -101,7 +106,8 @@ fn shown(inspection: &Inspection, target: Option<&str>) -> String {
             count(layer.activation_bytes as f64),
         ]
     });
-    let mut text = format!("{}\n{head}\nLayers, counted; bytes of results as f32, one sample\n", inspection.model);
+    let mut text =
+        format!("{}\n{head}\nLayers, counted; bytes of results as f32, one sample\n", line(&inspection.model));
     text += &table(&columns, rows);
     if !inspection.unknown.is_empty() {
         text += "\nNot known to kdc: such a teacher teaches, but no student can be derived from it\n";
@@ -116,7 +122,10 @@ fn shown(inspection: &Inspection, target: Option<&str>) -> String {
         text += &of_coupling(coupling);
     }
     if let Some(why) = &inspection.no_sample {
-        text += &format!("\nnote: {why}\n");
+        text += &format!("\nnote: {}\n", line(why));
+    }
+    if inspection.outputs.len() > 1 {
+        text += "\nIt has several outputs: data, students and accuracy are about one, which --output NAME says.\n";
     }
     if let Some(sample) = &inspection.sample {
         text += &of_sample(sample);
@@ -128,9 +137,10 @@ fn shown(inspection: &Inspection, target: Option<&str>) -> String {
 fn of_coupling(coupling: &Coupling) -> String {
     let mut text = String::from("\nCut together in a student\n");
     for group in &coupling.groups {
-        let within = group.within.as_ref().map_or(String::new(), |outer| format!(", in each of '{outer}'"));
-        text += &format!("  '{}': {}{within}\n", group.name, group.extent);
-        text.extend(group.triggers.iter().map(|t| format!("    {t}\n")));
+        let within =
+            group.within.as_ref().map_or(String::new(), |outer| format!(", in each of '{}'", shown_name(outer)));
+        text += &format!("  '{}': {}{within}\n", shown_name(&group.name), group.extent);
+        text.extend(group.triggers.iter().map(|t| format!("    {}\n", line(t))));
     }
     if coupling.groups.is_empty() {
         text += "  nothing: every extent stays\n";
@@ -168,16 +178,16 @@ fn numbers(names: &[String], values: &[f32]) -> String {
 
 /// The first test sample, and what the network makes of it.
 fn of_sample(sample: &Sample) -> String {
-    let range = |r: &Range| format!("{} from {:.3} to {:.3}, mean {:.3}", r.name, r.smallest, r.largest, r.mean);
-    let judged = sample
-        .predicted
-        .as_ref()
-        .map_or_else(String::new, |predicted| format!(", labelled {}, said to be {predicted}", sample.class));
+    let range =
+        |r: &Range| format!("{} from {:.3} to {:.3}, mean {:.3}", shown_name(&r.name), r.smallest, r.largest, r.mean);
+    let judged = sample.predicted.as_ref().map_or_else(String::new, |predicted| {
+        format!(", labelled {}, said to be {}", shown_name(&sample.class), shown_name(predicted))
+    });
     let inputs = sample.inputs.iter().map(range).collect::<Vec<_>>().join("; ");
     let mut text = format!("\nThe first test sample{judged}; as the network gets it: {inputs}\n");
     match &sample.shown {
         Shown::Image { shape: [_, width, _], pixels } => text += &picture(pixels, *width),
-        Shown::Tokens { tokens } => text += &format!("  {}\n", tokens.join(" ")),
+        Shown::Tokens { tokens } => text += &format!("  {}\n", line(&tokens.join(" "))),
         Shown::Numbers { names, values } => text += &numbers(names, values),
     }
     let samples = count(sample.samples as f64);

@@ -27,6 +27,10 @@ pub struct Arguments {
     #[arg(long = "input", value_name = "NAME=SHAPE", value_parser = values::input)]
     inputs: Vec<(String, Vec<usize>)>,
 
+    /// The one of its outputs that is meant, where it has several [default: the one that the sidecar names]
+    #[arg(long, value_name = "NAME")]
+    output: Option<String>,
+
     /// Folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -82,6 +86,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let options = LabelOptions {
         model: arguments.model,
         inputs: arguments.inputs.into_iter().collect(),
+        output: arguments.output,
         data: arguments.data,
         labels: arguments.labels,
         shard: arguments.shard,
@@ -100,7 +105,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         count(labelled.samples as f64),
         count(labelled.asked as f64),
         options.views,
-        labelled.folder.display()
+        crate::escape::line(&labelled.folder.display().to_string())
     );
     text += &match labelled.missing {
         0 => "All parts are there.\n".to_string(),

@@ -76,5 +76,5 @@ fn json() -> Result<String, serde_json::Error> {
     let presets: Vec<_> =
         PRESETS.iter().map(|p| serde_json::json!({ "name": p.name, "summary": p.summary, "recipe": p.text })).collect();
     let all = serde_json::json!({ "methods": METHODS.iter().map(entry).collect::<Vec<_>>(), "presets": presets });
-    Ok(serde_json::to_string_pretty(&all)? + "\n")
+    Ok(crate::escape::json(&serde_json::to_string_pretty(&all)?) + "\n")
 }

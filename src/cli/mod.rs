@@ -18,6 +18,7 @@ mod targets;
 mod training;
 mod values;
 
+use crate::escape;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -78,45 +79,56 @@ pub fn main() -> ExitCode {
         Verb::Calibrate(arguments) => calibrate::run(&arguments),
     };
     result.unwrap_or_else(|error| {
-        say(rendered(error.as_ref()).trim_end());
+        for line in rendered(error.as_ref()).lines() {
+            say(line);
+        }
         ExitCode::from(FAILED)
     })
 }
 
-/// The error and what caused it, one line each:
+/// The error and what caused it, each at the start of a line, and what more lines it has set off:
 ///
 /// ```text
 /// error: models/x.onnx: not an ONNX file
 ///   caused by: field 7 ends after the file
 /// ```
 fn rendered(error: &dyn Error) -> String {
-    let mut text = format!("error: {error}\n");
     let mut said = error.to_string();
+    let mut text = format!("error: {}\n", escape::message(&said));
     let causes = std::iter::successors(error.source(), |e| (*e).source());
     for cause in causes {
         let line = cause.to_string();
         // A message that has its source in it has said it.
         if !said.contains(&line) {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "  caused by: {line}");
+            let _ = writeln!(text, "  caused by: {}", escape::message(&line));
             said = line;
         }
     }
     text
 }
 
-/// Writes to standard output. A reader that has gone away (`kdc targets | head`) is no error.
+/// Writes a text to standard output, escaped. A reader that has gone away (`kdc targets | head`) is no error.
 fn print(text: &str) -> io::Result<()> {
+    print_bytes(escape::block(text).as_bytes())
+}
+
+/// Writes JSON to standard output, escaped as JSON is.
+fn print_json(json: &str) -> io::Result<()> {
+    print_bytes(escape::json(json).as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
 }
 
-/// Writes a line to standard error. Where that is closed, there is nobody to tell.
+/// Writes a line to standard error, escaped. Where that is closed, there is nobody to tell.
 fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", escape::line(line));
 }
 
 #[cfg(test)]
@@ -146,6 +158,8 @@ mod tests {
             rendered(&error),
             "error: a.onnx: cannot be read\n  caused by: disk failed\n  caused by: no power\n"
         );
+        let forged = link("a\nerror: b\u{1b}[2J", Some(link("c\n  caused by: d", None)));
+        assert_eq!(rendered(&forged), "error: a\n  | error: b\\u{1b}[2J\n  caused by: c\n  |   caused by: d\n");
         let repeats = link("a.onnx: no power; plug it in", Some(link("no power", None)));
         assert_eq!(rendered(&repeats), "error: a.onnx: no power; plug it in\n");
     }

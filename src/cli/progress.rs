@@ -1,5 +1,6 @@
 //! Shows how a compilation goes, on standard error: bars on a terminal, one line per stage and note elsewhere.
 
+use crate::escape;
 use crate::pipeline::{Outcome, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
@@ -49,7 +50,7 @@ impl Progress for Terminal {
         }
         bar.set_position(done);
         // Under the bar, as far as the bar's name is indented.
-        bar.set_message(text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"));
+        bar.set_message(text.lines().map(|line| format!("  {}", escape::line(line))).collect::<Vec<_>>().join("\n"));
     }
 
     fn note(&self, line: &str) {

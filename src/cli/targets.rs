@@ -1,5 +1,6 @@
 //! `kdc targets`: lists the boards that kdc knows, or shows one with the sources of its numbers.
 
+use crate::escape::{self, line};
 use crate::report::{Align, bytes, count, list, table};
 use crate::target::terms::Family;
 use crate::target::{self, Cost, MemoryKind, Profile, Rates};
@@ -41,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, serde_json::Error> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
+    Ok(escape::json(&serde_json::to_string_pretty(value)?) + "\n")
 }
 
 fn listed(profiles: &[Profile]) -> String {
@@ -100,7 +101,7 @@ fn shown(profile: &Profile) -> String {
     rows.push(("", source(&budgets.source)));
     rows.retain(|(_, value)| !value.is_empty());
     let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value));
-    format!("{}: {}\n{}\n{}", profile.id, profile.description, list(rows), coefficients(&profile.cost))
+    format!("{}: {}\n{}\n{}", line(&profile.id), line(&profile.description), list(rows), coefficients(&profile.cost))
 }
 
 /// The cost model's coefficients, both precisions side by side.

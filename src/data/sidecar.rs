@@ -22,6 +22,8 @@ pub struct Sidecar {
     pub path: PathBuf,
     /// The model in a few words.
     pub title: Option<String>,
+    /// The one of the model's outputs that is meant, where it has several.
+    pub output: Option<String>,
     /// The file or folder of the data set; resolved against the sidecar's own folder.
     pub data: Option<PathBuf>,
     /// What kind of files those are, and how they are to be read.
@@ -117,6 +119,7 @@ pub struct Licences {
 #[serde(deny_unknown_fields)]
 struct File {
     title: Option<String>,
+    output: Option<String>,
     data: Option<DataSection>,
     input: Option<toml::Spanned<Preprocess>>,
     split: Option<Split>,
@@ -232,6 +235,7 @@ impl Sidecar {
         Ok(Sidecar {
             path: path.into(),
             title: file.title,
+            output: file.output,
             data,
             source: Source {
                 format,

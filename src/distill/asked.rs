@@ -12,6 +12,8 @@ use std::path::Path;
 #[derive(Clone, Copy)]
 pub struct Engine<'a> {
     pub model: &'a Path,
+    /// The one of its outputs that is meant; `None`: its only one.
+    pub output: Option<&'a str>,
     /// The value that holds the logits; `None`: the first output does.
     pub logits: Option<&'a str>,
     pub choice: EngineChoice,
@@ -26,7 +28,7 @@ impl Engine<'_> {
         let names = values.iter().map(|&id| graph.value(id).name.clone());
         let names: Vec<String> = self.logits.iter().map(|name| name.to_string()).chain(names).collect();
         // It is asked because kdc cannot run the network, and so cannot compare.
-        Ok(teacher::open(self.model, &names, self.choice, teacher::UNCOMPARED)?)
+        Ok(teacher::open_output(self.model, self.output, &names, self.choice, teacher::UNCOMPARED)?)
     }
 
     /// The values of some samples, in the order asked for.

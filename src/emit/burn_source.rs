@@ -77,7 +77,7 @@ burn-store = {{ version = "{BURN}", default-features = false, features = ["std"]
 "#,
         mark = text::MARK,
         version = env!("CARGO_PKG_VERSION"),
-        name = graph.name.replace(['\n', '\r'], " "),
+        name = crate::escape::toml_comment(&graph.name),
     )
 }
 

@@ -24,19 +24,26 @@ use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
 
+use crate::escape;
 use crate::program::{Plan, Program};
-
-/// The name of the library that a generated crate makes.
-pub const CRATE: &str = "student_model";
 
 static KERNELS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/targets/kernels");
 static RUNNER: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/targets/runner");
 
 /// Choices about a generated crate.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CrateOptions {
+    /// What the student is called. Crate, kernels, header and C symbols have names of their own by it, as
+    /// [`identifier`](crate::escape::identifier) spells it, so that one program may hold several students.
+    pub name: String,
     /// Where the network came from, for the crate's README; e.g. a file name.
     pub source: Option<String>,
+}
+
+impl Default for CrateOptions {
+    fn default() -> CrateOptions {
+        CrateOptions { name: "student".into(), source: None }
+    }
 }
 
 /// Why a crate could not be written.
@@ -70,17 +77,27 @@ pub fn write_crate(program: &Program, plan: &Plan, dir: &Path, options: &CrateOp
 
 /// Every file of the crate: its path and contents.
 fn files(program: &Program, plan: &Plan, options: &CrateOptions) -> Result<Vec<(PathBuf, Vec<u8>)>, Error> {
+    let name = &escape::identifier(&options.name);
     let mut numbers = weights::Numbers::default();
     let library = code::library(program, plan, &mut numbers)?;
+    let library = library.replace(code::WEIGHTS_BYTES, &numbers.bytes().to_string());
+    let (weights, blob) = (numbers.source(), numbers.into_blob());
+    // What tells this student from others of its name.
+    let mark = crate::files::hash(&[library.as_bytes(), &blob].concat());
+    let interface = header::Interface { program, name, mark: &mark[..8] };
     let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
-        ("Cargo.toml".into(), text::manifest(program).into()),
-        ("Cargo.lock".into(), text::lock().into()),
-        ("README.md".into(), text::readme(program, plan, options).into()),
-        ("src/lib.rs".into(), library.replace(code::WEIGHTS_BYTES, &numbers.bytes().to_string()).into()),
-        ("src/ffi.rs".into(), header::bindings(program).into()),
-        ("include/student.h".into(), header::header(program, plan).into()),
-        ("src/weights.rs".into(), numbers.source().into()),
-        ("src/weights.bin".into(), numbers.into_blob()),
+        ("Cargo.toml".into(), text::manifest(program, name).into()),
+        ("README.md".into(), text::readme(program, plan, options, name).into()),
+        ("src/lib.rs".into(), library.into()),
+        ("src/weights.rs".into(), weights.into()),
+        ("src/weights.bin".into(), blob),
+        ("kernels/Cargo.toml".into(), text::kernels_manifest(name).into()),
+        ("runner/Cargo.toml".into(), text::runner_manifest(name).into()),
+        ("runner/Cargo.lock".into(), text::lock(name, "runner").into()),
+        ("c/Cargo.toml".into(), text::c_manifest(name).into()),
+        ("c/Cargo.lock".into(), text::lock(name, "c").into()),
+        ("c/src/lib.rs".into(), interface.bindings().into()),
+        (format!("include/{name}.h").into(), interface.header(plan).into()),
     ];
     for (folder, sources) in [("kernels", &KERNELS), ("runner", &RUNNER)] {
         collect(sources, Path::new(folder), &mut files);
@@ -93,7 +110,7 @@ fn files(program: &Program, plan: &Plan, options: &CrateOptions) -> Result<Vec<(
 fn collect(sources: &Dir<'_>, folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
     for file in sources.files() {
         let name = file.path().file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name == "Cargo.toml" || (name.ends_with(".rs") && name != "tests.rs") {
+        if name.ends_with(".rs") && name != "tests.rs" {
             files.push((folder.join(file.path()), file.contents().to_vec()));
         }
     }

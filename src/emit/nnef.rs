@@ -4,6 +4,8 @@
 //! what a small program on a board wants. tract's *decluttered* model is written: normalised, but without the
 //! operators that its optimiser makes for one machine.
 
+mod names;
+
 use crate::graph::{Data, Dim, Tensor};
 use flate2::{Compression, GzBuilder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +25,8 @@ pub enum NnefError {
     Run { what: String },
 }
 
-/// The ONNX model as `.nnef.tgz`; inputs and output keep their names. The same model gives the same bytes.
+/// The ONNX model as `.nnef.tgz`. Inputs and outputs keep the names that NNEF can spell; the others get new ones, which a
+/// comment at the start of `graph.nnef` sets beside the old. The same model gives the same bytes.
 ///
 /// `inputs` are the inputs' shapes; [`Dim::Batch`] stays symbolic.
 ///
@@ -47,19 +50,12 @@ pub fn nnef(onnx_model: &[u8], inputs: &[Vec<Dim>]) -> Result<Vec<u8>, NnefError
             model.set_input_fact(index, InferenceFact::dt_shape(element, shape))?;
         }
         let mut model = model.into_typed()?.into_decluttered()?;
-        for outlet in model.output_outlets()?.to_vec() {
-            // NNEF names results after the nodes that make them.
-            if let (0, Some(name)) = (outlet.slot, model.outlet_label(outlet).map(str::to_string)) {
-                model.rename_node(outlet.node, &name)?;
-            }
-        }
+        let renamed = names::rename(&mut model)?;
         // Who made the ONNX file is said elsewhere, and would be all that differs between two equal students.
         model.properties.clear();
         let mut tar = Vec::new();
-        let mut framework = tract_nnef::nnef();
-        // Names such as "/head/Gemm" stay whole, and so distinct; tract's reader always takes them.
-        framework.allow_extended_identifier_syntax(true);
-        framework.write_to_tar_with_config(&model, &mut tar, false, true)?;
+        tract_nnef::nnef().write_to_tar_with_config(&model, &mut tar, false, true)?;
+        let tar = names::with_table(&tar, &renamed)?;
         // No time and no name in the header.
         let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
         std::io::Write::write_all(&mut gzip, &tar)?;

@@ -1,7 +1,9 @@
 //! Generated crates, built and run.
 
 mod corpus;
+mod linking;
 mod memcheck;
+mod names;
 
 use std::path::Path;
 use std::process::Command;
@@ -17,14 +19,20 @@ fn output(command: &mut Command) -> String {
     text(&output.stdout)
 }
 
-/// Writes the crate of a program and builds its runner with all crates' shared target folder.
+/// `cargo build` of one of a crate's parts, `runner` or `c`, with one target folder for both.
+fn cargo(dir: &Path, part: &str) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(dir).env("CARGO_TARGET_DIR", dir.join("target")).env_remove("RUSTFLAGS");
+    cargo.args(["build", "--release", "--offline", "--locked", "--manifest-path", &format!("{part}/Cargo.toml")]);
+    cargo
+}
+
+/// Writes the crate of a program and builds its runner.
 fn build(program: &Program, plan: &Plan, root: &Path, arguments: &[&str]) -> PathBuf {
     let dir = root.join(&program.name);
     assert_eq!(program::verify(program), Ok(()), "{}", program.name);
     write_crate(program, plan, &dir, &CrateOptions::default()).unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(&dir).env("CARGO_TARGET_DIR", dir.join("target")).env_remove("RUSTFLAGS");
-    output(cargo.args(["build", "--release", "--offline", "--locked", "-p", "student"]).args(arguments));
+    output(cargo(&dir, "runner").args(arguments));
     dir.join("target/release/student")
 }
 
@@ -38,56 +46,12 @@ fn build_aarch64(dir: &Path) -> Option<Command> {
         eprintln!("skipped: aarch64, for want of {missing}");
         return None;
     }
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(dir).env("CARGO_TARGET_DIR", dir.join("target")).env("RUSTC", rustc).env_remove("RUSTFLAGS");
-    cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
-    output(cargo.args(["build", "--release", "--offline", "--target", TARGET, "-p", "student"]));
+    let mut cargo = cargo(dir, "runner");
+    cargo.env("RUSTC", rustc).env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    output(cargo.args(["--target", TARGET]));
     let mut student = Command::new("/usr/bin/qemu-aarch64");
     student.args(["-cpu", "cortex-a72", "-L", root]).arg(dir.join("target").join(TARGET).join("release/student"));
     Some(student)
-}
-
-#[test]
-fn a_c_program_links_the_static_library() {
-    if Command::new("cc").arg("--version").output().is_err() {
-        return eprintln!("skipped: no C compiler");
-    }
-    let root = tempfile::tempdir().unwrap();
-    let program = corpus::every_kernel(Precision::Int8).swap_remove(1);
-    let plan = corpus::stacked(&program);
-    let dir = root.path().join("crate");
-    write_crate(&program, &plan, &dir, &CrateOptions::default()).unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(&dir).env("CARGO_TARGET_DIR", dir.join("target")).env_remove("RUSTFLAGS");
-    let library = ["--profile", "staticlib", "--features", "staticlib", "--crate-type", "staticlib"];
-    output(cargo.args(["rustc", "--offline", "-p", "student_model"]).args(library));
-    let main = r#"
-        #include <stdio.h>
-        #include "student.h"
-        static kdc_student_arena_t arena;
-        int main(void) {
-            uint8_t input[KDC_STUDENT_INPUT_LEN];
-            float output[KDC_STUDENT_OUTPUT_LEN];
-            if (fread(input, 1, sizeof input, stdin) != sizeof input) return 1;
-            kdc_student_infer_u8(&arena, input, output);
-            return fwrite(output, 1, sizeof output, stdout) != sizeof output;
-        }"#;
-    std::fs::write(dir.join("main.c"), main).unwrap();
-    let mut cc = Command::new("cc");
-    cc.current_dir(&dir).args([
-        "-std=c11",
-        "-Wall",
-        "-Werror",
-        "-Iinclude",
-        "main.c",
-        "target/staticlib/libstudent_model.a",
-    ]);
-    output(cc.args(["-o", "main"]));
-    let student = build(&program, &plan, root.path(), &[]);
-    let [raw, _] = samples(&program, 1, root.path());
-    let by_c = Command::new(dir.join("main")).stdin(std::fs::File::open(&raw).unwrap()).output().unwrap();
-    assert!(by_c.status.success());
-    assert_eq!(by_c.stdout, answers(Command::new(student), &["--input", "u8"], &raw));
 }
 
 #[test]
@@ -95,7 +59,7 @@ fn crates_are_deterministic_and_replace_only_crates() {
     let root = tempfile::tempdir().unwrap();
     let program = corpus::residual_network(Precision::Int8);
     let plan = corpus::stacked(&program);
-    let options = CrateOptions { source: Some("teacher.onnx".into()) };
+    let options = CrateOptions { source: Some("teacher.onnx".into()), ..CrateOptions::default() };
     assert_eq!(files(&program, &plan, &options).unwrap(), files(&program, &plan, &options).unwrap());
     let dir = root.path().join("crate");
     write_crate(&program, &plan, &dir, &options).unwrap();
@@ -223,9 +187,7 @@ fn the_stack_is_what_an_inference_takes() {
     );
     assert_ne!(source, heavier);
     std::fs::write(dir.join("src/lib.rs"), heavier).unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(&dir).env("CARGO_TARGET_DIR", dir.join("target")).env_remove("RUSTFLAGS");
-    output(cargo.args(["build", "--release", "--offline", "--locked", "-p", "student"]));
+    output(&mut cargo(&dir, "runner"));
     let more = used(&mut Command::new(&student)) - plain;
     // Once as a local, and once more where `black_box` takes it by value.
     assert!((5000..10_500).contains(&more), "{more}");

@@ -16,7 +16,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
-pub use export::export;
+pub use export::{PortTypes, export, export_with};
 pub use limits::{LIMITS, Limit, OPSETS, WRITTEN_AS_OTHERS, limit, since};
 
 use crate::graph::{Graph, Op, Shape, Tensor, Unread, VerifyError};
@@ -98,6 +98,8 @@ pub fn unread(read: &Result<Graph, Error>) -> Vec<Unread> {
 pub struct Given {
     /// Extents by input. The first is taken where the file fixes it; otherwise it stays the batch.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// The one output that is wanted; what only the others need is left out. `None`: all of them.
+    pub output: Option<String>,
     /// Inputs that always have the same contents: they become constants.
     pub values: BTreeMap<String, Tensor>,
     /// Shapes of results of operators that kdc does not know, where the file does not say them; all are `f32`.
@@ -207,6 +209,18 @@ pub fn operators(model: Bytes) -> Result<Vec<String>, Error> {
         domain => format!("{domain}.{}", node.op_type),
     };
     Ok(file::decode(model)?.graph.unwrap_or_default().node.into_iter().map(named).collect())
+}
+
+/// The element types of a file's inputs and outputs, as the file has them: a graph has fewer types.
+///
+/// # Errors
+/// As [`load`], of a file that cannot be decoded.
+pub fn port_types(path: &Path) -> Result<PortTypes, Error> {
+    let in_file = |error| Error::File { path: path.to_path_buf(), error: Box::new(error) };
+    let graph = file::decode(file::Map::new(path)?.bytes().clone()).map_err(in_file)?.graph.unwrap_or_default();
+    let port = |value: proto::ValueInfoProto| Some((value.name, value.r#type?.tensor_type?.elem_type));
+    let known = |(_, code): &(String, i32)| tensor::graph_dtype(*code).is_some();
+    Ok(graph.input.into_iter().chain(graph.output).filter_map(port).filter(known).collect())
 }
 
 /// The names of a model's inputs, in order, less those that only give an initializer a type.

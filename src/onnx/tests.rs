@@ -5,6 +5,7 @@ use super::*;
 use crate::graph::{Builder, Conv, DType, Data, Dim, Op, PadMode, Pool, QuantParams};
 use std::fs;
 
+mod batches;
 mod corners;
 
 fn batch(rest: &[usize]) -> Vec<Dim> {

@@ -3,7 +3,7 @@
 use super::answers::labels;
 use super::{Error, job};
 use crate::data::{Look, Score, Splits};
-use crate::graph::Graph;
+use crate::graph::{Graph, Tensor};
 use crate::{onnx, teacher};
 use serde::Serialize;
 use std::path::Path;
@@ -50,6 +50,28 @@ pub struct Other {
     pub disagreements: Vec<(usize, Option<u16>, u16, u16)>,
 }
 
+/// A model, and the one of its outputs that is meant, where that was named.
+#[derive(Clone, Copy)]
+struct Judged<'a> {
+    model: &'a Path,
+    output: Option<&'a str>,
+}
+
+impl Judged<'_> {
+    fn open(&self, probe: &[Tensor]) -> Result<Box<dyn teacher::Teacher>, Error> {
+        Ok(teacher::open_output(self.model, self.output, &[], teacher::EngineChoice::Auto, probe)?)
+    }
+}
+
+/// Another model, with the output of the first one's name where it has several.
+fn beside<'a>(model: &'a Path, output: &'a str) -> Result<Judged<'a>, Error> {
+    let several = onnx::load(model)?.outputs.len() > 1;
+    if several {
+        job::load_one_output(model, &onnx::Given { output: Some(output.into()), ..Default::default() })?;
+    }
+    Ok(Judged { model, output: several.then_some(output) })
+}
+
 /// The data that goes with a model, checked against it.
 pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Splits, Error> {
     let (sidecar, path) = job::locate_data(model, None, data)?;
@@ -79,16 +101,15 @@ pub(super) fn scored(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Opt
 }
 
 /// A model whose answers are no classes, and perhaps a second one beside it.
-fn evaluate_numbers(model: &Path, against: Option<&Path>, data: &Splits) -> Result<Evaluation, Error> {
+fn evaluate_numbers(judged: Judged<'_>, against: Option<Judged<'_>>, data: &Splits) -> Result<Evaluation, Error> {
     let probe = teacher::probe(data.test.as_ref());
-    let open = |model: &Path| teacher::open(model, &[], teacher::EngineChoice::Auto, &probe);
-    let engine = open(model)?;
+    let engine = judged.open(&probe)?;
     let other = against.map(|other| -> Result<Other, Error> {
-        let accuracy = scored(open(other)?.as_ref(), data)?;
-        Ok(Other { model: other.display().to_string(), accuracy, disagreements: vec![] })
+        let accuracy = scored(other.open(&probe)?.as_ref(), data)?;
+        Ok(Other { model: other.model.display().to_string(), accuracy, disagreements: vec![] })
     });
     Ok(Evaluation {
-        model: model.display().to_string(),
+        model: judged.model.display().to_string(),
         engine: engine.engine().into(),
         samples: data.test.len(),
         judged_by: data.answers.score(),
@@ -101,19 +122,31 @@ fn evaluate_numbers(model: &Path, against: Option<&Path>, data: &Splits) -> Resu
     })
 }
 
-/// Runs a model on the test samples. The second model sees them as the first one's sidecar says.
+/// Runs a model on the test samples; `output` names the one of its outputs that is meant, where it has several. The second
+/// model sees them as the first one's sidecar says.
 ///
 /// # Errors
 /// When a model or the data cannot be read, do not fit each other, or no engine runs the model.
-pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Result<Evaluation, Error> {
-    let dataset = samples_for(model, data, &onnx::load(model)?)?;
+pub fn evaluate(
+    model: &Path,
+    output: Option<&str>,
+    against: Option<&Path>,
+    data: Option<&Path>,
+) -> Result<Evaluation, Error> {
+    let of_sidecar = job::locate_data(model, None, data).ok().and_then(|(sidecar, _)| sidecar.output);
+    let output = output.map(String::from).or(of_sidecar);
+    let network = job::load_one_output(model, &onnx::Given { output: output.clone(), ..Default::default() })?;
+    let answer = network.outputs.first().map_or("", |&id| network.value(id).name.as_str());
+    let judged = Judged { model, output: output.as_deref() };
+    let against = against.map(|other| beside(other, answer)).transpose()?;
+    let dataset = samples_for(model, data, &network)?;
     if !dataset.answers.are_classes() {
-        return evaluate_numbers(model, against, &dataset);
+        return evaluate_numbers(judged, against, &dataset);
     }
     let test = dataset.test.as_ref();
     let labels = labels(test);
     let probe = teacher::probe(test);
-    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto, &probe)?;
+    let engine = judged.open(&probe)?;
     let said = predicted(engine.as_ref(), &dataset)?;
     let count = dataset.class_names.len();
     let mut confusion = vec![vec![0; count]; count];
@@ -133,11 +166,10 @@ pub fn evaluate(model: &Path, against: Option<&Path>, data: Option<&Path>) -> Re
         ClassResult { name: name.clone(), samples, recall: share(right, samples), precision: share(right, named) }
     };
     let other = against.map(|other| -> Result<Other, Error> {
-        let engine = teacher::open(other, &[], teacher::EngineChoice::Auto, &probe)?;
-        let theirs = predicted(engine.as_ref(), &dataset)?;
+        let theirs = predicted(other.open(&probe)?.as_ref(), &dataset)?;
         let pairs = said.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a != b);
         Ok(Other {
-            model: other.display().to_string(),
+            model: other.model.display().to_string(),
             accuracy: teacher::accuracy(&theirs, test),
             disagreements: pairs.map(|(i, (&a, &b))| (i, labels[i], a, b)).collect(),
         })

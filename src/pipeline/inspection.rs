@@ -140,6 +140,9 @@ pub fn inspect(
     data: Option<&Path>,
     groups: bool,
 ) -> Result<Inspection, Error> {
+    let located = job::locate_data(model, None, data).ok();
+    let of_sidecar = || located.as_ref().and_then(|(sidecar, _)| sidecar.output.clone());
+    let given = &onnx::Given { output: given.output.clone().or_else(of_sidecar), ..given.clone() };
     let mut network = onnx::load_with(model, given)?;
     pass::normalize(&mut network).map_err(Error::Pass)?;
     let (cost, layers) = graph::cost(&network);
@@ -168,8 +171,9 @@ pub fn inspect(
         program::obstacles(&folded).into_iter().map(one).collect()
     });
     let (mut shown, mut no_sample) = (None, None);
-    if data.is_some() || job::locate_data(model, None, None).is_ok() {
-        match sample(model, data, &network) {
+    // Nobody can tell which of several outputs the data are about.
+    if (data.is_some() || located.is_some()) && network.outputs.len() == 1 {
+        match sample(model, given.output.as_deref(), data, &network) {
             // Its layers are worth a look all the same.
             Err(Error::NotSupported { source, .. }) => no_sample = Some(source.to_string()),
             other => shown = Some(other?),
@@ -243,10 +247,10 @@ fn alive(network: &Graph) -> u64 {
     most
 }
 
-fn sample(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Sample, Error> {
+fn sample(model: &Path, output: Option<&str>, data: Option<&Path>, network: &Graph) -> Result<Sample, Error> {
     let dataset = samples_for(model, data, network)?;
     let test = dataset.test.as_ref();
-    let engine = teacher::open(model, &[], teacher::EngineChoice::Auto, &teacher::probe(test))?;
+    let engine = teacher::open_output(model, output, &[], teacher::EngineChoice::Auto, &teacher::probe(test))?;
     let said = match dataset.answers.are_classes() {
         true => Some(predicted(engine.as_ref(), &dataset)?),
         false => None,

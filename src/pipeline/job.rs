@@ -23,6 +23,8 @@ pub struct Job {
     pub cache: Cache,
     /// Where the results go.
     pub out: PathBuf,
+    /// The one of the teacher's outputs that is meant, where it was named.
+    pub output: Option<String>,
     pub teacher: Graph,
     /// Hash of the teacher's file (and of what lies outside it).
     pub teacher_hash: String,
@@ -127,6 +129,22 @@ pub(super) fn locate_data(
     Ok((sidecar, data))
 }
 
+/// Reads a model that answers with one output: its only one, or the one that is named.
+pub(super) fn load_one_output(model: &Path, given: &onnx::Given) -> Result<Graph, Error> {
+    let network = onnx::load_with(model, given)?;
+    if network.outputs.len() > 1 {
+        let names = network.outputs.iter().map(|&id| network.value(id).name.clone()).collect();
+        return Err(Error::Outputs { model: model.into(), names });
+    }
+    Ok(network)
+}
+
+/// Names what a model answers: the hash of its file, and the output that was chosen.
+pub(super) fn teacher_hash(model: &Path, output: Option<&str>) -> Result<String, Error> {
+    let hash = teacher::content_hash(model)?;
+    Ok(output.map_or(hash.clone(), |output| files::hash(format!("{hash} answers with {output}").as_bytes())))
+}
+
 /// The data of a model, checked against its network.
 pub(super) fn load_data(model: &Path, sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
     data::load(sidecar, path, network).map_err(|source| misfit(source, model, path))
@@ -162,10 +180,13 @@ impl Job {
         let mut recipe = options.recipe();
         let mut others = others(&recipe)?;
         options.device.open()?;
-        let given = onnx::Given { shapes: options.inputs.clone(), ..Default::default() };
-        let teacher = onnx::load_with(&options.model, &given)?;
-        let mut teacher_hash = teacher::content_hash(&options.model)?;
-        let (sidecar, data_dir) = locate(&options)?;
+        let located = locate(&options);
+        let of_sidecar = located.as_ref().ok().and_then(|(sidecar, _)| sidecar.output.clone());
+        let output = options.output.clone().or(of_sidecar);
+        let given = onnx::Given { shapes: options.inputs.clone(), output: output.clone(), ..Default::default() };
+        let teacher = load_one_output(&options.model, &given)?;
+        let mut teacher_hash = teacher_hash(&options.model, output.as_deref())?;
+        let (sidecar, data_dir) = located?;
         let (teacher, mut data) = match recipe.data.new_classes {
             true => transferred(&options, &teacher, &sidecar, &data_dir)?,
             false => {
@@ -215,6 +236,7 @@ impl Job {
             profile,
             cache,
             out,
+            output,
             teacher,
             teacher_hash,
             data,

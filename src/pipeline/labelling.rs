@@ -76,7 +76,9 @@ impl TeacherLogits for Kept {
 pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
     // A trailing softmax hides the logits: they are its operand.
     let value = job::logits_name(&job.teacher);
-    let teacher = open(&job.options.model, value.as_deref(), job.asked_about.as_ref(), job.options.engine, progress)?;
+    let samples = job.asked_about.as_ref();
+    let (output, engine) = (job.output.as_deref(), job.options.engine);
+    let teacher = open(&job.options.model, output, value.as_deref(), samples, engine, progress)?;
     let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
     let kept = |teacher: &dyn Teacher, hash: &str, value: Option<&str>, on: &mut dyn FnMut(usize, usize)| {
         let labelling = Labelling {
@@ -105,7 +107,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
     let mut others = vec![];
     for other in job.others.iter().filter(|other| keeps && !other.is_peer && reads_answers(job, &other.name)) {
         let value = other.logits_value.as_deref();
-        let teacher = open(&other.path, value, job.asked_about.as_ref(), job.options.engine, progress)?;
+        let teacher = open(&other.path, None, value, samples, engine, progress)?;
         let logits = kept(teacher.as_ref(), &other.hash, value, &mut on)?;
         others.push((other.name.clone(), logits));
     }
@@ -124,17 +126,19 @@ fn reads_answers(job: &Job, name: &str) -> bool {
 /// # Errors
 /// When the model or the data cannot be read, do not fit, no engine runs the model, or the folder cannot be written.
 pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled, Error> {
-    let network =
-        onnx::load_with(&options.model, &onnx::Given { shapes: options.inputs.clone(), ..Default::default() })?;
     let (sidecar, data) = job::locate_data(&options.model, None, options.data.as_deref())?;
+    let output = options.output.clone().or(sidecar.output.clone());
+    let given = onnx::Given { shapes: options.inputs.clone(), output: output.clone(), ..Default::default() };
+    let network = job::load_one_output(&options.model, &given)?;
     let data = job::load_data(&options.model, &sidecar, &data, &network)?;
     data.notes.iter().for_each(|note| progress.note(note));
     if data.answers == Answers::Tokens {
         return Err(Error::TooMuch { model: options.model.clone() });
     }
     let value = job::logits_name(&network);
-    let teacher = open(&options.model, value.as_deref(), data.train.as_ref(), options.engine, progress)?;
-    let hash = teacher::content_hash(&options.model)?;
+    let samples = data.train.as_ref();
+    let teacher = open(&options.model, output.as_deref(), value.as_deref(), samples, options.engine, progress)?;
+    let hash = job::teacher_hash(&options.model, output.as_deref())?;
     let labelling = Labelling {
         teacher: teacher.as_ref(),
         teacher_hash: &hash,
@@ -156,13 +160,14 @@ fn folder(asked: Option<&Path>, cache: &Cache) -> PathBuf {
 
 fn open(
     model: &Path,
+    output: Option<&str>,
     value: Option<&str>,
     samples: &dyn data::Dataset,
     engine: teacher::EngineChoice,
     progress: &dyn Progress,
 ) -> Result<Box<dyn Teacher>, Error> {
     let taps: Vec<String> = value.into_iter().map(String::from).collect();
-    let teacher = teacher::open(model, &taps, engine, &teacher::probe(samples))?;
+    let teacher = teacher::open_output(model, output, &taps, engine, &teacher::probe(samples))?;
     if let Some(note) = teacher.note() {
         progress.note(&format!("the teacher runs on {}: {note}", teacher.engine()));
     }

@@ -68,6 +68,8 @@ pub enum Error {
     Answers { model: PathBuf, what: &'static str },
     #[error("the answers of {} are a vocabulary for each position: they are asked for at every step of training, and not kept", model.display())]
     TooMuch { model: PathBuf },
+    #[error("{} has {} outputs, and a student has one: say which with --output NAME, or with output = \"NAME\" at the start of the sidecar; they are {}", model.display(), names.len(), names.join(", "))]
+    Outputs { model: PathBuf, names: Vec<String> },
     #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
     Brought { path: PathBuf, why: String },
     #[error("{}: {source}", path.display())]

@@ -28,7 +28,7 @@ pub fn with_shapes(
     }
     let inputs = samples.batch(&Look::plain(vec![0]));
     // Only shapes are asked for.
-    let engine = teacher::open(model, &open, engine, teacher::UNCOMPARED);
+    let engine = teacher::open_output(model, given.output.as_deref(), &open, engine, teacher::UNCOMPARED);
     let Ok(reply) = engine.and_then(|teacher| teacher.run(&inputs)) else {
         return Ok(network);
     };

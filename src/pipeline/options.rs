@@ -16,6 +16,8 @@ pub struct Options {
     pub model: PathBuf,
     /// Extents of inputs that the file leaves open, by input.
     pub inputs: BTreeMap<String, Vec<usize>>,
+    /// The one of its outputs that is meant; `None`: the one that the sidecar names, or its only one.
+    pub output: Option<String>,
     /// Name of the target profile.
     pub target: String,
     /// Folders with target profiles of the user's own.
@@ -26,6 +28,8 @@ pub struct Options {
     pub sidecar: Option<PathBuf>,
     /// Where the results go; `None`: `./NAME-TARGET/`.
     pub out: Option<PathBuf>,
+    /// What the student is called, and its crate and C symbols by that; `None`: as the model's file.
+    pub name: Option<String>,
     /// Makes everything again, whatever the cache holds.
     pub force: bool,
     /// Plans only: reads, checks, derives the student, and stops before training.
@@ -118,6 +122,8 @@ pub struct LabelOptions {
     pub model: PathBuf,
     /// Extents of inputs that the file leaves open, by input.
     pub inputs: BTreeMap<String, Vec<usize>>,
+    /// The one of its outputs that is meant; `None`: the one that the sidecar names, or its only one.
+    pub output: Option<String>,
     /// Where the samples are; `None`: where the model's sidecar says.
     pub data: Option<PathBuf>,
     /// Where the answers are kept; `None`: in the cache.
@@ -216,10 +222,12 @@ impl Options {
             model: model.into(),
             target: target.into(),
             inputs: BTreeMap::new(),
+            output: None,
             target_folders: Vec::new(),
             data: None,
             sidecar: None,
             out: None,
+            name: None,
             force: false,
             dry_run: false,
             seed: 0,
@@ -292,17 +300,24 @@ impl Options {
         Recipe::of("soft labels", vec![term])
     }
 
+    /// What the student is called.
+    pub fn student_name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| super::job::name(&self.model))
+    }
+
     /// Every setting that decides what is made, as one text. Files and the target's profile are named by their
     /// contents, not here; where results go and how much is said decides nothing.
     pub fn deciding(&self) -> String {
         let Options {
             model: _,
             inputs,
+            output,
             target: _,
             target_folders: _,
             data: _,
             sidecar: _,
             out: _,
+            name: _,
             force: _,
             dry_run: _,
             verbose: _,
@@ -324,9 +339,9 @@ impl Options {
         let settings =
             (seed, budgets, max_accuracy_drop, max_quant_drop, min_accuracy, precision, emit, build, calibration);
         let Training { top_k, epochs, batch_size, .. } = self.training;
-        let (training, recipe) = (self.training(), self.recipe());
+        let (training, recipe, name) = (self.training(), self.recipe(), self.student_name());
         format!(
-            "{settings:?} {derivation:?} {engine:?} {device:?} {training:?} {recipe:?} {top_k:?} {epochs:?} {batch_size:?} {inputs:?}"
+            "{settings:?} {derivation:?} {engine:?} {device:?} {training:?} {recipe:?} {top_k:?} {epochs:?} {batch_size:?} {inputs:?} {output:?} {name:?}"
         )
     }
 }

@@ -53,7 +53,7 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Found) -> String {
         "# The plan that was carried out. Paths do not decide anything and are left out.\n\
          kdc = \"{}\"\ntarget = \"{}\"\nseed = {}\nteacher = \"{}\"\ndata = \"{}\"\n\n\
          [budgets]\nmacs = \"{}\"\nparams = \"{}\"\nram_bytes = \"{}\"\nflash_bytes = \"{}\"\nlatency_s = \"{}\"\n\n\
-         [student]\nname = {:?}\nmacs = {}\nparams = {}\n{}\n\
+         [student]\nname = {}\nmacs = {}\nparams = {}\n{}\n\
          [quantization]\ncalibration = \"{}\"\nsamples = {CALIBRATION_SAMPLES}\n\n\
          [training]\n{}",
         env!("CARGO_PKG_VERSION"),
@@ -66,7 +66,7 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Found) -> String {
         number(budgets.ram_bytes),
         number(budgets.flash_bytes),
         budgets.latency_s.map_or("none".to_string(), |v| v.to_string()),
-        student.name,
+        toml::Value::from(student.name.as_str()),
         student.cost.macs,
         student.cost.params,
         spec.replace("[kind]", "\n[student.kind]").replace("[widths]", "[student.widths]"),

@@ -152,11 +152,11 @@ pub struct Generated {
 /// Generates the crate.
 pub fn emit(job: &Job, compiled: &Compiled) -> Result<(Generated, bool), Error> {
     let source = job.options.model.file_name().map(|n| n.to_string_lossy().into_owned());
+    let options = CrateOptions { name: job.options.student_name(), source };
     let program = compiled.program();
-    let hash = files::hash(format!("{program:?} {:?} {source:?}", compiled.plan).as_bytes());
+    let hash = files::hash(format!("{program:?} {:?} {options:?}", compiled.plan).as_bytes());
     let stage =
         job.cache.stage::<Error>("emit", super::CODE_VERSION, &[&hash, env!("CARGO_PKG_VERSION")], |folder| {
-            let options = CrateOptions { source: source.clone() };
             Ok(emit::write_crate(program, &compiled.plan, &folder.join("crate"), &options)?)
         })?;
     Ok((Generated { folder: stage.folder.join("crate"), key: stage.key }, stage.cached))
@@ -195,7 +195,8 @@ pub fn build(job: &Job, generated: &Generated) -> Result<(Built, bool), Error> {
             let program = toolchain.build(&generated.folder, profile, &scratch, job.options.verbose)?;
             let to = folder.join(toolchain::PROGRAM);
             std::fs::copy(&program, &to).map_err(|source| Error::Output { path: to, source })?;
-            if let Some(library) = toolchain.library(emit::CRATE, &scratch) {
+            if let Some(library) = toolchain.library(&crate::escape::identifier(&job.options.student_name()), &scratch)
+            {
                 let own = serde_json::to_vec(&target::elf::library(&library)?).expect("plain data");
                 let to = folder.join(OWN);
                 std::fs::write(&to, own).map_err(|source| Error::Output { path: to, source })?;

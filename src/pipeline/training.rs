@@ -84,6 +84,7 @@ fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
     let logits = asked.logits.as_ref().map(|l| l as &dyn TeacherLogits);
     let choice = job.options.engine;
     let engine = asked.network.has_opaque().then(|| Engine {
+        output: job.output.as_deref(),
         model: &job.options.model,
         logits: asked.logits_value.as_deref(),
         choice,
@@ -96,6 +97,7 @@ fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
             logits: kept.map(|(_, l)| l as &dyn TeacherLogits),
             graph: Some(&other.network),
             engine: other.network.has_opaque().then(|| Engine {
+                output: None,
                 model: &other.path,
                 logits: other.logits_value.as_deref(),
                 choice,

@@ -75,7 +75,9 @@ fn panel(
         let colour = Palette99::pick(index).to_rgba();
         let series = chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)));
         let drawn = series.map_err(|e| e.to_string())?;
-        drawn.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+        drawn
+            .label(crate::escape::svg(name))
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
     let legend = chart.configure_series_labels().label_font(FONT).background_style(WHITE.mix(0.8)).draw();
     legend.map_err(|e| e.to_string())

@@ -65,7 +65,7 @@ impl Report {
     /// # Errors
     /// Does not happen with a report that a compilation made; serde's word for it if it does.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
+        Ok(crate::escape::json(&serde_json::to_string_pretty(self)?) + "\n")
     }
 
     /// `report.txt`.

@@ -38,7 +38,7 @@ pub fn pareto(candidates: &[CandidateRow]) -> Result<Option<String>, String> {
     for (index, (x, y, name)) in points.iter().enumerate() {
         let colour = Palette99::pick(index).to_rgba();
         let drawn = chart.draw_series([Circle::new((*x, *y), 5, colour.filled())]).map_err(|e| e.to_string())?;
-        drawn.label(name).legend(move |(x, y)| Circle::new((x + 8, y), 5, colour.filled()));
+        drawn.label(crate::escape::svg(name)).legend(move |(x, y)| Circle::new((x + 8, y), 5, colour.filled()));
     }
     let legend = chart.configure_series_labels().label_font(FONT).background_style(WHITE.mix(0.8)).draw();
     legend.map_err(|e| e.to_string())?;

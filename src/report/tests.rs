@@ -120,3 +120,42 @@ fn estimates_stand_beside_what_was_observed_of_the_same_thing() {
     report.measurements.retain(|m| m.key != "student.latency.median");
     assert!(!report.to_text().contains(title), "nothing was observed");
 }
+
+/// Every string of a report, by the way to it.
+fn strings(value: &serde_json::Value, way: &str, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::String(_) => found.push(way.into()),
+        serde_json::Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| strings(item, &format!("{way}/{i}"), found));
+        }
+        serde_json::Value::Object(fields) => {
+            fields.iter().for_each(|(key, item)| strings(item, &format!("{way}/{key}"), found));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn no_name_forges_a_line_or_leaves_a_mark() {
+    let plain = serde_json::to_value(sample()).unwrap();
+    let mut ways = vec![];
+    strings(&plain, "", &mut ways);
+    let lines = |report: &Report| report.to_text().lines().count();
+    let (expected, mut tried) = (lines(&sample()), 0);
+    // Keys say which figures are compared, and are not shown.
+    for way in ways.iter().filter(|way| !way.ends_with("/key")) {
+        for name in ["a\nNOT MET: forged", "\u{1b}[2J", "\u{202e}b", "a\r\0\u{85}\u{2028}"] {
+            let mut forged = plain.clone();
+            *forged.pointer_mut(way).unwrap() = name.into();
+            // Words that the program chose itself do not read back.
+            let Ok(report) = serde_json::from_value::<Report>(forged) else { continue };
+            let (text, json) = (report.to_text(), report.to_json().unwrap());
+            for c in text.chars().chain(json.chars()) {
+                assert!(c == '\n' || !(c.is_control() || "\u{202e}\u{2028}".contains(c)), "{way}: {c:?}");
+            }
+            assert_eq!(lines(&report), expected, "{way}:\n{text}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 150, "{tried}");
+}

@@ -4,6 +4,7 @@ use super::format::{bytes, change, count, duration, part, percent, seconds};
 use super::table::{Align::Left, Align::Right, list, table};
 use super::{Accuracy, Arena, ClassRow, Extent, Linked, Memory, Outcome, Port, Report, Storage};
 use crate::bench::Origin;
+use crate::escape::line;
 use crate::program::Precision;
 
 /// The whole report.
@@ -11,7 +12,7 @@ pub fn render(report: &Report) -> String {
     let mut sections = vec![header(report)];
     let mut section = |title: &str, body: String| {
         if !body.is_empty() {
-            sections.push(format!("{title}\n{body}"));
+            sections.push(format!("{}\n{body}", line(title)));
         }
     };
     section("Inputs", ports(&report.inputs));
@@ -64,7 +65,7 @@ fn header(report: &Report) -> String {
     ];
     rows.extend(h.plan.quantization.clone().map(|q| ("quantization", q)));
     let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value));
-    format!("kdc {} {title}\n{}", h.kdc, list(rows))
+    format!("kdc {} {title}\n{}", line(&h.kdc), list(rows))
 }
 
 fn shape<T: ToString>(extents: &[T]) -> String {
@@ -267,7 +268,7 @@ fn linked(linked: &Linked) -> String {
     rows.extend(linked.glibc.iter().map(|v| ("needs glibc".to_owned(), format!("{v} or newer"))));
     let mut text = list(rows);
     for finding in &linked.findings {
-        text += &format!("  DOES NOT SUIT THE TARGET: {finding}\n");
+        text += &format!("  DOES NOT SUIT THE TARGET: {}\n", line(finding));
     }
     text
 }
@@ -353,11 +354,11 @@ fn files(report: &Report) -> String {
 }
 
 fn skipped(report: &Report) -> String {
-    let line = |s: &super::Skipped| {
-        let enable = s.enable.as_ref().map_or(String::new(), |command| format!("    to have it: {command}\n"));
-        format!("  {}: {}\n{enable}", s.what, s.why)
+    let one = |s: &super::Skipped| {
+        let enable = s.enable.as_ref().map_or(String::new(), |command| format!("    to have it: {}\n", line(command)));
+        format!("  {}: {}\n{enable}", line(&s.what), line(&s.why))
     };
-    report.skipped.iter().map(line).collect()
+    report.skipped.iter().map(one).collect()
 }
 
 fn stages(report: &Report) -> String {
@@ -375,6 +376,6 @@ fn conclusion(report: &Report) -> String {
     match (breaches.as_slice(), report.verdicts.is_empty()) {
         ([], true) => "No budget or tolerance was judged.\n".into(),
         ([], false) => "All budgets and tolerances that were judged are met.\n".into(),
-        (names, _) => format!("NOT MET: {}.\n", names.join(", ")),
+        (names, _) => format!("NOT MET: {}.\n", line(&names.join(", "))),
     }
 }

@@ -101,6 +101,14 @@ impl Template {
         };
         let y = made.map_err(|e| unsuitable(e.to_string()))?;
         let mut graph = layers.b.finish(&[y]);
+        // The teacher's names of inputs and outputs may be those of layers made here.
+        let input = graph.value(x).name.clone();
+        for id in (0..graph.values.len() as u32).map(ValueId).filter(|&id| id != x && id != y) {
+            let name = &graph.value(id).name;
+            if *name == input || *name == result {
+                graph.value_mut(id).name = graph.fresh_name(&format!("{name}_inside"));
+            }
+        }
         graph.value_mut(y).name = result;
         Ok(graph)
     }

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use super::profile::Profile;
 
-/// The package, and so the program, of a generated crate's runner.
+/// The program that a generated crate's runner is.
 pub const PROGRAM: &str = "student";
 
 /// A compiler, cargo and linker that build for one triple.
@@ -118,7 +118,7 @@ impl Toolchain {
         let mut cargo = Command::new(&self.cargo);
         without_outer_build(&mut cargo);
         cargo.current_dir(folder).args(["build", "--release", "--offline", "--color", "never"]);
-        cargo.args(["--package", PROGRAM, "--target", &self.triple, "--manifest-path"]);
+        cargo.args(["--bin", PROGRAM, "--target", &self.triple, "--manifest-path"]);
         cargo.arg(folder.join("runner/Cargo.toml")).arg("--target-dir").arg(target_dir);
         for setting in ["panic='abort'", "strip='symbols'", "codegen-units=1", "incremental=false", "debug=false"] {
             cargo.arg("--config").arg(format!("profile.release.{setting}"));
@@ -273,13 +273,16 @@ mod tests {
     use super::*;
     use crate::target;
 
-    /// A crate like the generated ones: a workspace of a library and its runner.
+    /// A crate like the generated ones: a library, and its runner in a workspace of its own.
     fn write_crate(folder: &Path, main: &str) {
         let write = |path: &str, text: &str| crate::files::write_atomic(&folder.join(path), text.as_bytes()).unwrap();
         let package = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
-        write("Cargo.toml", &format!("{}[workspace]\nmembers = [\"runner\"]\n", package("network")));
+        write("Cargo.toml", &package("network"));
         write("src/lib.rs", "pub fn at(x: &[u8], i: usize) -> u8 { assert!(i < x.len(), \"too far\"); x[i] }\n");
-        write("runner/Cargo.toml", &format!("{}[dependencies]\nnetwork = {{ path = \"..\" }}\n", package(PROGRAM)));
+        write(
+            "runner/Cargo.toml",
+            &format!("{}[dependencies]\nnetwork = {{ path = \"..\" }}\n[workspace]\n", package(PROGRAM)),
+        );
         write("runner/src/main.rs", main);
     }
 

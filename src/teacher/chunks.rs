@@ -114,7 +114,11 @@ pub(super) fn join(
         if chunk.len() != names.len() {
             return Err(fail(format!("it answered with {} values instead of {}", chunk.len(), names.len())));
         }
-        for ((sum, part), name) in joined.iter_mut().zip(chunk).zip(names) {
+        for ((sum, mut part), name) in joined.iter_mut().zip(chunk).zip(names) {
+            // A Squeeze without axes, in a file for one sample, takes the batch away with all other extents of 1.
+            if size == 1 && !part.shape.contains(&1) {
+                part.shape.insert(0, 1);
+            }
             if part.shape.first() != Some(&size) {
                 return Err(fail(format!(
                     "\"{name}\" is {:?} for a batch of {size}: its first extent is not the batch",

@@ -19,19 +19,25 @@ pub(super) struct Model {
     pub proto: pb::ModelProto,
     /// Its inputs, weights not among them.
     pub inputs: Inputs,
-    /// The names of its outputs.
+    /// The names of the outputs that it answers with.
     pub outputs: Vec<String>,
     /// The names of the values asked for beside them.
     pub taps: Vec<String>,
 }
 
 impl Model {
-    pub fn read(path: &Path, taps: &[String]) -> Result<Model, Error> {
+    pub fn read(path: &Path, output: Option<&str>, taps: &[String]) -> Result<Model, Error> {
         let bytes = crate::files::read(path, u64::MAX).map_err(|source| Error::Read { path: path.into(), source })?;
         let proto = decode(path, &bytes)?;
         external_files(path, &proto)?;
-        let outputs = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
+        let mut outputs: Vec<String> = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
         let name = path.display().to_string();
+        if let Some(output) = output {
+            outputs.retain(|name| name == output);
+            if outputs.is_empty() {
+                return Err(no_value(&name, output));
+            }
+        }
         let inputs = inputs(&name, &proto);
         Ok(Model { name, path: path.into(), bytes, proto, inputs, outputs, taps: taps.to_vec() })
     }

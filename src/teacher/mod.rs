@@ -89,5 +89,19 @@ pub fn open(
     choice: EngineChoice,
     samples: &[Tensor],
 ) -> Result<Box<dyn Teacher>, Error> {
-    choice::choose(&file::Model::read(model, taps)?, choice, samples)
+    open_output(model, None, taps, choice, samples)
+}
+
+/// The same, to answer with one of the file's outputs alone where `output` names it.
+///
+/// # Errors
+/// As [`open`]; also when the file has no such output.
+pub fn open_output(
+    model: &Path,
+    output: Option<&str>,
+    taps: &[String],
+    choice: EngineChoice,
+    samples: &[Tensor],
+) -> Result<Box<dyn Teacher>, Error> {
+    choice::choose(&file::Model::read(model, output, taps)?, choice, samples)
 }

@@ -41,6 +41,8 @@ impl Own {
         }
         let found = |name: &String| graph.find(name).ok_or_else(|| no_value(&model.name, name));
         let taps: Vec<ValueId> = model.taps.iter().map(found).collect::<Result<_, _>>()?;
+        // One of several may have been chosen.
+        graph.outputs = model.outputs.iter().map(found).collect::<Result<Vec<_>, _>>()?;
         let network = Network::new(&graph, &Device::flex()).map_err(|e| fail(e.to_string()))?;
         Ok(Own {
             has_steps: is_quantized || has_steps(&graph),

@@ -482,7 +482,7 @@ fn engines_agree_on_other_models() {
         if path.extension().is_none_or(|e| e != "onnx") || path.to_string_lossy().contains("int8") {
             continue;
         }
-        let shape = file::Model::read(&path, &[]).unwrap().inputs.list[0].shape.clone().unwrap();
+        let shape = file::Model::read(&path, None, &[]).unwrap().inputs.list[0].shape.clone().unwrap();
         let shape: Vec<usize> =
             shape.iter().enumerate().map(|(i, d)| d.unwrap_or(if i == 0 { 3 } else { 1 })).collect();
         let n = shape.iter().product();

@@ -3,6 +3,7 @@
 mod compile;
 mod distill;
 mod interruption;
+mod ports;
 mod refusals;
 mod spelling;
 mod toolchain;

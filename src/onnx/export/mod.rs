@@ -7,6 +7,7 @@
 mod more;
 mod operators;
 mod quant;
+mod unchanged;
 
 use super::names::Names;
 use super::proto::{
@@ -32,19 +33,33 @@ const OPSET_BITWISE: i64 = 18;
 /// The first opset in which padding repeats the operand, and resizing is antialiased or of some axes only.
 const OPSET_WRAP: i64 = 19;
 const OPSET_RESIZE: i64 = 18;
+/// The first opset in which every reduction can be told to reduce nothing.
+const OPSET_REDUCE_NOTHING: i64 = 18;
 /// The first opset in which a group has its scale by channel.
 const OPSET_GROUP_NORM: i64 = 21;
+
+/// The ONNX codes of element types, by the name of an input or output.
+pub type PortTypes = BTreeMap<String, i32>;
 
 /// Writes a graph as an ONNX model.
 ///
 /// # Errors
 /// When the graph is not well formed, or keeps a node that cannot be written in the same opset as the others.
 pub fn export(graph: &Graph) -> Result<Vec<u8>, Error> {
+    export_with(graph, &PortTypes::new())
+}
+
+/// The same, with inputs and outputs of these element types, whatever the graph computes in: they are converted at the
+/// border.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_with(graph: &Graph, types: &PortTypes) -> Result<Vec<u8>, Error> {
     verify(graph)?;
     let domains = domains(graph)?;
     let opset = domains.get("").copied().unwrap_or(OPSET);
     let mut exporter = Exporter::new(graph, opset);
-    exporter.run()?;
+    exporter.run(types)?;
     let model = ModelProto {
         ir_version: ir_version(opset),
         producer_name: "kdc".into(),
@@ -85,6 +100,11 @@ fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
                 let what = "cannot be written: it shifts unsigned numbers, which are kept in a wider signed type";
                 return Err(Error::Node { node: node.name.clone(), op: node.op.name().into(), what: what.into() });
             }
+            Op::ReduceMean { axes, .. } | Op::Reduce { axes, .. }
+                if axes.is_empty() && !extents(graph, node).is_empty() =>
+            {
+                ("", OPSET_REDUCE_NOTHING)
+            }
             Op::Pad { mode: PadMode::Wrap, .. } => ("", OPSET_WRAP),
             Op::Resize(resize) if resize.antialias || more::by_sizes(resize, extents(graph, node)) => {
                 ("", OPSET_RESIZE)
@@ -101,6 +121,8 @@ fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
                 };
                 match (kept.domain.as_str(), kept.opset) {
                     (_, 0) => return refuse("it is a function of the model it came from"),
+                    // Of an older opset, and still the same in the one that is written.
+                    ("", version) if version < OPSET && unchanged::since(&kept.op_type) <= version => continue,
                     ("", version) if version < OPSET => {
                         return refuse(&format!("it is of opset {version}; convert the model to opset {OPSET} first"));
                     }
@@ -147,10 +169,26 @@ impl<'g> Exporter<'g> {
         }
     }
 
-    fn run(&mut self) -> Result<(), Error> {
+    fn run(&mut self, types: &PortTypes) -> Result<(), Error> {
         let graph = self.graph;
-        self.file.input = graph.inputs.iter().map(|&id| value_info(graph.value(id))).collect();
-        self.file.output = graph.outputs.iter().map(|&id| value_info(graph.value(id))).collect();
+        let code = |id: &ValueId| {
+            let value = graph.value(*id);
+            types.get(&value.name).copied().unwrap_or(tensor::dtype_code(value.dtype))
+        };
+        let is_converted = |id: &&ValueId| code(id) != tensor::dtype_code(graph.value(**id).dtype);
+        let port = |id: &ValueId| value_info(graph.value(*id), code(id));
+        self.file.input = graph.inputs.iter().map(port).collect();
+        self.file.output = graph.outputs.iter().map(port).collect();
+        for id in graph.inputs.iter().filter(is_converted) {
+            let value = graph.value(*id);
+            let inner = self.fresh(&format!("{}_converted", value.name));
+            self.cast([value.name.clone(), inner.clone()], tensor::dtype_code(value.dtype));
+            (self.read[id.index()], self.written[id.index()]) = (inner.clone(), inner);
+        }
+        for id in graph.outputs.iter().filter(is_converted).filter(|id| !graph.inputs.contains(id)) {
+            let inner = self.fresh(&format!("{}_unconverted", graph.value(*id).name));
+            (self.read[id.index()], self.written[id.index()]) = (inner.clone(), inner);
+        }
         for &id in &graph.inputs {
             if let Some(quant) = &graph.value(id).quant {
                 let name = &graph.value(id).name;
@@ -172,7 +210,28 @@ impl<'g> Exporter<'g> {
                 }
             }
         }
-        graph.outputs.iter().try_for_each(|&id| self.place(id))
+        graph.outputs.iter().try_for_each(|&id| self.place(id))?;
+        let mut done = HashSet::new();
+        for id in graph.outputs.iter().filter(is_converted).filter(|id| !graph.inputs.contains(id)) {
+            if done.insert(*id) {
+                let name = graph.value(*id).name.clone();
+                self.cast([self.read[id.index()].clone(), name], code(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Converts one value into another of this type.
+    fn cast(&mut self, [from, to]: [String; 2], code: i32) {
+        let name = self.fresh_node(&format!("{to}_Cast"));
+        self.file.node.push(NodeProto {
+            input: vec![from],
+            output: vec![to],
+            name,
+            op_type: "Cast".into(),
+            attribute: vec![operators::int("to", code.into())],
+            ..Default::default()
+        });
     }
 
     /// Writes a constant before its first use.
@@ -182,7 +241,8 @@ impl<'g> Exporter<'g> {
         match &value.quant {
             Some(quant) => self.quantized_constant(value, data, quant),
             None => {
-                self.file.initializer.push(tensor::write(&value.name, data));
+                // A constant that is an output of another type has its name only after the conversion.
+                self.file.initializer.push(tensor::write(&self.written[id.index()], data));
                 Ok(())
             }
         }
@@ -208,7 +268,7 @@ impl<'g> Exporter<'g> {
                 Op::Resize(resize) => more::of_resize(resize, extents(self.graph, node)).map_err(|what| {
                     Error::Node { node: node.name.clone(), op: node.op.name().into(), what: what.into() }
                 })?,
-                op => operators::encode(op, self.opset),
+                op => operators::encode(op, self.opset, node.input(0).map(|id| self.graph.value(id))),
             };
         for (suffix, constant) in more {
             input.push(match constant {
@@ -244,7 +304,8 @@ impl<'g> Exporter<'g> {
         let mut proto = NodeProto::decode(kept.proto.as_slice()).map_err(damaged)?;
         input.truncate(proto.input.len());
         for (&id, _) in node.outputs.iter().zip(&output).filter(|(id, _)| !self.graph.value(**id).shape.is_empty()) {
-            self.file.value_info.push(value_info(self.graph.value(id)));
+            let value = self.graph.value(id);
+            self.file.value_info.push(value_info(value, tensor::dtype_code(value.dtype)));
         }
         (proto.name, proto.input, proto.output) = (node.name.clone(), input, output);
         self.file.node.push(proto);
@@ -313,13 +374,13 @@ fn extents<'g>(graph: &'g Graph, node: &Node) -> &'g [Dim] {
     node.input(0).map_or(&[], |id| &graph.value(id).shape)
 }
 
-fn value_info(value: &Value) -> ValueInfoProto {
+fn value_info(value: &Value, elem_type: i32) -> ValueInfoProto {
     let dim = |d: &Dim| match d {
         Dim::Fixed(n) => DimensionProto { dim_value: Some(*n as i64), ..Default::default() },
         batched => DimensionProto { dim_param: Some(batched.to_string()), ..Default::default() },
     };
     let shape = Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() });
-    let tensor_type = Some(TensorTypeProto { elem_type: tensor::dtype_code(value.dtype), shape });
+    let tensor_type = Some(TensorTypeProto { elem_type, shape });
     let r#type = Some(TypeProto { tensor_type, ..Default::default() });
     ValueInfoProto { name: value.name.clone(), r#type, ..Default::default() }
 }

@@ -3,16 +3,22 @@
 use super::super::proto::{AttributeProto, attribute_type};
 use super::super::tensor::dtype_code;
 use super::more;
-use crate::graph::{Conv, Dim, Op, PadMode, Pool, Reduction, Tensor};
+use crate::graph::{Conv, DType, Data, Dim, Op, PadMode, Pool, Reduction, Tensor, Value};
 use bytes::Bytes;
 
 /// Constant operands after the node's own: what to name each, and its contents, or `None` for one left out.
 pub type More = Vec<(&'static str, Option<Tensor>)>;
 
-/// The attributes and further operands of an operator in an opset from 17 to 24.
-pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
+/// The attributes and further operands of an operator in an opset from 17 to 24. `operand` is its first.
+pub fn encode(op: &Op, opset: i64, operand: Option<&Value>) -> (Vec<AttributeProto>, More) {
     let numbers = |v: &[i64]| Some(Tensor::i64([v.len()], v.to_vec()));
-    let number = |x: f32| Some(Tensor::f32([0; 0], vec![x]));
+    // Bounds and fill values are of the type of what they bound and fill.
+    let number = |x: f32| Some(Tensor::new([0; 0], of_type(x, operand.map_or(DType::F32, |value| value.dtype))));
+    // Without axes nothing is reduced; without being told so, a reduction takes them for all.
+    let noop = |axes: &[usize]| {
+        let unreduced = axes.is_empty() && operand.is_some_and(|value| !value.shape.is_empty());
+        unreduced.then(|| int("noop_with_empty_axes", 1))
+    };
     let axes = |axes: &[usize]| numbers(&signed(axes));
     let attributes = |attributes: Vec<AttributeProto>| (attributes, vec![]);
     match op {
@@ -51,13 +57,14 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
             attributes(list)
         }
         Op::Reduce { reduction, axes: reduced, keepdims } if *reduction == Reduction::Sum => {
-            (vec![int("keepdims", (*keepdims).into())], vec![("axes", axes(reduced))])
+            let list = noop(reduced).into_iter().chain([int("keepdims", (*keepdims).into())]);
+            (list.collect(), vec![("axes", axes(reduced))])
         }
         Op::ReduceMean { axes: reduced, keepdims } | Op::Reduce { axes: reduced, keepdims, .. } => {
             let keep = int("keepdims", (*keepdims).into());
             match opset < 18 {
                 true => attributes(vec![ints("axes", &signed(reduced)), keep]),
-                false => (vec![keep], vec![("axes", axes(reduced))]),
+                false => (noop(reduced).into_iter().chain([keep]).collect(), vec![("axes", axes(reduced))]),
             }
         }
         Op::Reshape { shape } => {
@@ -109,6 +116,18 @@ pub fn encode(op: &Op, opset: i64) -> (Vec<AttributeProto>, More) {
         | Op::Identity
         | Op::Opaque(_) => attributes(vec![]),
         other => more::encode(other),
+    }
+}
+
+/// One number as an element of a type, the nearest that the type has.
+fn of_type(x: f32, dtype: DType) -> Data {
+    match dtype {
+        DType::I64 | DType::U32 | DType::U64 => Data::I64(vec![x as i64]),
+        DType::I32 | DType::I16 | DType::U16 => Data::I32(vec![x as i32]),
+        DType::I8 => Data::I8(vec![x as i8]),
+        DType::U8 => Data::U8(vec![x as u8]),
+        DType::Bool => Data::Bool(vec![x != 0.0]),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => Data::F32(vec![x].into()),
     }
 }
 

@@ -55,7 +55,7 @@ impl Importer<'_> {
         for (axis, dim) in dims.iter().enumerate() {
             let said = given.map(|g| g[axis]);
             shape.push(match (dim.dim_value.filter(|&n| n > 0), said) {
-                (Some(1), _) if axis == 0 && self.rebatch => Dim::Batch,
+                (Some(n), _) if axis == 0 && self.rebatch == usize::try_from(n).ok() => Dim::Batch,
                 (Some(n), said) => match usize::try_from(n) {
                     Ok(n) if said.is_none_or(|s| s == n) => Dim::Fixed(n),
                     Ok(n) => return Err(wrong(format!("its extent {axis} is {n}, {} was given", said.unwrap_or(n)))),

@@ -46,7 +46,7 @@ pub struct Source<'a> {
     pub map: Option<Map>,
 }
 
-/// Imports a decoded model. One that was exported for a single sample is read as one for any batch, if that is sound.
+/// Imports a decoded model. One that was exported for a number of samples is read as one for any batch, if that is sound.
 ///
 /// # Errors
 /// See [`super::load`].
@@ -54,13 +54,13 @@ pub fn import(model: ModelProto, source: Source, given: &Given) -> Result<Graph,
     let empty = GraphProto::default();
     let model = &functions::inline(model)?;
     let graph = model.graph.as_ref().unwrap_or(&empty);
-    if rebatch::candidate(graph)
-        && let Ok(rebatched) = Importer::new(model, graph, (&source, given), true).and_then(Importer::run)
+    if let batch @ Some(_) = rebatch::file_batch(graph)
+        && let Ok(rebatched) = Importer::new(model, graph, (&source, given), batch).and_then(Importer::run)
         && rebatch::sound(&rebatched)
     {
         return Ok(rebatched);
     }
-    Importer::new(model, graph, (&source, given), false)?.run()
+    Importer::new(model, graph, (&source, given), None)?.run()
 }
 
 struct Importer<'m> {
@@ -68,8 +68,8 @@ struct Importer<'m> {
     /// The version of each domain's operators.
     opsets: HashMap<&'m str, i64>,
     external: External<'m>,
-    /// Whether a first extent of 1 stands for the batch.
-    rebatch: bool,
+    /// The first extent of inputs that stands for the batch: the number of samples that the file was exported for.
+    rebatch: Option<usize>,
     runs: rebatch::Runs,
     given: &'m Given,
     graph: Graph,
@@ -97,7 +97,7 @@ impl<'m> Importer<'m> {
         model: &'m ModelProto,
         file: &'m GraphProto,
         (source, given): (&'m Source<'m>, &'m Given),
-        rebatch: bool,
+        rebatch: Option<usize>,
     ) -> Result<Importer<'m>, Error> {
         let domain = |name: &'m str| if name == "ai.onnx" { "" } else { name };
         let opsets: HashMap<&str, i64> = model.opset_import.iter().map(|o| (domain(&o.domain), o.version)).collect();
@@ -145,7 +145,14 @@ impl<'m> Importer<'m> {
         for (index, node) in self.file.node.iter().enumerate() {
             self.node(index, node)?;
         }
-        for output in &self.file.output {
+        let chosen = |name: &str| self.given.output.as_deref().is_none_or(|output| output == name);
+        let outputs: Vec<_> = self.file.output.iter().filter(|output| chosen(&output.name)).collect();
+        if let (Some(name), []) = (&self.given.output, &outputs[..]) {
+            let names: Vec<&str> = self.file.output.iter().map(|v| v.name.as_str()).collect();
+            let what = format!("the model has no such output; its outputs are {}", names.join(", "));
+            return Err(Error::Value { value: name.clone(), what });
+        }
+        for output in outputs {
             let undefined =
                 || Error::Value { value: output.name.clone(), what: "this output is never produced".into() };
             if !self.known(&output.name) {
@@ -153,6 +160,9 @@ impl<'m> Importer<'m> {
             }
             let id = self.materialise(&output.name, 0)?;
             self.graph.outputs.push(id);
+        }
+        if self.given.output.is_some() {
+            crate::pass::drop_dead_code(&mut self.graph);
         }
         crate::pass::drop_unused_values(&mut self.graph);
         verify(&self.graph)?;
@@ -260,7 +270,14 @@ impl<'m> Importer<'m> {
         if inputs.iter().flatten().any(|id| self.unknown.contains(id)) {
             return Err(Fault::Foreign("follows an operator whose result has no known shape".into()));
         }
-        if let (true, Some(Op::Concat { axis })) = (self.rebatch, plan.ops.first()) {
+        if let (Some(batch), Some(op)) = (self.rebatch, plan.ops.first()) {
+            for (i, row) in rebatch::repeated(&self.graph, op, &inputs, batch) {
+                let stem = inputs[i].map(|id| self.graph.value(id).name.clone()).unwrap_or_default();
+                let name = self.value_names.fresh(&format!("{stem}_row"));
+                inputs[i] = Some(self.graph.add_constant(name, row));
+            }
+        }
+        if let (Some(_), Some(Op::Concat { axis })) = (self.rebatch, plan.ops.first()) {
             for (i, shape) in rebatch::missing(&self.graph, &inputs, *axis) {
                 inputs[i] = inputs[i].map(|id| self.repeated(id, name, shape));
             }
@@ -290,7 +307,7 @@ impl<'m> Importer<'m> {
                 }
                 node.outputs.push(id);
             }
-            if let (true, Some(runs)) = (self.rebatch, rebatch::runs(&self.graph, &node, &self.runs)) {
+            if let (Some(_), Some(runs)) = (self.rebatch, rebatch::runs(&self.graph, &node, &self.runs)) {
                 self.runs.extend(node.outputs.iter().map(|&id| (id, runs)));
             }
             inputs = vec![node.outputs.first().copied()];

@@ -255,12 +255,15 @@ fn expand(call: &Call) -> Result<Plan, Fault> {
     let rank = from.len().max(to.len());
     let at = |s: &[Dim], d: usize| (d + s.len()).checked_sub(rank).map_or(Dim::Fixed(1), |i| s[i]);
     let mut shape = vec![];
+    let batch = call.importer.rebatch.map(Dim::Fixed);
     for d in 0..rank {
         shape.push(match (at(&from, d), at(&to, d)) {
             (a, b) if a == b => a,
+            (Dim::Batch, b) if Some(b) == batch => Dim::Batch,
+            (Dim::Fixed(1), b) if d == 0 && Some(b) == batch => Dim::Batch,
             (Dim::Fixed(1), b) => b,
             (a, Dim::Fixed(1)) => a,
-            _ if call.importer.rebatch => return foreign("mixes the batch with other extents"),
+            _ if batch.is_some() => return foreign("mixes the batch with other extents"),
             _ => return wrong(format!("{} does not expand to {}", shape_text(&from), shape_text(&to))),
         });
     }
@@ -365,7 +368,7 @@ fn resize(call: &Call) -> Result<Plan, Fault> {
                 (Dim::Fixed(n), Dim::Fixed(size)) if n > 0 && size > 0 => {
                     (sizes[axis], scales[axis]) = (Dim::Fixed(size), size as f32 / n as f32);
                 }
-                (Dim::Batch, Dim::Fixed(1)) if call.importer.rebatch => {}
+                (Dim::Batch, Dim::Fixed(n)) if call.importer.rebatch == Some(n) => {}
                 _ => return foreign("resizes the batch"),
             }
         }

@@ -295,22 +295,23 @@ fn reshape(call: &Call) -> Result<Plan, Fault> {
     let batches = |shape: &[Dim]| shape.iter().filter(|d| d.is_batched()).count();
     let dims: Vec<usize> = shape.iter().map(|d| d.at(1)).collect();
     let Some(count) = super::tensor::element_count(&dims) else { return wrong(format!("impossible target {dims:?}")) };
-    // A target that was written down for one sample says nothing of the batch.
-    let for_one = call.importer.rebatch && batches(&from) == 1 && batches(&shape) == 0;
+    // A target that was written down for a number of samples says nothing of the batch.
+    let written_for = call.importer.rebatch.filter(|_| batches(&from) == 1 && batches(&shape) == 0);
     if let Some(i) = open {
-        let rest = elements(&from).checked_div(count).filter(|q| q * count == elements(&from));
+        let all = elements(&from).saturating_mul(written_for.unwrap_or(1));
+        let rest = all.checked_div(count).filter(|q| q * count == all);
         let Some(rest) = rest else { return wrong(format!("{} does not reshape to {target:?}", shape_text(&from))) };
         shape[i] = match batches(&from).checked_sub(batches(&shape)) {
-            _ if for_one => Dim::Fixed(rest),
+            _ if written_for.is_some() => Dim::Fixed(rest),
             Some(0) => Dim::Fixed(rest),
             Some(1) => Dim::batches(rest),
             _ => return foreign("its target mixes the batch with other extents"),
         };
     }
-    if for_one {
+    if let Some(batch) = written_for {
         let dims: Vec<usize> = shape.iter().map(|d| d.at(1)).collect();
-        match rebatch::place(&from, call.runs(0), &dims) {
-            Some(i) => shape[i] = Dim::batches(dims[i]),
+        match rebatch::place(&from, call.runs(0), &dims, batch) {
+            Some(i) => shape[i] = Dim::batches(dims[i] / batch),
             None => return foreign("its target cuts samples apart"),
         }
     }
@@ -395,7 +396,8 @@ fn slice(call: &Call) -> Result<Plan, Fault> {
     for i in 0..starts.len() {
         let axis = Call::resolve_axis(axes[i], shape.len())?;
         let Dim::Fixed(extent) = shape[axis] else {
-            if starts[i] == 0 && ends[i] >= i64::from(i32::MAX) && steps[i] == 1 {
+            let all = call.importer.rebatch.map_or(i64::from(i32::MAX), |batch| batch as i64);
+            if starts[i] == 0 && ends[i] >= all && steps[i] == 1 {
                 continue;
             }
             return foreign("picks samples of the batch");

@@ -1,4 +1,4 @@
-//! Reading a model that was exported for one sample as one for any number of samples.
+//! Reading a model that was exported for one sample, or for a number of them, as one for any number of samples.
 //!
 //! The batch is made symbolic at the inputs and carried along by shape inference, wherever it goes: behind the sequence
 //! of a recurrent operator, or merged with the heads of an attention. That is sound when samples never meet: no value
@@ -6,29 +6,30 @@
 //! file.
 
 use super::super::proto::GraphProto;
-use crate::graph::{Dim, Graph, Node, Op, Shape, ValueId, elements};
+use crate::graph::{Data, Dim, Graph, Node, Op, Shape, Tensor, ValueId, elements};
 use std::collections::HashMap;
 
-/// Whether every input has a first extent of exactly 1.
-pub fn candidate(graph: &GraphProto) -> bool {
+/// The number of samples that a model was exported for: the first extent of every input, if they have the same.
+pub fn file_batch(graph: &GraphProto) -> Option<usize> {
     let first = |v: &super::ValueInfoProto| {
         let shape = v.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref()?;
-        shape.dim.first()?.dim_value
+        usize::try_from(shape.dim.first()?.dim_value?).ok()
     };
     let initializer = |name: &str| graph.initializer.iter().any(|t| t.name == name);
-    let mut inputs = graph.input.iter().filter(|v| !initializer(&v.name)).peekable();
-    inputs.peek().is_some() && inputs.all(|v| first(v) == Some(1))
+    let mut inputs = graph.input.iter().filter(|v| !initializer(&v.name)).map(first);
+    let batch = inputs.next()?.filter(|&n| n > 0)?;
+    inputs.all(|n| n == Some(batch)).then_some(batch)
 }
 
 /// How many times the batch is repeated within its extent, by value; once where nothing is said. An extent of `s·batch·k`
 /// has `s` runs of all samples: sequence and batch merged, in this order, as PyTorch's attention does.
 pub type Runs = HashMap<ValueId, usize>;
 
-/// Which extent of a reshaped value stands for the batch, if its target was written down for one sample.
+/// Which extent of a reshaped value stands for the batch, if its target was written down for `batch` samples.
 ///
-/// Every choice is the same order of elements; the one that is likely meant is an extent of 1, else one after which all
-/// is as it was or merged into the rows of a matrix, else what starts where a sample starts.
-pub fn place(from: &[Dim], runs: usize, to: &[usize]) -> Option<usize> {
+/// Every choice is the same order of elements; the one that is likely meant is an extent of the batch alone, else one after
+/// which all is as it was or merged into the rows of a matrix, else what starts where a sample starts.
+pub fn place(from: &[Dim], runs: usize, to: &[usize], batch: usize) -> Option<usize> {
     let p = axis(from)?;
     let outer = elements(&from[..p]) * runs;
     let before = |i: usize| to[..i].iter().product::<usize>();
@@ -37,9 +38,63 @@ pub fn place(from: &[Dim], runs: usize, to: &[usize]) -> Option<usize> {
     let after = |i: usize| same(i) || (i == 0 && matrix);
     let starts = |i: &usize| before(*i) == outer;
     let merges = |i: &usize| after(*i) && before(*i) > 0 && outer.is_multiple_of(before(*i));
-    let all = 0..to.len();
-    let one = all.clone().filter(starts).find(|&i| to[i] == 1);
-    one.or_else(|| all.clone().find(merges)).or_else(|| all.clone().rfind(starts))
+    let all = (0..to.len()).filter(|&i| to[i].is_multiple_of(batch));
+    let alone = all.clone().filter(starts).find(|&i| to[i] == batch);
+    alone.or_else(|| all.clone().find(merges)).or_else(|| all.clone().rfind(starts))
+}
+
+/// A constant that says the same `batch` times along an axis, said once.
+pub fn one_row(constant: &Tensor, axis: usize, batch: usize) -> Option<Tensor> {
+    if constant.shape.get(axis) != Some(&batch) || constant.is_empty() {
+        return None;
+    }
+    let mut shape = constant.shape.clone();
+    shape[axis] = 1;
+    let inner: usize = shape[axis + 1..].iter().product();
+    let kept = |i: usize| i / inner % batch == 0;
+    macro_rules! row {
+        ($variant:ident, $values:expr) => {{
+            let same = (0..$values.len()).all(|i| $values[i] == $values[i - i / inner % batch * inner]);
+            let row = (0..$values.len()).filter(|&i| kept(i)).map(|i| $values[i]).collect::<Vec<_>>();
+            same.then(|| Tensor::new(shape, Data::$variant(row.into())))
+        }};
+    }
+    match &constant.data {
+        Data::F32(v) => row!(F32, v),
+        Data::I8(v) => row!(I8, v),
+        Data::U8(v) => row!(U8, v),
+        Data::I32(v) => row!(I32, v),
+        Data::I64(v) => row!(I64, v),
+        Data::Bool(v) => row!(Bool, v),
+    }
+}
+
+/// The operands of a node that are constants written down for each of `batch` samples alike, and what they are for one:
+/// class tokens, masks and positions, as exporters fold them.
+pub fn repeated(graph: &Graph, op: &Op, inputs: &[Option<ValueId>], batch: usize) -> Vec<(usize, Tensor)> {
+    let shape = |id: &Option<ValueId>| id.map(|id| graph.value(id).shape.clone()).unwrap_or_default();
+    let from_end = |shape: &Shape| axis(shape).map(|p| shape.len() - p);
+    let Some(place) = inputs.iter().find_map(|id| from_end(&shape(id))).or(match op {
+        Op::Gather { axis: 0 } => Some(0),
+        _ => None,
+    }) else {
+        return vec![];
+    };
+    let one = |(i, id): (usize, &Option<ValueId>)| {
+        let constant = graph.constant((*id)?)?;
+        let axis = match op {
+            Op::Gather { .. } if i == 1 && constant.shape.len() > 1 => 0,
+            Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Binary(_) | Op::Variadic(_) | Op::Where | Op::Concat { .. } => {
+                constant.shape.len().checked_sub(place)?
+            }
+            _ => return None,
+        };
+        Some((i, one_row(constant, axis, batch)?))
+    };
+    match batch {
+        1 => vec![],
+        _ => inputs.iter().enumerate().filter_map(one).collect(),
+    }
 }
 
 /// The runs of a node's results; `None` if it would mix samples that are in different places.

@@ -167,3 +167,80 @@ fn an_export_says_what_its_opset_could_not() {
     let y = b.node("shift", Op::Binary(Binary::BitShift { left: true }), &[x, x]).unwrap();
     assert!(export(&b.finish(&[y])).unwrap_err().to_string().contains("'shift'"));
 }
+
+/// A file whose input and output have this type.
+fn of_type(code: i32, mut file: ModelProto) -> ModelProto {
+    let graph = file.graph.as_mut().unwrap();
+    for port in graph.input.iter_mut().chain(&mut graph.output) {
+        let kind = port.r#type.get_or_insert_default().tensor_type.get_or_insert_default();
+        kind.elem_type = code;
+    }
+    file
+}
+
+#[test]
+fn bounds_and_fill_values_are_of_the_type_of_what_they_bound() {
+    let int8 = |name: &str, x: i8| tensor::write(name, &Tensor::new([0; 0], Data::I8(vec![x])));
+    let int64 = |name: &str, x: i64| tensor::write(name, &Tensor::i64([0; 0], vec![x]));
+    let clip = vec![node("Clip", &["x", "lo", "hi"], "y", vec![])];
+    let pad = vec![node("Pad", &["x", "p", "v"], "y", vec![])];
+    for (code, nodes, constants, wanted) in [
+        (data_type::INT64, clip.clone(), vec![int64("lo", -3), int64("hi", 4)], Data::I64(vec![4])),
+        (data_type::INT8, clip, vec![int8("lo", -3), int8("hi", 4)], Data::I8(vec![4])),
+        (data_type::INT64, pad, vec![numbers("p", &[0, 1, 0, 1]), int64("v", 7)], Data::I64(vec![7])),
+    ] {
+        let graph = read(&of_type(code, model(13, &[-1, 4], nodes, constants))).unwrap();
+        let file = ModelProto::decode(export(&graph).unwrap().as_slice()).unwrap().graph.unwrap();
+        let last = file.node.last().unwrap().input.last().unwrap().clone();
+        let constant = file.initializer.iter().find(|t| t.name == last).unwrap();
+        assert_eq!(tensor::read(constant, &mut tensor::External::new(None, None)).unwrap().data, wanted);
+    }
+}
+
+#[test]
+fn a_reduction_of_nothing_stays_one() {
+    let none = || numbers("a", &[]);
+    let noop = || vec![int("noop_with_empty_axes", 1)];
+    for op in ["ReduceSum", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceLogSumExp"] {
+        let file = model(18, &[-1, 4], vec![node(op, &["x", "a"], "y", noop())], vec![none()]);
+        let graph = read(&file).unwrap();
+        assert_eq!(graph.value(graph.outputs[0]).shape, batch(&[4]), "{op}");
+        let (node, _) = written(&graph);
+        let says_so = node.attribute.iter().any(|a| a.name == "noop_with_empty_axes" && a.i == Some(1));
+        assert!(node.op_type == "Identity" || says_so, "{op}: {node:?}");
+        let again = import(export(&graph).unwrap().into(), None).unwrap();
+        assert_eq!(again.value(again.outputs[0]).shape, batch(&[4]), "{op}");
+    }
+}
+
+#[test]
+fn ports_keep_the_types_of_their_file() {
+    let nodes = vec![node("Relu", &["x"], "y", vec![]), node("Neg", &["y"], "z", vec![])];
+    for code in [data_type::FLOAT16, data_type::DOUBLE, data_type::BFLOAT16] {
+        let mut file = of_type(code, model(13, &[-1, 4], nodes.clone(), vec![]));
+        file.graph.as_mut().unwrap().output.push(value("z", &[-1, 4]));
+        let graph = read(&file).unwrap();
+        let types = PortTypes::from([("x".into(), code), ("y".into(), code)]);
+        let made = ModelProto::decode(export_with(&graph, &types).unwrap().as_slice()).unwrap();
+        let of = |v: &ValueInfoProto| v.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap().elem_type;
+        let ports = made.graph.as_ref().unwrap();
+        assert_eq!((of(&ports.input[0]), of(&ports.output[0]), of(&ports.output[1])), (code, code, data_type::FLOAT));
+        let again =
+            import::import(made.clone(), import::Source { folder: None, map: None }, &Given::default()).unwrap();
+        assert_eq!(again.outputs.iter().map(|&id| again.value(id).name.as_str()).collect::<Vec<_>>(), ["y", "z"]);
+        // What reads an output inside the network reads it before the conversion.
+        let neg = ports.node.iter().find(|n| n.op_type == "Neg").unwrap();
+        assert_ne!(neg.input[0], "y");
+    }
+}
+
+#[test]
+fn older_nodes_are_kept_where_they_still_mean_the_same() {
+    let unknown = |opset, op: &str| {
+        let graph = read(&model(opset, &[-1, 4], vec![node(op, &["x"], "y", vec![])], vec![])).unwrap();
+        assert!(graph.has_opaque());
+        export(&graph)
+    };
+    assert!(unknown(13, "Hardmax").is_ok() && unknown(11, "Unique").is_ok());
+    assert!(unknown(11, "Hardmax").unwrap_err().to_string().contains("of opset 11"));
+}

@@ -12,7 +12,7 @@ mod variants;
 
 use super::labelling::Asked;
 use super::options::{Search, Start};
-use super::{Error, Job, Progress};
+use super::{Error, Job, Progress, job as jobs};
 use crate::files;
 use crate::graph::{self, Cost, Graph};
 use crate::onnx;
@@ -182,7 +182,10 @@ fn borrowed(texts: &[String]) -> Vec<&str> {
 
 /// A student that the user brings. It must take and give what the teacher does.
 fn brought(job: &Job, teacher: &Prepared, path: &Path) -> Result<Derived, Error> {
-    let network = onnx::load(path)?;
+    let mut network = onnx::load(path)?;
+    if network.outputs.len() > 1 {
+        network = jobs::load_one_output(path, &onnx::Given { output: job.output.clone(), ..Default::default() })?;
+    }
     let ports = |graph: &Graph, ids: &[graph::ValueId]| -> Vec<_> {
         ids.iter().map(|&id| (graph.value(id).dtype, graph.value(id).shape.clone())).collect()
     };

@@ -251,7 +251,7 @@ fn right(model: &file::Model) -> Opened {
 
 #[test]
 fn an_engine_that_computes_something_else_is_not_used() {
-    let model = file::Model::read(&fashion(), &[]).unwrap();
+    let model = file::Model::read(&fashion(), None, &[]).unwrap();
     let samples = probe(fashion_data().test.as_ref());
     let reference = || Some(own::answer(&model, &samples));
     let name = |teacher: &dyn Teacher| (teacher.engine().to_string(), teacher.note().unwrap_or_default().to_string());

@@ -51,6 +51,7 @@ pub fn classify(arena: &mut Arena, file: &str) -> Result<(), Failure> {
     infer(arena, Load::Raw(load), &bytes)?;
     let scores = probabilities(outputs(arena)?);
     let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).ok_or("the network has no output")?;
+    let file = crate::escaped(file).replace('\n', "\\n");
     let line = format!("{file}: class {} (score {:.4})", best.0, best.1);
     writeln!(std::io::stdout(), "{line}").map_err(|e| format!("standard output: {e}"))
 }

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     match dispatch(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("student: {failure}");
+            eprintln!("student: {}", escaped(&failure));
             ExitCode::from(2)
         }
     }
@@ -157,9 +157,30 @@ fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => json.extend(['\\', c]),
-            c if c < ' ' => json += &format!("\\u{:04x}", c as u32),
+            c if is_mark(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    json += &format!("\\u{unit:04x}");
+                }
+            }
             c => json.push(c),
         }
     }
     json + "\""
+}
+
+/// Control characters, and marks that change the direction or the look of what stands around them.
+fn is_mark(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// A text without marks but its line breaks.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            c if is_mark(c) && c != '\n' => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
 }
