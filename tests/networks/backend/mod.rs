@@ -76,6 +76,9 @@ pub fn check(case: &Case) -> Result<Outcome, String> {
         move |e: &dyn std::error::Error| format!("{what}: {}", chain(e))
     };
     graph::verify(&case.graph).map_err(|e| fault("the network")(&e))?;
+    if let Err(unsuitable) = student::check_suitable(&case.graph) {
+        return Ok(Outcome::NoKernel(unsuitable.to_string()));
+    }
     let (prepared, softmax) = student::prepare(&case.graph).map_err(|e| fault("prepare")(&e))?;
     graph::verify(&prepared).map_err(|e| fault("prepared")(&e))?;
     let mut float = if case.derive { derived(&prepared, case.seed)? } else { prepared.clone() };

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use kdc::exec::{Datum, Mode, Network, Value};
 use kdc::graph::{Graph, Tensor, ValueId, shape_at};
 use kdc::pass;
-use kdc::program::{Buffer, BufferId, Kernel, Program, Step, reference};
+use kdc::program::{Buffer, BufferId, Kernel, Linear, Program, reference};
 use kdc::quant::{QuantizedModel, dequantize};
 use std::collections::HashMap;
 
@@ -85,9 +85,10 @@ fn compare(program: &Program, graph: &Graph, mut values: Vec<Held>, samples: &[V
             let size = wanted.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             for &index in &held.buffers {
                 let got = contents(index, held.id);
+                let rounding = cancelled(program, &run, index);
                 let allowed = match held.scale > 0.0 {
-                    true => 1.01 * held.scale + 1e-6 * size + cancelled(program, &run, index),
-                    false => 1e-4 * size + 1e-30,
+                    true => 1.01 * held.scale + 1e-6 * size + rounding,
+                    false => 1e-4 * size + 1e-20 + rounding,
                 };
                 let off = |(g, w): (&f32, &f32)| if g == w { 0.0 } else { (g - w).abs() };
                 let got = got.to_f32();
@@ -125,11 +126,17 @@ fn compare(program: &Program, graph: &Graph, mut values: Vec<Held>, samples: &[V
 
 /// What the rounding of floats explains in sums of which little is left.
 fn cancelled(program: &Program, run: &reference::Run, index: usize) -> f32 {
-    let sums = |step: &&Step| matches!(step.kernel, Kernel::Add(_) | Kernel::AveragePool { .. });
-    let step = program.steps.iter().find(|step| step.output.index() == index).filter(sums);
-    let operands = step.iter().flat_map(|step| &step.inputs);
-    let largest = |id: &BufferId| stored(program, run, id.index()).iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    1e-6 * operands.map(largest).fold(0.0, f32::max)
+    let Some(step) = program.steps.iter().find(|step| step.output.index() == index) else { return 0.0 };
+    let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let factor = match &step.kernel {
+        Kernel::Add(_) | Kernel::AveragePool { .. } => 1.0,
+        Kernel::Conv2d { linear: Linear::F32 { weights, .. }, .. }
+        | Kernel::DepthwiseConv2d { linear: Linear::F32 { weights, .. }, .. }
+        | Kernel::FullyConnected { linear: Linear::F32 { weights, .. }, .. } => largest(weights),
+        _ => return 0.0,
+    };
+    let operand = |id: &BufferId| largest(&stored(program, run, id.index()));
+    1e-6 * factor * step.inputs.iter().map(operand).fold(0.0, f32::max)
 }
 
 /// The real numbers of a buffer, in the order of its value's axes.

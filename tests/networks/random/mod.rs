@@ -210,9 +210,13 @@ impl Maker {
         }
     }
 
-    /// Perhaps a function of every element.
+    /// No function of every element, one, or one of another.
     fn perhaps_activation(&mut self, x: ValueId) -> ValueId {
-        if self.chance(0.6) { self.activation(x) } else { x }
+        let mut y = x;
+        for _ in 0..self.one(&[0, 1, 1, 1, 2]) {
+            y = self.activation(y);
+        }
+        y
     }
 
     /// Two values of equal extents.
