@@ -15,7 +15,6 @@ a student that is brought, as it is. A case is good when
 Errors are the largest over all test samples, as shares of the range. The exit status says whether all are good.
 """
 import argparse
-import json
 import os
 import pathlib
 import subprocess
@@ -115,7 +114,7 @@ def by_program(program, x, scratch):
     return np.frombuffer((scratch / "out").read_bytes(), np.float32).reshape(len(x), -1).astype(np.float64)
 
 
-def judge(case, out, report, scratch):
+def judge(case, out, scratch):
     """Figures of a program, and what is wrong with them."""
     model = case.student or out / "student.onnx"
     x, y = inputs(case, "x_test"), np.load(case.data)["y_test"].astype(int)
@@ -204,18 +203,15 @@ def run(kdc, case, scratch, keep):
         wrong.append("was to be refused")
     elif code not in how["codes"]:
         wrong.append("; ".join(l for l in (done.stdout + errors).splitlines() if "not met" in l)[:160] or f"exit code {code}")
-    if code in (0, 1) and how["verb"] == "export":
-        text, more = exported(case, out.with_suffix(".onnx"))
-        wrong += more
-    elif code in (0, 1) and how["verb"] == "compile" and not how.get("dry"):
-        try:
-            text, more = judge(case, out, {}, scratch)
+    try:
+        if code in (0, 1) and how["verb"] == "export":
+            text, more = exported(case, out.with_suffix(".onnx"))
             wrong += more
-        except Exception as error:
-            wrong.append(f"{type(error).__name__}: {str(error).splitlines()[0][:120]}")
-    elif code == 0 and how["verb"] == "distill":
-        judged = json.loads((out / "distilled.json").read_text())
-        text = f"written {sorted(judged)[:3]}"
+        elif code in (0, 1) and how["verb"] == "compile" and not how.get("dry"):
+            text, more = judge(case, out, scratch)
+            wrong += more
+    except Exception as error:  # a row, not the end
+        wrong.append(f"{type(error).__name__}: {str(error).splitlines()[0][:120]}")
     return code, took, wrong, text
 
 
