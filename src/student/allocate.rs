@@ -27,27 +27,31 @@ pub fn quantum(groups: &Groups, group: usize) -> usize {
 /// only make up for what whole heads cannot express.
 pub fn uniform(groups: &Groups, share: f64) -> Vec<usize> {
     let mut widths = vec![0; groups.groups.len()];
-    (0..widths.len()).for_each(|group| _ = uniform_width(groups, group, share, &mut widths));
+    for group in 0..widths.len() {
+        // What holds it comes first.
+        let mut open = vec![group];
+        while let Some(outer) = groups.groups[open[open.len() - 1]].within.filter(|&outer| widths[outer] == 0) {
+            open.push(outer);
+        }
+        for group in open.into_iter().rev() {
+            widths[group] = uniform_width(groups, group, share, &widths);
+        }
+    }
     widths
 }
 
-fn uniform_width(groups: &Groups, group: usize, share: f64, widths: &mut [usize]) -> usize {
-    if widths[group] == 0 {
-        let of = &groups.groups[group];
-        // What holds this group's indices may have kept more, or less, than its share.
-        let share = match of.within {
-            Some(outer) if outer != group => {
-                let kept = uniform_width(groups, outer, share, widths);
-                share * groups.groups[outer].extent as f64 / kept as f64
-            }
-            _ => share,
-        };
-        let quantum = quantum(groups, group);
-        // A hair more, so that 3/4 of 4 is 3 and not a little less.
-        let wanted = (of.extent as f64 * share + 1e-9) as usize;
-        widths[group] = (wanted / quantum * quantum).max(quantum).min(of.extent);
-    }
-    widths[group]
+/// The width of a group, when that of the one around it is known.
+fn uniform_width(groups: &Groups, group: usize, share: f64, widths: &[usize]) -> usize {
+    let of = &groups.groups[group];
+    // What holds this group's indices may have kept more, or less, than its share.
+    let share = match of.within {
+        Some(outer) => share * groups.groups[outer].extent as f64 / widths[outer] as f64,
+        None => share,
+    };
+    let quantum = quantum(groups, group);
+    // A hair more, so that 3/4 of 4 is 3 and not a little less.
+    let wanted = (of.extent as f64 * share + 1e-9) as usize;
+    (wanted / quantum * quantum).max(quantum).min(of.extent)
 }
 
 /// The widths when a share of all indices is kept by rank over all groups.

@@ -32,6 +32,8 @@ pub type Axis = Vec<Segment>;
 #[derive(Debug, Default)]
 pub struct Book {
     entries: Vec<Entry>,
+    /// How many of them had to stay.
+    fixes: usize,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,17 @@ impl Book {
 
     /// The axis in terms of independent variables.
     pub fn resolve(&mut self, axis: &[Segment]) -> Axis {
+        loop {
+            let result = self.resolve_once(axis);
+            // A later part may have said of an earlier one that it stays; which ones stay only grows.
+            let is_refined = |f: &Factor| matches!(f, Factor::Var(v) if self.entries[*v].is.is_some());
+            if !result.iter().flatten().any(is_refined) {
+                return result;
+            }
+        }
+    }
+
+    fn resolve_once(&mut self, axis: &[Segment]) -> Axis {
         let mut result: Axis = vec![];
         for segment in axis {
             for piece in self.expand(segment.clone()) {
@@ -105,25 +118,54 @@ impl Book {
         result
     }
 
-    /// A segment with its variables replaced by what they are.
+    /// A segment with its variables replaced by what they are. Definitions hold no cycles: a variable is defined once, by newer
+    /// ones or by one that was independent then.
     fn expand(&mut self, segment: Segment) -> Axis {
-        let refined = |f: &Factor| matches!(f, Factor::Var(v) if self.entries[*v].is.is_some());
-        let Some(place) = segment.iter().position(refined) else {
-            return vec![self.tidy(&segment)];
-        };
-        let Factor::Var(var) = segment[place] else { unreachable!("only variables are refined") };
-        let is = self.entries[var].is.clone().expect("it is refined");
-        let (outer, inner) = (segment[..place].to_vec(), &segment[place + 1..]);
-        let with_inner = |s: &Segment| [s.as_slice(), inner].concat();
-        if let [one] = &is[..] {
-            return self.expand([outer, with_inner(one)].concat());
+        let (mut open, mut done) = (vec![segment], vec![]);
+        while let Some(mut segment) = open.pop() {
+            let refined = |f: &Factor| matches!(f, Factor::Var(v) if self.entries[*v].is.is_some());
+            let Some(place) = segment.iter().position(refined) else {
+                done.push(self.tidy(&segment));
+                continue;
+            };
+            let Factor::Var(var) = segment[place] else { unreachable!("only variables are refined") };
+            let is = self.definition(var);
+            if let [one] = &is[..] {
+                segment.splice(place..=place, one.iter().copied());
+                open.push(segment);
+                continue;
+            }
+            let (outer, inner) = (segment[..place].to_vec(), &segment[place + 1..]);
+            let parts: Vec<Segment> = is.iter().rev().map(|s| [s.as_slice(), inner].concat()).collect();
+            match self.known_copies(&outer, &is) {
+                Some(copies) => (0..copies).for_each(|_| open.extend(parts.iter().cloned())),
+                None => open.push(segment),
+            }
         }
-        let copies = self.known_copies(&outer, &is);
-        let Some(copies) = copies else {
-            return self.expand(segment);
+        done
+    }
+
+    /// What a refined variable is. Where it is another one that is another one, that is remembered without what is between.
+    fn definition(&mut self, var: Var) -> Axis {
+        let alias = |entry: &Entry| match entry.is.as_deref() {
+            Some([one]) => match one[..] {
+                [Factor::Var(other)] => Some(other),
+                _ => None,
+            },
+            _ => None,
         };
-        let parts: Vec<Segment> = is.iter().map(with_inner).collect();
-        (0..copies).flat_map(|_| parts.clone()).flat_map(|s| self.expand(s)).collect()
+        let mut chain = vec![var];
+        while let Some(other) = alias(&self.entries[chain[chain.len() - 1]]) {
+            chain.push(other);
+        }
+        let last = chain.pop().expect("it holds the variable itself");
+        for &link in &chain {
+            self.entries[link].is = Some(vec![vec![Factor::Var(last)]]);
+        }
+        match &self.entries[last].is {
+            Some(is) => is.clone(),
+            None => vec![vec![Factor::Var(last)]],
+        }
     }
 
     /// How often a sum is repeated by the known factors around it. A sum within a variable number of copies has no form:
@@ -172,28 +214,36 @@ impl Book {
 
     /// Every variable in the axis keeps its extent.
     pub fn fix(&mut self, axis: &[Segment], why: &str) {
-        for factor in axis.concat() {
+        let mut open: Vec<Factor> = axis.concat();
+        while let Some(factor) = open.pop() {
             let Factor::Var(var) = factor else { continue };
-            match self.entries[var].is.clone() {
-                Some(is) => self.fix(&is, why),
+            let entry = &mut self.entries[var];
+            match &entry.is {
+                Some(is) => open.extend(is.iter().flatten()),
                 None => {
-                    let entry = &mut self.entries[var];
                     entry.is = Some(known(entry.extent));
                     entry.fixed.get_or_insert_with(|| why.into());
+                    self.fixes += 1;
                 }
             }
         }
     }
 
-    /// The variables an axis was first made of whose extent must stay.
+    /// How many variables had to stay so far.
+    pub fn fixes(&self) -> usize {
+        self.fixes
+    }
+
+    /// The variables an axis was first made of whose extent must stay, each once.
     pub fn fixed_within(&self, axis: &[Segment]) -> Vec<Var> {
         let mut found = vec![];
-        for factor in axis.concat() {
+        let mut open: Vec<Factor> = axis.iter().rev().flat_map(|s| s.iter().rev().copied()).collect();
+        while let Some(factor) = open.pop() {
             let Factor::Var(var) = factor else { continue };
-            let entry = &self.entries[var];
-            match (&entry.fixed, &entry.is) {
+            match (&self.entries[var].fixed, &self.entries[var].is) {
+                (Some(_), _) if found.contains(&var) => (),
                 (Some(_), _) => found.push(var),
-                (None, Some(is)) => found.extend(self.fixed_within(is)),
+                (None, Some(is)) => open.extend(is.iter().rev().flat_map(|s| s.iter().rev().copied())),
                 (None, None) => (),
             }
         }
@@ -214,7 +264,12 @@ impl Book {
 
     /// Makes the first difference of two axes smaller; false when there is none.
     fn refine(&mut self, a: &[Segment], b: &[Segment], why: &str) -> bool {
+        let fixes = self.fixes;
         let (mut a, mut b) = (self.resolve(a), self.resolve(b));
+        if self.fixes > fixes {
+            // The second may have said of the first that a part of it stays.
+            return true;
+        }
         let sizes = |axis: &Axis| axis.iter().map(|s| self.segment_size(s)).collect::<Vec<_>>();
         let (of_a, of_b) = (sizes(&a), sizes(&b));
         if of_a.iter().sum::<usize>() != of_b.iter().sum::<usize>() || of_a.contains(&0) || of_b.contains(&0) {

@@ -16,7 +16,7 @@ pub use relate::Across;
 use crate::graph::{Graph, Shape, ValueId};
 use axis::{Factor, Var};
 use relate::Coupler;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Channels (heads, hidden units, …) that must stay equal in number wherever they appear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Group {
     pub name: String,
     /// How many there are in the teacher, two or more.
     pub extent: usize,
-    /// The group whose every index holds all of this one's: the heads of these features.
+    /// The group whose every index holds all of this one's: the heads of these features. These never go round in a circle.
     pub within: Option<usize>,
 }
 
@@ -68,6 +68,7 @@ impl Groups {
     /// Walks the graph. Vectors that several nodes read couple these nodes: see [`prepare`](super::prepare()).
     pub fn find(graph: &Graph) -> Groups {
         let mut coupler = Coupler::run(graph);
+        coupler.settle();
         let (mut position, mut groups) = (BTreeMap::<Var, usize>::new(), vec![]);
         let mut within: Vec<(Var, Var)> = vec![];
         for node in &graph.nodes {
@@ -91,7 +92,7 @@ impl Groups {
             }
         }
         for (inner, outer) in within {
-            groups[position[&inner]].within = Some(position[&outer]);
+            nest(&mut groups, position[&inner], position[&outer]);
         }
         name_apart(&mut groups);
         let fixed = fixed(graph, &mut coupler);
@@ -142,10 +143,9 @@ impl Groups {
 
     /// For every place along an axis of a value, the index of `group` it belongs to; `None` where it belongs to none.
     pub fn members(&self, id: ValueId, axis: usize, group: usize) -> Vec<Option<usize>> {
-        let whole = self.whole();
         let mut members = vec![];
         for segment in &self.axes[id.index()][axis] {
-            places(segment, &whole, &mut |indices| {
+            places(segment, &|part| (0..self.part(part)).collect(), &mut |indices| {
                 let at = segment.iter().zip(indices).find(|(p, _)| **p == Part::Group(group));
                 members.push(at.map(|(_, &index)| index));
             });
@@ -158,7 +158,11 @@ impl Groups {
         let (mut result, mut start) = (vec![], 0);
         for segment in &self.axes[id.index()][axis] {
             let extent = |p: &Part| self.part(p);
-            places(segment, kept, &mut |indices| {
+            let stay = |part: &Part| match *part {
+                Part::Known(n) => (0..without_batch(n)).collect(),
+                Part::Group(g) => kept[g].clone(),
+            };
+            places(segment, &stay, &mut |indices| {
                 let at = segment.iter().zip(indices).fold(0, |at, (part, &index)| at * extent(part) + index);
                 result.push(start + at);
             });
@@ -195,15 +199,22 @@ impl Groups {
     }
 }
 
-/// Calls with the index of each part, for every kept place of a segment in row-major order.
-fn places(segment: &[Part], kept: &Kept, with: &mut impl FnMut(&[usize])) {
-    let choices: Vec<Vec<usize>> = segment
-        .iter()
-        .map(|part| match *part {
-            Part::Known(n) => (0..without_batch(n)).collect(),
-            Part::Group(g) => kept[g].clone(),
-        })
-        .collect();
+/// States that a group stands within another. A shuffle of channels puts each of two within the other: then what was said first
+/// holds, so that nothing is ever within itself.
+fn nest(groups: &mut [Group], inner: usize, outer: usize) {
+    let mut at = Some(outer);
+    while let Some(group) = at {
+        if group == inner {
+            return;
+        }
+        at = groups[group].within;
+    }
+    groups[inner].within = Some(outer);
+}
+
+/// Calls with the index of each part, for every place of a segment whose indices `stay`, in row-major order.
+fn places(segment: &[Part], stay: &dyn Fn(&Part) -> Vec<usize>, with: &mut impl FnMut(&[usize])) {
+    let choices: Vec<Vec<usize>> = segment.iter().map(stay).collect();
     let count: usize = choices.iter().map(Vec::len).product();
     let mut indices = vec![0; segment.len()];
     for place in 0..count {
@@ -230,12 +241,20 @@ fn var(factor: &Factor) -> Option<Var> {
 
 /// Groups of one node get a number each: `query`, `query.2`.
 fn name_apart(groups: &mut [Group]) {
-    for i in 0..groups.len() {
-        let taken = |name: &str| groups[..i].iter().any(|g| g.name == name);
-        let name = groups[i].name.clone();
-        if taken(&name) {
-            groups[i].name = (2..).map(|n| format!("{name}.{n}")).find(|n| !taken(n)).expect("an unused number exists");
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut last: HashMap<String, usize> = HashMap::new();
+    for group in groups {
+        if taken.insert(group.name.clone()) {
+            continue;
         }
+        let last = last.entry(group.name.clone()).or_insert(1);
+        group.name = loop {
+            *last += 1;
+            let name = format!("{}.{last}", group.name);
+            if taken.insert(name.clone()) {
+                break name;
+            }
+        };
     }
 }
 

@@ -54,6 +54,19 @@ impl<'a> Coupler<'a> {
         coupler
     }
 
+    /// Looks at all axes until nothing more is found that must stay: from then on, no look changes what another one says.
+    pub fn settle(&mut self) {
+        loop {
+            let before = self.book.fixes();
+            for axis in self.axes.iter().flatten() {
+                self.book.resolve(axis);
+            }
+            if self.book.fixes() == before {
+                return;
+            }
+        }
+    }
+
     /// Extents with the batch as [`BATCH`].
     fn shape(&self, id: ValueId) -> Vec<usize> {
         shape_at(&self.graph.value(id).shape, BATCH)

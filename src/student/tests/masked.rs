@@ -56,12 +56,8 @@ impl Rewriter<'_> {
         if self.groups.on(id, axis).is_empty() || value.shape[axis].is_batched() {
             return None;
         }
-        let mut stays = vec![true; value.shape[axis].at(1)];
-        for group in self.groups.on(id, axis) {
-            for (place, member) in self.groups.members(id, axis, group).into_iter().enumerate() {
-                stays[place] &= member.is_none_or(|index| self.kept[group].contains(&index));
-            }
-        }
+        let mut stays = vec![false; value.shape[axis].at(1)];
+        self.groups.places(id, axis, self.kept).into_iter().for_each(|place| stays[place] = true);
         stays.contains(&false).then_some(stays)
     }
 

@@ -5,6 +5,7 @@ mod parts;
 mod random;
 mod replace;
 mod saturation;
+mod shuffles;
 mod templates;
 mod widths;
 

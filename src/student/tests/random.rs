@@ -5,10 +5,10 @@ use crate::graph::{Builder, Cell, Conv, Direction, Op, Pool, Recurrent, ValueId}
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-struct Maker {
-    b: Builder,
-    rng: ChaCha8Rng,
-    count: usize,
+pub(super) struct Maker {
+    pub b: Builder,
+    pub rng: ChaCha8Rng,
+    pub count: usize,
 }
 
 impl Maker {
@@ -17,31 +17,31 @@ impl Maker {
         format!("{what}{}", self.count)
     }
 
-    fn tensor(&mut self, shape: &[usize]) -> Tensor {
+    pub fn tensor(&mut self, shape: &[usize]) -> Tensor {
         let scale = 1.5 / (shape.iter().skip(1).product::<usize>().max(1) as f32).sqrt();
         let data = (0..shape.iter().product::<usize>()).map(|_| scale * self.rng.random_range(-1.0f32..1.0)).collect();
         Tensor::f32(shape.to_vec(), data)
     }
 
-    fn constant(&mut self, shape: &[usize]) -> ValueId {
+    pub fn constant(&mut self, shape: &[usize]) -> ValueId {
         let tensor = self.tensor(shape);
         let name = self.name("w");
         self.b.constant(&name, tensor)
     }
 
-    fn push(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
+    pub fn push(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
         let name = self.name(op.name());
         self.b.node(&name, op, inputs).unwrap()
     }
 
-    fn conv(&mut self, x: ValueId, from: usize, to: usize, kernel: usize, group: usize) -> ValueId {
+    pub fn conv(&mut self, x: ValueId, from: usize, to: usize, kernel: usize, group: usize) -> ValueId {
         let (w, bias) = (self.constant(&[to, from / group, kernel, kernel]), self.constant(&[to]));
         let pads = vec![kernel / 2; 4];
         let conv = Conv { kernel: vec![kernel; 2], strides: vec![1; 2], pads, dilations: vec![1; 2], group };
         self.push(Op::Conv(conv), &[x, w, bias])
     }
 
-    fn norm(&mut self, x: ValueId, channels: usize) -> ValueId {
+    pub fn norm(&mut self, x: ValueId, channels: usize) -> ValueId {
         let v = |m: &mut Self, low: f32, high: f32| {
             let data = (0..channels).map(|_| m.rng.random_range(low..high)).collect();
             let name = m.name("n");
@@ -52,7 +52,7 @@ impl Maker {
         self.push(Op::BatchNormalization { epsilon: 1e-5 }, &[x, scale, bias, mean, variance])
     }
 
-    fn linear(&mut self, x: ValueId, from: usize, to: usize) -> ValueId {
+    pub fn linear(&mut self, x: ValueId, from: usize, to: usize) -> ValueId {
         let (w, bias) = (self.constant(&[from, to]), self.constant(&[to]));
         let y = self.push(Op::MatMul, &[x, w]);
         self.push(Op::Add, &[y, bias])
