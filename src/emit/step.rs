@@ -26,12 +26,18 @@ struct Operands {
     /// What the operands are called, in order.
     inputs: Vec<String>,
     /// The parts of the arena, and how they are bound.
-    parts: Vec<(&'static str, Range<usize>)>,
+    parts: Vec<(String, Range<usize>)>,
     /// The result has the place of this operand.
-    in_place: Option<&'static str>,
+    in_place: Option<String>,
 }
 
-const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+/// What a part of the arena is called: `a`, `b`, `c`, and by number where a concatenation has many.
+fn part_name(index: usize) -> String {
+    match u8::try_from(index) {
+        Ok(letter @ 0..8) => char::from(b'a' + letter).into(),
+        _ => format!("part_{index}"),
+    }
+}
 
 impl Operands {
     fn new(places: &Places<'_>, step: &Step, numbers: &mut Numbers) -> Result<Operands, Error> {
@@ -47,37 +53,31 @@ impl Operands {
                 continue;
             }
             let range = places.of(id)?;
-            let known = operands.parts.iter().find(|(_, part)| *part == range).map(|(name, _)| *name);
-            let name = match (known, NAMES.get(operands.parts.len())) {
-                (Some(name), _) => name,
-                (None, Some(name)) => name,
-                (None, None) => {
-                    let what = format!("more than {} operands", NAMES.len());
-                    return Err(Error::Malformed { step: step.name.clone(), what });
-                }
-            };
+            let known = operands.parts.iter().find(|(_, part)| *part == range).map(|(name, _)| name.clone());
+            let is_new = known.is_none();
+            let name = known.unwrap_or_else(|| part_name(operands.parts.len()));
             if range == output {
-                operands.in_place = Some(name);
+                operands.in_place = Some(name.clone());
             } else if range.start < output.end && output.start < range.end {
                 return Err(overlap(places, step, id));
             }
-            if known.is_none() {
-                operands.parts.push((name, range));
+            if is_new {
+                operands.parts.push((name.clone(), range));
             }
-            operands.inputs.push(name.into());
+            operands.inputs.push(name);
         }
         if operands.in_place.is_some() && !step.kernel.in_place() && step.kernel != Kernel::Reshape {
             return Err(overlap(places, step, step.output));
         }
         if operands.in_place.is_none() {
-            operands.parts.push(("output", output));
+            operands.parts.push(("output".into(), output));
         }
         Ok(operands)
     }
 
     /// `let [a, output] = parts(…);`
     fn binding(&self) -> String {
-        let names: Vec<&str> = self.parts.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = self.parts.iter().map(|(name, _)| name.as_str()).collect();
         let ranges: Vec<String> = self.parts.iter().map(|(_, range)| format!("{range:?}")).collect();
         format!("    let [{}] = parts(&mut arena.0, [{}]);\n", names.join(", "), ranges.join(", "))
     }
@@ -359,7 +359,7 @@ impl Writer<'_> {
 
     /// `f` of `x`, for each element.
     fn unary(&self, f: &str) -> String {
-        match (self.operands.in_place, self.operands.inputs.first()) {
+        match (&self.operands.in_place, self.operands.inputs.first()) {
             (Some(a), _) => format!("elementwise::map_in_place({a}, |x| {f});"),
             (None, a) => format!("elementwise::map({}, output, |x| {f});", a.map_or("a", String::as_str)),
         }
@@ -372,9 +372,9 @@ impl Writer<'_> {
             return Ok(self.unary(&format!("{{\n        let (a, b) = (x, x);\n        {f}\n    }}")));
         }
         let zip = if broadcast { "zip_rows" } else { "zip" };
-        Ok(match self.operands.in_place {
+        Ok(match &self.operands.in_place {
             None => format!("elementwise::{zip}({a}, {b}, output, |a, b| {f});"),
-            Some(place) if place == *a => format!("elementwise::{zip}_in_place({a}, {b}, |a, b| {f});"),
+            Some(place) if place == a => format!("elementwise::{zip}_in_place({a}, {b}, |a, b| {f});"),
             // The result has the size of `b` only where nothing is broadcast.
             Some(_) => format!("elementwise::zip_in_place({b}, {a}, |b, a| {f});"),
         })

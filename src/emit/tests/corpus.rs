@@ -247,7 +247,19 @@ pub fn window(input: [usize; 2], kernel: usize, stride: usize, pad: usize, dilat
 
 /// Every kind of kernel but those of sequences, in networks of one precision.
 pub fn every_kernel(precision: Precision) -> Vec<Program> {
-    vec![convolutions(precision), vectors(precision), functions(precision)]
+    vec![convolutions(precision), vectors(precision), functions(precision), joined(precision)]
+}
+
+/// More vectors one after the other than there are short names for.
+fn joined(precision: Precision) -> Program {
+    let mut m = Maker::new(&format!("joined_{precision:?}"), precision, [1, 2, 3], 4);
+    let x = m.step(Kernel::Reshape, &[BufferId(0)], &[6]);
+    let inner: Vec<usize> = (0..11).map(|part| 1 + part % 3).collect();
+    let parts: Vec<BufferId> = inner.iter().map(|&width| m.fully_connected(x, width)).collect();
+    let width = inner.iter().sum();
+    let y = m.step(Kernel::Concat { outer: 1, inner }, &parts, &[width]);
+    m.fully_connected(y, 5);
+    m.finish()
 }
 
 /// A sum of functions of one vector, of an input that the network turns: the buffer has its columns outermost.
