@@ -146,13 +146,16 @@ fn cuts(graph: &Graph) -> Vec<Point> {
         node.inputs.iter().flatten().for_each(|id| _ = last_use.insert(*id, index));
     }
     graph.outputs.iter().for_each(|id| _ = last_use.insert(*id, usize::MAX));
+    let mut ends_at: HashMap<usize, Vec<ValueId>> = HashMap::new();
+    last_use.iter().for_each(|(&id, &last)| ends_at.entry(last).or_default().push(id));
+    let readers = graph.consumers();
     let mut live: HashSet<ValueId> = HashSet::new();
     let mut cuts = vec![];
     for (index, node) in graph.nodes.iter().enumerate() {
-        live.extend(node.outputs.iter().filter(|id| learned.contains(id)));
-        live.retain(|id| last_use.get(id).is_some_and(|&last| last > index));
+        live.extend(node.outputs.iter().filter(|id| learned.contains(id) && last_use.contains_key(id)));
+        ends_at.get(&index).into_iter().flatten().for_each(|id| _ = live.remove(id));
         let id = node.output();
-        if live.len() == 1 && live.contains(&id) && is_end(graph, index) && !graph.outputs.contains(&id) {
+        if live.len() == 1 && live.contains(&id) && is_end(graph, &readers, index) && !graph.outputs.contains(&id) {
             cuts.push(point(graph, &makers, id));
         }
     }
@@ -160,7 +163,7 @@ fn cuts(graph: &Graph) -> Vec<Point> {
 }
 
 /// Whether a node ends a layer: what follows is no activation or normalisation of its result.
-fn is_end(graph: &Graph, index: usize) -> bool {
+fn is_end(graph: &Graph, readers: &HashMap<ValueId, Vec<usize>>, index: usize) -> bool {
     let node = &graph.nodes[index];
     let id = node.output();
     let rank = graph.value(id).shape.len();
@@ -184,8 +187,9 @@ fn is_end(graph: &Graph, index: usize) -> bool {
                 Op::Relu | Op::Clip { .. } | Op::BatchNormalization { .. } | Op::LayerNormalization { .. }
             )
     };
-    let single = graph.nodes.iter().filter(|n| n.inputs.contains(&Some(id))).count() == 1;
-    let readers_go_on = single && graph.nodes.iter().any(|n| carries_on(&n));
+    let mut read_by = readers.get(&id).cloned().unwrap_or_default();
+    read_by.dedup();
+    let readers_go_on = read_by.len() == 1 && carries_on(&&graph.nodes[read_by[0]]);
     rank >= 2 && graph.value(id).shape[0].is_batched() && finishes(&node.op) && !readers_go_on
 }
 
@@ -214,27 +218,37 @@ fn layout(graph: &Graph, makers: &HashMap<ValueId, usize>, id: ValueId) -> Layou
     if graph.value(id).shape.len() != 3 {
         return Layout::ChannelsFirst;
     }
-    let mut at = id;
+    let (mut at, mut swapped) = (id, false);
+    let seen = |layout: Layout, swapped: bool| match (layout, swapped) {
+        (layout, false) => layout,
+        (Layout::ChannelsFirst, true) => Layout::ChannelsLast,
+        (_, true) => Layout::ChannelsFirst,
+    };
     while let Some(&index) = makers.get(&at) {
         let node = &graph.nodes[index];
         match &node.op {
             Op::Conv(_) | Op::ConvTranspose(_) | Op::BatchNormalization { .. } | Op::MaxPool(_) => {
-                return Layout::ChannelsFirst;
+                return seen(Layout::ChannelsFirst, swapped);
             }
             Op::MatMul | Op::Gemm { .. } | Op::LayerNormalization { .. } | Op::Gather { .. } | Op::Recurrent(_) => {
-                return Layout::ChannelsLast;
+                return seen(Layout::ChannelsLast, swapped);
             }
             Op::Transpose { .. } => {
                 // What was at the end before is in the middle now.
-                let before = node.input(0).map_or(Layout::ChannelsFirst, |id| layout(graph, makers, id));
-                return if before == Layout::ChannelsFirst { Layout::ChannelsLast } else { Layout::ChannelsFirst };
+                swapped = !swapped;
+                let before = node.input(0).filter(|&id| graph.value(id).shape.len() == 3);
+                at = match before {
+                    Some(before) => before,
+                    None => break,
+                };
+                continue;
             }
             _ => {}
         }
         let Some(next) = node.inputs.iter().flatten().find(|id| makers.contains_key(id)) else { break };
         at = *next;
     }
-    Layout::ChannelsFirst
+    seen(Layout::ChannelsFirst, swapped)
 }
 
 /// The values of a network that a probe looks at: its cuts.

@@ -16,6 +16,7 @@ mod cost;
 mod floats;
 mod function;
 mod infer;
+mod names;
 mod op;
 mod recurrent;
 mod tensor;
@@ -29,6 +30,7 @@ pub use cost::{Cost, LayerCost, cost};
 pub use floats::Floats;
 pub use function::{Binary, Reduction, Unary, Variadic};
 pub use infer::{InferError, infer_node, infer_shapes};
+pub use names::Names;
 pub use op::{
     AutoPad, Conv, ConvTranspose, Coordinates, Interpolation, Op, OpaqueNode, PadMode, Pool, Resize, Rounding, Unread,
 };
@@ -270,7 +272,7 @@ impl Graph {
         map
     }
 
-    /// A name that no value has yet, made from `stem`.
+    /// A name that no value has yet, made from `stem`. For many, [`Graph::value_names`].
     pub fn fresh_name(&self, stem: &str) -> String {
         let taken = |name: &str| self.values.iter().any(|v| v.name == name);
         if !taken(stem) {

@@ -10,7 +10,6 @@ mod export;
 mod file;
 mod import;
 mod limits;
-mod names;
 mod proto;
 mod tensor;
 #[cfg(test)]

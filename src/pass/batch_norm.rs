@@ -3,8 +3,8 @@
 //! At inference batch normalisation is `y = s·x + (β − s·μ)` with `s = γ / √(σ² + ε)`, per channel
 //! (<https://arxiv.org/abs/1502.03167>, section 3.1), which a linear layer absorbs.
 
-use crate::graph::{Dim, Graph, Node, Op, Tensor, Value, ValueId};
-use std::collections::HashMap;
+use crate::graph::{Dim, Graph, Names, Node, Op, Tensor, Value, ValueId};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The ε of inserted normalisations, as PyTorch's default.
@@ -13,14 +13,45 @@ const EPSILON: f32 = 1e-5;
 /// Folds each BatchNormalization into the Conv or Gemm before it, if nothing else reads that layer's result and all
 /// parameters are constant. Others stay.
 pub fn fold_batch_norm(graph: &mut Graph) {
-    let mut index = 0;
-    while index < graph.nodes.len() {
-        match folded(graph, index) {
-            Some(fold) => fold.apply(graph, index),
-            None => index += 1,
+    let mut uses = Uses::of(graph);
+    let mut folded = vec![false; graph.nodes.len()];
+    for (index, is_folded) in folded.iter_mut().enumerate() {
+        if let Some(fold) = fold(graph, &uses, index) {
+            fold.apply(graph, &mut uses, index);
+            *is_folded = true;
         }
     }
+    let mut folded = folded.into_iter();
+    graph.nodes.retain(|_| !folded.next().unwrap_or(false));
     super::drop_unused_values(graph);
+}
+
+/// Who makes and who reads the values of a graph, kept up to date while normalisations are folded.
+struct Uses {
+    makers: HashMap<ValueId, usize>,
+    /// How many nodes read a value.
+    readers: HashMap<ValueId, usize>,
+    names: Names,
+}
+
+impl Uses {
+    fn of(graph: &Graph) -> Uses {
+        let mut readers = HashMap::new();
+        graph.nodes.iter().flat_map(operands).for_each(|id| *readers.entry(id).or_default() += 1);
+        Uses { makers: graph.producers(), readers, names: graph.value_names() }
+    }
+
+    fn readers(&self, id: ValueId) -> usize {
+        self.readers.get(&id).copied().unwrap_or(0)
+    }
+}
+
+/// The values that a node reads, each once.
+fn operands(node: &Node) -> Vec<ValueId> {
+    let mut ids: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// New parameters of a layer that takes over the normalisation after it.
@@ -31,13 +62,12 @@ struct Fold {
     bias: Vec<f32>,
 }
 
-fn folded(graph: &Graph, index: usize) -> Option<Fold> {
+fn fold(graph: &Graph, uses: &Uses, index: usize) -> Option<Fold> {
     let norm = &graph.nodes[index];
     let Op::BatchNormalization { epsilon } = norm.op else { return None };
     let x = norm.input(0)?;
-    let layer = graph.nodes[..index].iter().position(|n| n.outputs.contains(&x))?;
-    let readers = graph.nodes.iter().filter(|n| n.inputs.contains(&Some(x))).count();
-    if readers != 1 || graph.outputs.contains(&x) || graph.value(x).quant.is_some() {
+    let layer = *uses.makers.get(&x)?;
+    if uses.readers(x) != 1 || graph.outputs.contains(&x) || graph.value(x).quant.is_some() {
         return None;
     }
     let vector = |i: usize| graph.constant(norm.input(i)?)?.as_f32();
@@ -80,16 +110,20 @@ fn plain(graph: &Graph, id: ValueId) -> Option<&Tensor> {
 }
 
 impl Fold {
-    fn apply(self, graph: &mut Graph, index: usize) {
-        let norm = graph.nodes.remove(index);
+    fn apply(self, graph: &mut Graph, uses: &mut Uses, index: usize) {
+        let norm = graph.nodes[index].clone();
+        for id in operands(&norm) {
+            uses.readers.entry(id).and_modify(|count| *count -= 1);
+        }
         let weight = graph.nodes[self.layer].inputs[1];
         let bias = graph.nodes[self.layer].input(2);
         let bias_name = match weight.map(|id| graph.value(id).name.clone()) {
             Some(name) if name.ends_with("weight") => format!("{}bias", name.trim_end_matches("weight")),
             _ => format!("{}_bias", graph.nodes[self.layer].name),
         };
-        let weight = replace(graph, weight, self.weight, "weight");
-        let bias = replace(graph, bias, Tensor::f32([self.bias.len()], self.bias), &bias_name);
+        let weight = replace(graph, uses, weight, self.weight, "weight");
+        let bias = replace(graph, uses, bias, Tensor::f32([self.bias.len()], self.bias), &bias_name);
+        norm.outputs.iter().for_each(|&id| _ = uses.makers.insert(id, self.layer));
         let layer = &mut graph.nodes[self.layer];
         layer.op = self.op;
         layer.inputs.truncate(1);
@@ -99,10 +133,9 @@ impl Fold {
 }
 
 /// Gives a constant new contents; one that other nodes read too is left to them, and a new one made.
-fn replace(graph: &mut Graph, old: Option<ValueId>, tensor: Tensor, stem: &str) -> ValueId {
-    let readers = |id| graph.nodes.iter().filter(|n| n.inputs.contains(&Some(id))).count();
+fn replace(graph: &mut Graph, uses: &mut Uses, old: Option<ValueId>, tensor: Tensor, stem: &str) -> ValueId {
     match old {
-        Some(id) if readers(id) == 1 && !graph.outputs.contains(&id) => {
+        Some(id) if uses.readers(id) == 1 && !graph.outputs.contains(&id) => {
             let value = graph.value_mut(id);
             value.shape = tensor.shape.iter().map(|&n| Dim::Fixed(n)).collect();
             value.data = Some(Arc::new(tensor));
@@ -110,8 +143,10 @@ fn replace(graph: &mut Graph, old: Option<ValueId>, tensor: Tensor, stem: &str) 
         }
         _ => {
             let stem = old.map_or(stem.to_string(), |id| graph.value(id).name.clone());
-            let name = graph.fresh_name(&stem);
-            graph.add_constant(name, tensor)
+            old.into_iter().for_each(|id| _ = uses.readers.entry(id).and_modify(|count| *count -= 1));
+            let id = graph.add_constant(uses.names.fresh(&stem), tensor);
+            uses.readers.insert(id, 1);
+            id
         }
     }
 }
@@ -128,30 +163,37 @@ pub struct Moments {
 /// that a training step, which normalises by its own batch, starts from the same numbers. Where nothing was measured γ is
 /// 1, β the bias, which the convolution loses, the mean 0 and the variance 1 − ε.
 pub fn insert_batch_norm(graph: &mut Graph, measured: &HashMap<ValueId, Moments>) {
-    let mut index = 0;
-    while index < graph.nodes.len() {
-        if let Some(bias) = wants_norm(graph, index) {
-            let moments = measured.get(&graph.nodes[index].output()).cloned();
-            insert(graph, index, bias, moments);
-            index += 1;
-        }
-        index += 1;
+    let normalised = normalised(graph);
+    let (mut values, mut names) = (graph.value_names(), graph.node_names());
+    let nodes = std::mem::take(&mut graph.nodes);
+    for mut node in nodes {
+        let norm = wants_norm(graph, &normalised, &node).map(|bias| {
+            let moments = measured.get(&node.output()).cloned();
+            norm_of(graph, (&mut values, &mut names), &mut node, bias, moments)
+        });
+        graph.nodes.push(node);
+        graph.nodes.extend(norm);
     }
     super::drop_unused_values(graph);
 }
 
+/// Results that are normalised already.
+fn normalised(graph: &Graph) -> HashSet<ValueId> {
+    let norms = graph.nodes.iter().filter(|n| matches!(n.op, Op::BatchNormalization { .. }));
+    norms.filter_map(|n| n.input(0)).collect()
+}
+
 /// The convolutions' results that [`insert_batch_norm`] would normalise.
 pub fn to_be_normalised(graph: &Graph) -> Vec<ValueId> {
-    let wanted = |&index: &usize| wants_norm(graph, index).is_some();
-    (0..graph.nodes.len()).filter(wanted).map(|index| graph.nodes[index].output()).collect()
+    let normalised = normalised(graph);
+    let wanted = |node: &&Node| wants_norm(graph, &normalised, node).is_some();
+    graph.nodes.iter().filter(wanted).map(Node::output).collect()
 }
 
 /// The bias of a convolution that a normalisation can follow.
-fn wants_norm(graph: &Graph, index: usize) -> Option<Vec<f32>> {
-    let node = &graph.nodes[index];
-    let result = graph.value(node.output());
-    let normalised =
-        graph.nodes.iter().any(|n| matches!(n.op, Op::BatchNormalization { .. }) && n.input(0) == Some(node.output()));
+fn wants_norm(graph: &Graph, normalised: &HashSet<ValueId>, node: &Node) -> Option<Vec<f32>> {
+    let result = graph.value(*node.outputs.first()?);
+    let normalised = normalised.contains(&node.output());
     let (Op::Conv(_), false, None) = (&node.op, normalised, &result.quant) else { return None };
     let Some(Dim::Fixed(channels)) = result.shape.get(1) else { return None };
     match node.input(2) {
@@ -160,10 +202,17 @@ fn wants_norm(graph: &Graph, index: usize) -> Option<Vec<f32>> {
     }
 }
 
-fn insert(graph: &mut Graph, index: usize, bias: Vec<f32>, moments: Option<Moments>) {
-    let (channels, result, stem) = (bias.len(), graph.nodes[index].output(), graph.nodes[index].name.clone());
+/// The normalisation after a convolution, which loses its bias and makes a new value for it.
+fn norm_of(
+    graph: &mut Graph,
+    (values, names): (&mut Names, &mut Names),
+    conv: &mut Node,
+    bias: Vec<f32>,
+    moments: Option<Moments>,
+) -> Node {
+    let (channels, result, stem) = (bias.len(), conv.output(), conv.name.clone());
     let value = graph.value(result).clone();
-    let name = graph.fresh_name(&format!("{}_convolved", value.name));
+    let name = values.fresh(&format!("{}_convolved", value.name));
     let convolved = graph.add_value(Value { name, ..value });
     let (scale, shift, mean, variance) = match moments {
         Some(Moments { mean, variance }) => {
@@ -174,7 +223,7 @@ fn insert(graph: &mut Graph, index: usize, bias: Vec<f32>, moments: Option<Momen
         None => (vec![1.0; channels], bias, vec![0.0; channels], vec![1.0 - EPSILON; channels]),
     };
     let mut vector = |what: &str, data: Vec<f32>| {
-        let name = graph.fresh_name(&format!("{stem}.bn.{what}"));
+        let name = values.fresh(&format!("{stem}.bn.{what}"));
         Some(graph.add_constant(name, Tensor::f32([channels], data)))
     };
     let inputs = vec![
@@ -184,13 +233,8 @@ fn insert(graph: &mut Graph, index: usize, bias: Vec<f32>, moments: Option<Momen
         vector("running_mean", mean),
         vector("running_var", variance),
     ];
-    let mut name = format!("{stem}.bn");
-    while graph.nodes.iter().any(|n| n.name == name) {
-        name.push('_');
-    }
-    let conv = &mut graph.nodes[index];
     conv.inputs.truncate(2);
     conv.outputs = vec![convolved];
-    let op = Op::BatchNormalization { epsilon: EPSILON };
-    graph.nodes.insert(index + 1, Node { name, op, inputs, outputs: vec![result] });
+    let name = names.fresh(&format!("{stem}.bn"));
+    Node { name, op: Op::BatchNormalization { epsilon: EPSILON }, inputs, outputs: vec![result] }
 }

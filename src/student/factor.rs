@@ -1,6 +1,6 @@
 //! Dense convolutions as two cheaper ones, started from a decomposition of the teacher's weights.
 
-use crate::graph::{Conv, Graph, Node, Op, Tensor, Value, ValueId, infer_node};
+use crate::graph::{Conv, Graph, Names, Node, Op, Tensor, Value, ValueId, infer_node};
 
 /// How a convolution is taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -34,47 +34,50 @@ fn dense<'g>(graph: &'g Graph, node: &'g Node) -> Option<(&'g Conv, &'g Tensor)>
 /// The network with its dense convolutions taken apart. The second half keeps the convolution's name and result.
 pub fn factored(graph: &Graph, how: Factoring) -> Graph {
     let mut result = graph.clone();
-    let mut index = 0;
-    while index < result.nodes.len() {
-        let node = result.nodes[index].clone();
-        let Some((conv, w)) = dense(&result, &node).map(|(c, w)| (c.clone(), w.clone())) else {
-            index += 1;
+    let (mut values, mut names) = (graph.value_names(), graph.node_names());
+    result.nodes.clear();
+    for node in &graph.nodes {
+        let Some((conv, w)) = dense(graph, node) else {
+            result.nodes.push(node.clone());
             continue;
         };
         let (first, group, second) = match how {
             Factoring::Separable => {
-                let (depthwise, pointwise) = separable(&w);
+                let (depthwise, pointwise) = separable(w);
                 (depthwise, w.shape[1], pointwise)
             }
             Factoring::LowRank => {
-                let (full, pointwise) = low_rank(&w);
+                let (full, pointwise) = low_rank(w);
                 (full, 1, pointwise)
             }
         };
-        insert(&mut result, index, &node, (Conv { group, ..conv.clone() }, first), second);
-        index += 2;
+        let halves = (Conv { group, ..conv.clone() }, first, second);
+        let both = apart(&mut result, (&mut values, &mut names), node, halves);
+        result.nodes.extend(both);
     }
     crate::pass::drop_unused_values(&mut result);
     result
 }
 
-fn insert(graph: &mut Graph, index: usize, node: &Node, (conv, first): (Conv, Tensor), second: Tensor) {
+/// A convolution as two: the first with these attributes and weights, the second of 1 × 1.
+fn apart(
+    graph: &mut Graph,
+    (values, names): (&mut Names, &mut Names),
+    node: &Node,
+    (conv, first, second): (Conv, Tensor, Tensor),
+) -> [Node; 2] {
     let spatial = conv.kernel.len();
     let stem = graph.value(node.input(1).expect("it has weights")).name.clone();
     let mut constant = |what: &str, tensor: Tensor| {
-        let name = graph.fresh_name(&format!("{stem}.{what}"));
+        let name = values.fresh(&format!("{stem}.{what}"));
         graph.add_constant(name, tensor)
     };
     let (first, second) = (constant("spatial", first), constant("pointwise", second));
-    let mut name = format!("{}.spatial", node.name);
-    while graph.nodes.iter().any(|n| n.name == name) {
-        name.push('_');
-    }
+    let name = names.fresh(&format!("{}.spatial", node.name));
     let mut before =
         Node { name: name.clone(), op: Op::Conv(conv), inputs: vec![node.input(0), Some(first)], outputs: vec![] };
     let (dtype, shape) = infer_node(graph, &before).expect("the same window as before").remove(0);
-    let name = graph.fresh_name(&name);
-    let middle: ValueId = graph.add_value(Value { name, dtype, shape, data: None, quant: None });
+    let middle: ValueId = graph.add_value(Value { name: values.fresh(&name), dtype, shape, data: None, quant: None });
     before.outputs.push(middle);
     let pointwise = Conv {
         kernel: vec![1; spatial],
@@ -85,9 +88,7 @@ fn insert(graph: &mut Graph, index: usize, node: &Node, (conv, first): (Conv, Te
     };
     let mut inputs = vec![Some(middle), Some(second)];
     inputs.extend(node.input(2).map(Some));
-    let after = Node { op: Op::Conv(pointwise), inputs, ..node.clone() };
-    graph.nodes[index] = after;
-    graph.nodes.insert(index, before);
+    [before, Node { op: Op::Conv(pointwise), inputs, ..node.clone() }]
 }
 
 /// Eigenvalues, largest first, and unit eigenvectors of a symmetric matrix of `n` rows, by Jacobi's rotations (cyclic;

@@ -4,7 +4,7 @@ use super::groups::Groups;
 use crate::graph::{Graph, Op, ValueId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// By what indices are ranked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -63,18 +63,42 @@ pub type Importance = Vec<Vec<f64>>;
 pub fn importance(graph: &Graph, groups: &Groups, criterion: Criterion, evidence: &Evidence, seed: u64) -> Importance {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut all = vec![];
+    let reads = reads(graph, groups);
     for (group, of) in groups.groups.iter().enumerate() {
         if criterion == Criterion::Random {
             all.push((0..of.extent).map(|_| rng.random_range(0.5..1.5)).collect());
             continue;
         }
         if criterion == Criterion::Distinct {
-            all.push(distinct(graph, groups, group));
+            all.push(distinct(graph, groups, group, &reads[group]));
             continue;
         }
-        let ranked = mean_of_sites(sites(graph, groups, group, criterion, evidence), of.extent);
-        let ranked = ranked.or_else(|| mean_of_sites(sites(graph, groups, group, Criterion::L2, evidence), of.extent));
+        let ranked = mean_of_sites(sites(graph, groups, (group, &reads[group]), criterion, evidence), of.extent);
+        let by_size = || sites(graph, groups, (group, &reads[group]), Criterion::L2, evidence);
+        let ranked = ranked.or_else(|| mean_of_sites(by_size(), of.extent));
         all.push(ranked.unwrap_or_else(|| vec![1.0; of.extent]));
+    }
+    all
+}
+
+/// A constant that a node reads and in which a group stands.
+struct Read {
+    node: usize,
+    operand: usize,
+    id: ValueId,
+}
+
+/// By group, the constants that hold it, in the order in which they are read.
+fn reads(graph: &Graph, groups: &Groups) -> Vec<Vec<Read>> {
+    let mut all: Vec<Vec<Read>> = groups.groups.iter().map(|_| vec![]).collect();
+    for (node, of) in graph.nodes.iter().enumerate() {
+        for (operand, id) in of.inputs.iter().enumerate() {
+            let Some((id, tensor)) = id.and_then(|id| Some((id, graph.constant(id)?))) else { continue };
+            let mut held: Vec<usize> = (0..tensor.shape.len()).flat_map(|axis| groups.on(id, axis)).collect();
+            held.sort_unstable();
+            held.dedup();
+            held.into_iter().for_each(|group| all[group].push(Read { node, operand, id }));
+        }
     }
     all
 }
@@ -83,15 +107,15 @@ pub fn importance(graph: &Graph, groups: &Groups, criterion: Criterion, evidence
 const FOLDED: usize = 1024;
 
 /// The vectors of all weights of each index, with every site scaled to the same mean norm.
-fn vectors(graph: &Graph, groups: &Groups, group: usize) -> Vec<Vec<f64>> {
+fn vectors(graph: &Graph, groups: &Groups, group: usize, reads: &[Read]) -> Vec<Vec<f64>> {
     let extent = groups.groups[group].extent;
     let mut vectors = vec![vec![0.0f64; FOLDED]; extent];
     let (mut rng, mut next) = (ChaCha8Rng::seed_from_u64(group as u64), 0);
-    let mut seen = vec![];
-    for &id in graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten()) {
+    let mut seen = HashSet::new();
+    for &Read { id, .. } in reads {
         let Some(tensor) = graph.constant(id).filter(|t| t.shape.len() >= 2 && !seen.contains(&id)) else { continue };
         let Some(weights) = tensor.as_f32() else { continue };
-        seen.push(id);
+        seen.insert(id);
         for axis in (0..tensor.shape.len()).filter(|&a| groups.on(id, a).contains(&group)) {
             let members = groups.members(id, axis, group);
             let inner: usize = tensor.shape[axis + 1..].iter().product();
@@ -114,8 +138,8 @@ fn vectors(graph: &Graph, groups: &Groups, group: usize) -> Vec<Vec<f64>> {
 }
 
 /// Each index by what it adds to those that add more.
-fn distinct(graph: &Graph, groups: &Groups, group: usize) -> Vec<f64> {
-    let mut left = vectors(graph, groups, group);
+fn distinct(graph: &Graph, groups: &Groups, group: usize, reads: &[Read]) -> Vec<f64> {
+    let mut left = vectors(graph, groups, group, reads);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
     let whole: Vec<f64> = left.iter().map(|v| dot(v, v)).collect();
     let mut importance = vec![0.0; left.len()];
@@ -157,7 +181,13 @@ fn mean_of_sites(sites: Vec<Vec<f64>>, extent: usize) -> Option<Vec<f64>> {
 }
 
 /// What each place where a group stands says of its indices.
-fn sites(graph: &Graph, groups: &Groups, group: usize, criterion: Criterion, evidence: &Evidence) -> Vec<Vec<f64>> {
+fn sites(
+    graph: &Graph,
+    groups: &Groups,
+    (group, reads): (usize, &[Read]),
+    criterion: Criterion,
+    evidence: &Evidence,
+) -> Vec<Vec<f64>> {
     let extent = groups.groups[group].extent;
     let mut found = vec![];
     if criterion == Criterion::Activation {
@@ -174,43 +204,40 @@ fn sites(graph: &Graph, groups: &Groups, group: usize, criterion: Criterion, evi
         }
         return found;
     }
-    let mut seen = vec![];
-    for node in &graph.nodes {
-        for (operand, id) in node.inputs.iter().enumerate() {
-            let Some(id) = *id else { continue };
-            let (Some(tensor), false) = (graph.constant(id), seen.contains(&id)) else { continue };
-            let Some(weights) = tensor.as_f32() else { continue };
-            let wanted = match criterion {
-                Criterion::Scale => is_scale(&node.op, operand),
-                // Vectors say little of a channel; positions and masks are small.
-                _ => tensor.shape.len() >= 2,
-            };
-            if !wanted {
-                continue;
+    let mut seen = HashSet::new();
+    for &Read { node, operand, id } in reads {
+        let (Some(tensor), false) = (graph.constant(id), seen.contains(&id)) else { continue };
+        let Some(weights) = tensor.as_f32() else { continue };
+        let wanted = match criterion {
+            Criterion::Scale => is_scale(&graph.nodes[node].op, operand),
+            // Vectors say little of a channel; positions and masks are small.
+            _ => tensor.shape.len() >= 2,
+        };
+        if !wanted {
+            continue;
+        }
+        seen.insert(id);
+        let gradients = evidence.gradients.get(&id);
+        for axis in (0..tensor.shape.len()).filter(|&a| groups.on(id, a).contains(&group)) {
+            let members = groups.members(id, axis, group);
+            let inner: usize = tensor.shape[axis + 1..].iter().product();
+            let mut site = vec![0.0f64; extent];
+            for (at, &w) in weights.iter().enumerate() {
+                let Some(index) = members[at / inner % members.len()] else { continue };
+                let w = f64::from(w);
+                site[index] += match (criterion, gradients) {
+                    (Criterion::Taylor, Some(g)) => w * f64::from(g[at]),
+                    (Criterion::L2, _) => w * w,
+                    (Criterion::Taylor, None) => 0.0,
+                    _ => w.abs(),
+                };
             }
-            seen.push(id);
-            let gradients = evidence.gradients.get(&id);
-            for axis in (0..tensor.shape.len()).filter(|&a| groups.on(id, a).contains(&group)) {
-                let members = groups.members(id, axis, group);
-                let inner: usize = tensor.shape[axis + 1..].iter().product();
-                let mut site = vec![0.0f64; extent];
-                for (at, &w) in weights.iter().enumerate() {
-                    let Some(index) = members[at / inner % members.len()] else { continue };
-                    let w = f64::from(w);
-                    site[index] += match (criterion, gradients) {
-                        (Criterion::Taylor, Some(g)) => w * f64::from(g[at]),
-                        (Criterion::L2, _) => w * w,
-                        (Criterion::Taylor, None) => 0.0,
-                        _ => w.abs(),
-                    };
-                }
-                match criterion {
-                    Criterion::Taylor => site.iter_mut().for_each(|v| *v *= *v),
-                    Criterion::L2 => site.iter_mut().for_each(|v| *v = v.sqrt()),
-                    _ => (),
-                }
-                found.push(site);
+            match criterion {
+                Criterion::Taylor => site.iter_mut().for_each(|v| *v *= *v),
+                Criterion::L2 => site.iter_mut().for_each(|v| *v = v.sqrt()),
+                _ => (),
             }
+            found.push(site);
         }
     }
     found

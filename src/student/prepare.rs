@@ -33,6 +33,7 @@ pub fn prepare(teacher: &Graph) -> Result<(Graph, Option<TrailingSoftmax>), pass
 /// read twice are tied on purpose.
 pub(super) fn unshare(graph: &mut Graph) {
     let mut read: HashMap<ValueId, usize> = HashMap::new();
+    let mut names = graph.value_names();
     for index in 0..graph.nodes.len() {
         for operand in 0..graph.nodes[index].inputs.len() {
             let Some(id) = graph.nodes[index].input(operand) else { continue };
@@ -43,7 +44,7 @@ pub(super) fn unshare(graph: &mut Graph) {
             *times += 1;
             if *times > 1 {
                 let value = graph.value(id).clone();
-                let name = graph.fresh_name(&value.name);
+                let name = names.fresh(&value.name);
                 graph.nodes[index].inputs[operand] = Some(graph.add_value(Value { name, ..value }));
             }
         }
@@ -66,10 +67,7 @@ fn drop_zero_states(graph: &mut Graph) {
 }
 
 /// Whether a value is zero everywhere, whatever its extents.
-fn is_zero(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> bool {
-    if let Some(tensor) = graph.constant(id) {
-        return tensor.to_f32().iter().all(|&v| v == 0.0);
-    }
+fn is_zero(graph: &Graph, producers: &HashMap<ValueId, usize>, mut id: ValueId) -> bool {
     let moves = |node: &Node| {
         matches!(
             node.op,
@@ -83,6 +81,14 @@ fn is_zero(graph: &Graph, producers: &HashMap<ValueId, usize>, id: ValueId) -> b
                 | Op::Split { .. }
         )
     };
-    let node = producers.get(&id).map(|&index| &graph.nodes[index]);
-    node.is_some_and(|n| moves(n) && n.input(0).is_some_and(|x| is_zero(graph, producers, x)))
+    loop {
+        if let Some(tensor) = graph.constant(id) {
+            return tensor.to_f32().iter().all(|&v| v == 0.0);
+        }
+        let node = producers.get(&id).map(|&index| &graph.nodes[index]);
+        match node.filter(|n| moves(n)).and_then(|n| n.input(0)) {
+            Some(operand) => id = operand,
+            None => return false,
+        }
+    }
 }

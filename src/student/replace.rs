@@ -8,7 +8,7 @@
 //!   finds better ones (as batch normalisation may stand for it: Yao et al. 2021, <https://arxiv.org/abs/2109.02980>).
 
 use super::Error;
-use crate::graph::{DType, Graph, Node, Op, Tensor, Unary, ValueId, verify};
+use crate::graph::{DType, Graph, Names, Node, Op, Tensor, Unary, Value, ValueId, verify};
 use crate::host;
 use crate::pass;
 use serde::{Deserialize, Serialize};
@@ -79,14 +79,18 @@ pub fn replaced(graph: &Graph, operators: &[String], fits: &HashMap<ValueId, Aff
         return Err(Error::Replace { operator: operator.clone(), known: known.join(", ") });
     }
     let mut result = graph.clone();
-    // From the last one on: those before keep their places.
-    for place in places(graph).into_iter().rev().filter(|place| operators.contains(&place.operator)) {
-        match place.stand_in {
-            Some((op, x)) => {
-                let node = &mut result.nodes[place.index];
-                (node.op, node.inputs) = (op, vec![Some(x)]);
+    let (mut values, mut names) = (graph.value_names(), graph.node_names());
+    let places = places(graph).into_iter().filter(|place| operators.contains(&place.operator));
+    let mut places: HashMap<usize, Option<(Op, ValueId)>> = places.map(|place| (place.index, place.stand_in)).collect();
+    result.nodes.clear();
+    for (index, node) in graph.nodes.iter().cloned().enumerate() {
+        match places.remove(&index) {
+            Some(Some((op, x))) => result.nodes.push(Node { op, inputs: vec![Some(x)], ..node }),
+            Some(None) => {
+                let both = scale_and_shift(&mut result, (&mut values, &mut names), node, fits);
+                result.nodes.extend(both);
             }
-            None => scale_and_shift(&mut result, place.index, fits),
+            None => result.nodes.push(node),
         }
     }
     pass::drop_dead_code(&mut result);
@@ -184,6 +188,9 @@ fn plain(graph: &Graph, id: ValueId) -> bool {
     value.dtype == DType::F32 && value.quant.is_none()
 }
 
+/// What is written out in more operators is no activation: a long chain is not looked at again and again.
+const MOST_OPERATORS: usize = 32;
+
 fn function(graph: &Graph, before: &HashMap<ValueId, Function>, node: &Node) -> Option<Function> {
     let mut of = None;
     let mut operands = vec![];
@@ -212,6 +219,9 @@ fn function(graph: &Graph, before: &HashMap<ValueId, Function>, node: &Node) -> 
             return None;
         }
         operands.push(values);
+    }
+    if operators.len() >= MOST_OPERATORS {
+        return None;
     }
     let values = applied(&node.op, &operands).filter(|v| v.iter().all(|v| v.is_finite()))?;
     operators.push(node.op.name().to_string());
@@ -256,9 +266,13 @@ fn normalisation(graph: &Graph, node: &Node) -> Option<Normalisation> {
     (last && known && plain(graph, x)).then_some(Normalisation { x, y: *y })
 }
 
-/// Makes a normalisation a product and a sum. The sum keeps its name and result.
-fn scale_and_shift(graph: &mut Graph, index: usize, fits: &HashMap<ValueId, Affine>) {
-    let node = graph.nodes[index].clone();
+/// A normalisation as a product and a sum. The sum keeps its name and result.
+fn scale_and_shift(
+    graph: &mut Graph,
+    (values, names): (&mut Names, &mut Names),
+    node: Node,
+    fits: &HashMap<ValueId, Affine>,
+) -> [Node; 2] {
     let (x, y) = (node.inputs[0].expect("a normalisation has an operand"), node.output());
     let features = graph.value(x).shape.last().map_or(1, |d| d.at(1));
     let own = |graph: &Graph, i: usize, otherwise: f32| {
@@ -268,18 +282,13 @@ fn scale_and_shift(graph: &mut Graph, index: usize, fits: &HashMap<ValueId, Affi
     let fit = fits.get(&y).cloned();
     let fit = fit.unwrap_or_else(|| Affine { scale: own(graph, 1, 1.0), shift: own(graph, 2, 0.0) });
     let mut constant = |what: &str, numbers: Vec<f32>| {
-        let name = graph.fresh_name(&format!("{}.{what}", node.name));
+        let name = values.fresh(&format!("{}.{what}", node.name));
         graph.add_constant(name, Tensor::f32([features], numbers))
     };
     let (scale, shift) = (constant("scale", fit.scale), constant("shift", fit.shift));
-    let mut name = format!("{}.scaled", node.name);
-    while graph.nodes.iter().any(|n| n.name == name) {
-        name.push('_');
-    }
-    let mut value = graph.value(y).clone();
-    value.name = graph.fresh_name(&name);
-    let scaled = graph.add_value(value);
-    graph.nodes[index] = Node { op: Op::Add, inputs: vec![Some(scaled), Some(shift)], ..node };
+    let name = names.fresh(&format!("{}.scaled", node.name));
+    let value = graph.value(y).clone();
+    let scaled = graph.add_value(Value { name: values.fresh(&name), ..value });
     let product = Node { name, op: Op::Mul, inputs: vec![Some(x), Some(scale)], outputs: vec![scaled] };
-    graph.nodes.insert(index, product);
+    [product, Node { op: Op::Add, inputs: vec![Some(scaled), Some(shift)], ..node }]
 }

@@ -3,7 +3,7 @@
 use super::{Allocation, Error, Factoring, Groups, Template, droppable, factored, without_blocks};
 use crate::graph::{Graph, verify};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A kind of student, before its widths.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,7 +46,8 @@ impl Variant {
             Some(template) => template.network(teacher)?,
             None => {
                 let blocks: Vec<String> = droppable(teacher).into_iter().map(|b| b.name).collect();
-                if let Some(node) = self.without.iter().find(|name| !blocks.contains(name)) {
+                let known: HashSet<&String> = blocks.iter().collect();
+                if let Some(node) = self.without.iter().find(|name| !known.contains(name)) {
                     return Err(Error::Block { node: node.clone(), blocks: blocks.join(", ") });
                 }
                 without_blocks(teacher, &self.without)

@@ -9,14 +9,13 @@ mod operators;
 mod quant;
 mod unchanged;
 
-use super::names::Names;
 use super::proto::{
     DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::{Error, tensor};
 use crate::graph::{
-    Binary, DType, Data, Dim, Graph, Node, Op, OpaqueNode, PadMode, Tensor, Unary, Value, ValueId, verify,
+    Binary, DType, Data, Dim, Graph, Names, Node, Op, OpaqueNode, PadMode, Tensor, Unary, Value, ValueId, verify,
 };
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};

@@ -22,11 +22,10 @@ mod symbolic;
 
 use super::file::Map;
 use super::limits::OPSETS;
-use super::names::Names;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::tensor::{self, External};
 use super::{Error, Given};
-use crate::graph::{DType, Dim, Graph, Node, Op, Shape, Value, ValueId, infer_node, verify};
+use crate::graph::{DType, Dim, Graph, Names, Node, Op, Shape, Value, ValueId, infer_node, verify};
 use call::{Call, Fault};
 use operators::Plan;
 use std::collections::{HashMap, HashSet};
@@ -282,6 +281,9 @@ impl<'m> Importer<'m> {
                 inputs[i] = inputs[i].map(|id| self.repeated(id, name, shape));
             }
         }
+        if let Some(Op::Concat { .. }) = plan.ops.first() {
+            self.drop_empty(&mut inputs);
+        }
         // A chain is made of operators that keep the element count, so only the first can fail.
         let last = plan.ops.len().saturating_sub(1);
         for (i, op) in plan.ops.into_iter().enumerate() {
@@ -289,6 +291,10 @@ impl<'m> Importer<'m> {
                 if i == last { name.to_string() } else { self.fresh_node(&format!("{name}_{}", op.name())) };
             let mut node = Node { name: node_name, op, inputs, outputs: vec![] };
             let results = self.infer(&node)?;
+            let reads_nothing = node.inputs.iter().flatten().any(|&id| is_empty(&self.graph.value(id).shape));
+            if reads_nothing && results.iter().any(|(_, shape)| !is_empty(shape)) {
+                return Err(Fault::Foreign("makes elements of a tensor that has none".into()));
+            }
             if i == last
                 && proto.output.iter().skip(results.len()).any(|n| !n.is_empty())
                 && self.call(proto)?.has_side_results()
@@ -314,6 +320,14 @@ impl<'m> Importer<'m> {
             self.graph.nodes.push(node);
         }
         Ok(())
+    }
+
+    /// What has no elements adds nothing to a concatenation, unless there is nothing else.
+    fn drop_empty(&self, inputs: &mut Vec<Option<ValueId>>) {
+        let is_there = |id: &Option<ValueId>| id.is_some_and(|id| !is_empty(&self.graph.value(id).shape));
+        if inputs.iter().any(is_there) {
+            inputs.retain(is_there);
+        }
     }
 
     /// A value broadcast to these extents, for a node of this name.
@@ -396,6 +410,11 @@ impl<'m> Importer<'m> {
     fn fresh_node(&mut self, stem: &str) -> String {
         self.node_names.fresh(stem)
     }
+}
+
+/// Whether a tensor of this shape has no elements.
+fn is_empty(shape: &[Dim]) -> bool {
+    shape.contains(&Dim::Fixed(0))
 }
 
 fn check_size(shape: &[Dim]) -> Result<(), String> {

@@ -254,7 +254,8 @@ fn clip(call: &Call) -> Result<Plan, Fault> {
     if min.is_nan() || max.is_nan() {
         return wrong(format!("clips to {min}..{max}"));
     }
-    Plan::new(0..1, Op::Clip { min, max })
+    // Where the bounds cross, everything becomes the upper one (ONNX's operator 13 says so).
+    Plan::new(0..1, Op::Clip { min: min.min(max), max })
 }
 
 fn reduce_mean(call: &Call) -> Result<Plan, Fault> {
