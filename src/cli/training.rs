@@ -15,8 +15,8 @@ pub(super) const MOST_CLASSES: usize = 65_535;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Training")]
 pub(super) struct TrainingArguments {
-    /// Passes over the training samples [default: 12, and up to 60 where they are fewer than 10,000]
-    #[arg(long, value_name = "N", value_parser = values::up_to::<EPOCHS_LIMIT>)]
+    /// Passes over the training samples; 0: none, a --student compiles as it is [default: 12, and up to 60 where they are fewer than 10,000]
+    #[arg(long, value_name = "N", value_parser = values::at_most::<EPOCHS_LIMIT>)]
     epochs: Option<usize>,
 
     /// Samples a step [default: 128, or 64 or 32 where that leaves fewer than 3,000 steps]

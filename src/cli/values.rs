@@ -77,6 +77,14 @@ pub fn up_to<const MOST: usize>(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The same, or 0.
+pub fn at_most<const MOST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n <= MOST => Ok(n),
+        _ => Err(format!("`{text}` is not a whole number from 0 to {MOST}")),
+    }
+}
+
 /// A part of several: `2/4`.
 pub fn shard(text: &str) -> Result<Shard, String> {
     let wrong = || format!("`{text}` is no part of several, as 2/4 is the second of four");

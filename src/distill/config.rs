@@ -63,6 +63,7 @@ pub struct Config {
     pub lr: f64,
     /// Share of the steps over which the learning rate rises from zero.
     pub warmup: f64,
+    /// 0: the student stays as it is.
     pub epochs: usize,
     pub batch_size: usize,
     /// The gradient's global norm is clipped to this.
@@ -155,7 +156,6 @@ impl Config {
             false => Err(Error::Config(format!("{name} {value} is not a positive number"))),
         };
         positive("--lr", self.lr)?;
-        positive("--epochs", self.epochs as f64)?;
         positive("--batch-size", self.batch_size as f64)?;
         positive("--views", self.views as f64)?;
         positive("--clip-norm", self.clip_norm)?;

@@ -149,13 +149,14 @@ pub fn standard_error(share: f64, samples: usize) -> f64 {
 
 /// The epoch whose parameters are kept, an index into the history: the last that is not clearly worse than the best
 /// before it, by more than a standard error of the samples that judge. It has learned longest, at the lowest rate; a few samples
-/// that judge would choose by chance.
-pub(super) fn chosen(history: &[Epoch], judges: usize) -> Option<usize> {
+/// that judge would choose by chance. `None` where all are below `floor`.
+pub(super) fn chosen(history: &[Epoch], judges: usize, floor: f64) -> Option<usize> {
     let (mut chosen, mut best) = (None, f64::NEG_INFINITY);
     for (index, epoch) in history.iter().enumerate() {
         let score = epoch.accuracy;
         best = best.max(score);
-        if score.is_nan() || chosen.is_none() || score >= best - standard_error(best, judges) {
+        let stands = chosen.is_none() || score >= best - standard_error(best, judges);
+        if score.is_nan() || score >= floor && stands {
             chosen = Some(index);
         }
     }
@@ -166,6 +167,8 @@ pub(super) fn chosen(history: &[Epoch], judges: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
+    const NONE: f64 = f64::NEG_INFINITY;
+
     fn after(accuracies: &[f64]) -> Vec<Epoch> {
         let epoch = |(index, &accuracy): (usize, &f64)| Tally::default().epoch(index + 1, accuracy);
         accuracies.iter().enumerate().map(epoch).collect()
@@ -175,11 +178,15 @@ mod tests {
     fn the_last_epoch_is_kept_that_is_not_clearly_worse() {
         // Of 50 samples a standard error of 0.04; of 5,000 one of 0.004.
         let history = after(&[0.7, 0.92, 0.89, 0.9, 0.87]);
-        assert_eq!(chosen(&history, 50), Some(3));
-        assert_eq!(chosen(&history, 5_000), Some(1));
+        assert_eq!(chosen(&history, 50, NONE), Some(3));
+        assert_eq!(chosen(&history, 5_000, NONE), Some(1));
         // The later of equals, whatever judges.
-        assert_eq!(chosen(&after(&[-0.5, 0.4, 0.4, 0.39]), 0), Some(2));
-        assert_eq!(chosen(&after(&[f64::NAN; 3]), 0), Some(2));
-        assert_eq!(chosen(&[], 50), None);
+        assert_eq!(chosen(&after(&[-0.5, 0.4, 0.4, 0.39]), 0, NONE), Some(2));
+        assert_eq!(chosen(&after(&[f64::NAN; 3]), 0, NONE), Some(2));
+        assert_eq!(chosen(&[], 50, NONE), None);
+        // Never one below what training began with.
+        assert_eq!(chosen(&history, 50, 0.895), Some(3));
+        assert_eq!(chosen(&history, 50, 0.91), Some(1));
+        assert_eq!(chosen(&history, 50, 0.95), None);
     }
 }

@@ -57,7 +57,7 @@ pub use step::{Feature, Layout, MixedIn, Pair, Plan, StepValues, cross_entropy};
 pub use synthesis::{EXPORT_AGAIN, Maker, Synthesis, Synthesized, synthesize};
 pub use teachers::Source;
 pub use terms::{Entry, Family, METHODS, Pairs, Reads, Term, method};
-pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, evaluate, train};
+pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, applies, evaluate, train};
 
 use std::path::PathBuf;
 

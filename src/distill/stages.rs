@@ -7,12 +7,13 @@
 //! <https://arxiv.org/abs/1909.11723>) and ensembles are recipes, and no code. Before the first stage, autoencoders learn
 //! what activations they have to offer.
 
-use super::history::{Epoch, Event};
+use super::history::{Epoch, Event, standard_error};
 use super::recipe::{DataSpec, Recipe, Stage, TeacherKind};
 use super::teachers::Source;
-use super::trainer::{Beginning, Trained, TrainingSet, train};
+use super::trainer::{Beginning, Trained, TrainingSet, evaluate, train};
 use super::{ClassWeights, Config, Error, TermSpec, decoder};
 use crate::data::Answers;
+use crate::exec::Network;
 use crate::graph::Graph;
 use crate::student;
 use burn::tensor::Device;
@@ -22,7 +23,10 @@ use rand_chacha::ChaCha8Rng;
 use std::path::Path;
 
 /// Trains `student` as `recipe` says. `set` has the teachers that are models, under the names that the recipe gives them;
-/// of `config` the terms and what belongs to a stage are the recipe's.
+/// of `config` the terms and what belongs to a stage are the recipe's. No epochs leave the student as it is.
+///
+/// What comes out is never worse than `student` on the samples that validate, nor clearly worse on those that it learned
+/// from: where training has lost, `student` itself is the result, with [`Trained::best`] 0.
 ///
 /// # Errors
 /// As [`train`], stage by stage.
@@ -35,6 +39,9 @@ pub fn follow(
     folder: &Path,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Trained, Error> {
+    if config.epochs == 0 {
+        return Ok(Trained { graph: student.clone(), history: vec![], best: 0, steps: 0, others: vec![] });
+    }
     let epochs = recipe.epochs(config.epochs);
     let per_step = config.batch_size * config.accumulate;
     let parts: Vec<Vec<usize>> =
@@ -42,6 +49,7 @@ pub fn follow(
     let steps = |i: usize| parts[i].len() / per_step * epochs[i];
     let total: usize = (0..recipe.stages.len()).map(steps).sum();
     let mut kept = autoencoders(recipe, set, config, device, folder)?;
+    let begins = Scores::of(student, set, device)?;
     let mut whole: Option<Trained> = None;
     let (mut before, mut epochs_before) = (0, 0);
     for (index, stage) in recipe.stages.iter().enumerate() {
@@ -62,7 +70,9 @@ pub fn follow(
         let checkpoint = folder.join(if index == 0 { "checkpoint".into() } else { format!("checkpoint.{index}") });
         let mut on = |event: Event| on_event(shifted(event, before, total, epochs_before));
         let others = whole.as_ref().map_or(&[][..], |w| &w.others);
-        let beginning = Beginning { student: &start, others };
+        // Stages before the last may be on their way.
+        let floor = if index + 1 == recipe.stages.len() { begins.validation } else { f64::NEG_INFINITY };
+        let beginning = Beginning { student: &start, others, floor };
         let trained = train(&beginning, &stage_set, &stage_config, device, &checkpoint, &mut on)?;
         before += steps(index);
         if let Some(name) = &stage.keep {
@@ -71,7 +81,42 @@ pub fn follow(
         whole = Some(joined(whole, trained, epochs_before));
         epochs_before += epochs[index];
     }
-    whole.ok_or_else(|| Error::Config("the recipe has no stage".into()))
+    let whole = whole.ok_or_else(|| Error::Config("the recipe has no stage".into()))?;
+    let has_lost = || Ok::<_, Error>(Scores::of(&whole.graph, set, device)?.are_below(&begins));
+    Ok(if whole.best == 0 || has_lost()? { Trained { graph: student.clone(), best: 0, ..whole } } else { whole })
+}
+
+/// Training samples by which a student is compared with what it began with, beside those that validate: these may be few.
+const WITNESSES: usize = 1000;
+
+/// How good a student is on the samples that validate, and on some of those that it learns from.
+struct Scores {
+    /// As a floor: what is not known is below everything.
+    validation: f64,
+    training: f64,
+    samples: usize,
+}
+
+impl Scores {
+    fn of(student: &Graph, set: &TrainingSet, device: &Device) -> Result<Scores, Error> {
+        let network = Network::new(student, device)?;
+        // Evenly: samples may be sorted by class.
+        let step = set.train.len().div_ceil(WITNESSES).max(1);
+        let witnesses: Vec<usize> = set.train.iter().step_by(step).copied().collect();
+        let score = |samples: &[usize]| {
+            let (score, _) = evaluate(&network, set.samples, samples, set.answers)?;
+            Ok::<_, Error>(if score.is_nan() { f64::NEG_INFINITY } else { score })
+        };
+        let validation = if set.validation.is_empty() { f64::NEG_INFINITY } else { score(set.validation)? };
+        // Only shares of right answers have a standard error.
+        let training = if *set.answers == Answers::Input { f64::NEG_INFINITY } else { score(&witnesses)? };
+        Ok(Scores { validation, training, samples: witnesses.len() })
+    }
+
+    /// Whether these are clearly below others on what both have learned from.
+    fn are_below(&self, others: &Scores) -> bool {
+        self.training < others.training - standard_error(others.training, self.samples)
+    }
 }
 
 /// The student at the beginning of a stage.
@@ -173,7 +218,7 @@ fn joined(whole: Option<Trained>, part: Trained, epochs: usize) -> Trained {
     let renumbered = part.history.into_iter().map(|e| Epoch { epoch: e.epoch + epochs, ..e });
     Trained {
         history: whole.history.into_iter().chain(renumbered).collect(),
-        best: part.best + epochs,
+        best: if part.best == 0 { 0 } else { part.best + epochs },
         steps: whole.steps + part.steps,
         ..part
     }

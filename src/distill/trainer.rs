@@ -2,7 +2,7 @@
 
 use super::feed::{Batch, Next, ahead};
 use super::history::Event;
-use super::run::{Learned, Run};
+use super::run::{Learned, Run, set_up};
 use super::teachers::Source;
 use super::{Config, Epoch, Error, mixing};
 use crate::data::{Answers, Dataset, Look, Score, View};
@@ -33,11 +33,14 @@ pub struct Beginning<'a> {
     pub student: &'a Graph,
     /// What terms of an earlier run trained beside it, by name; what this run's terms have of that goes on from there.
     pub others: &'a [(String, Vec<f32>)],
+    /// An epoch whose validation score is below this is not kept; where all are, [`Trained::best`] is 0 and the student is the
+    /// one that it began with.
+    pub floor: f64,
 }
 
 impl<'a> From<&'a Graph> for Beginning<'a> {
     fn from(student: &'a Graph) -> Beginning<'a> {
-        Beginning { student, others: &[] }
+        Beginning { student, others: &[], floor: f64::NEG_INFINITY }
     }
 }
 
@@ -62,7 +65,7 @@ pub struct Trained {
     /// With the parameters of the best epoch.
     pub graph: Graph,
     pub history: Vec<Epoch>,
-    /// The epoch that was best, from 1.
+    /// The epoch that was best, from 1; 0: none was as good as what training began with, which is kept.
     pub best: usize,
     pub steps: usize,
     /// Peers, and what the terms trained and kept, by name: a stage that follows may go on from there.
@@ -135,7 +138,18 @@ pub fn train(
             break;
         }
     }
-    run.finish(set)
+    let trained = run.finish(set)?;
+    Ok(if trained.best == 0 { Trained { graph: beginning.student.clone(), ..trained } } else { trained })
+}
+
+/// Whether a student can be trained so: that the objective's terms find what they compare in it and in its teachers.
+///
+/// # Errors
+/// Why not.
+pub fn applies(student: &Graph, set: &TrainingSet, config: &Config, device: &Device) -> Result<(), Error> {
+    config.check()?;
+    check(set, config)?;
+    set_up(student, set, config, device).map(drop)
 }
 
 /// Refuses what could only fail later.

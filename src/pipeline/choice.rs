@@ -46,7 +46,10 @@ pub fn settle(
     asked: &Asked,
     progress: &dyn Progress,
 ) -> Result<(Vec<Trial>, bool), Error> {
-    let choices = suited(job, found)?;
+    if !job.trains() {
+        return Ok((vec![], true));
+    }
+    let choices = suited(job, student, found, asked, progress)?;
     // One alone is nothing to choose from.
     if let [only] = &choices[..] {
         adopt(job, only);
@@ -66,7 +69,8 @@ pub fn settle(
         // Where no label judges, agreement with the teacher on what is learned from does.
         let judges = if parts.1.is_empty() { parts.0.len() } else { parts.1.len() };
         let tried = folder.join("tried");
-        let trials = halve(&field, job.training.epochs, judges, |index, epochs| {
+        let ceiling = if parts.1.is_empty() { 1.0 } else { asked.accuracy(job, &parts.1) };
+        let trials = halve(&field, job.training.epochs, (judges, ceiling), |index, epochs| {
             let name = choices[index].name.as_str();
             progress.position(index as u64, choices.len() as u64, name);
             let accuracy = kept(&tried, index, epochs, |scratch| {
@@ -101,19 +105,42 @@ fn adopt(job: &mut Job, chosen: &Choice) {
     job.training.terms = job.recipe.for_search();
 }
 
-/// The choices that can be meant: activations mean something else in a network of its own, and labels teach nothing of
-/// samples that have none.
-fn suited(job: &Job, found: &Found) -> Result<Vec<Choice>, Error> {
+/// The choices that can be meant: activations mean something else in a network of its own, labels teach nothing of samples
+/// that have none, and what has nothing to compare in these networks is no choice.
+///
+/// # Errors
+/// Why the first cannot be meant, where none can.
+fn suited(
+    job: &Job,
+    student: &Graph,
+    found: &Found,
+    asked: &Asked,
+    progress: &dyn Progress,
+) -> Result<Vec<Choice>, Error> {
     let same_family = found.spec.as_ref().is_some_and(|spec| spec.kind.template.is_none());
     let train = &job.data.train;
     let all_labelled = (0..train.len()).all(|sample| train.label(sample).is_some());
-    let mut choices = vec![];
+    let (learned, judging) = data::split(train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
+    let set = training::set(job, asked, &learned, &judging);
+    let device = job.options.device.open()?;
+    let (mut choices, mut obstacle) = (vec![], None);
     for choice in job.recipe.choices.iter().filter(|choice| same_family || !choice.same_family) {
-        if all_labelled || reads(choice)?.iter().any(Reads::asks_teacher) {
-            choices.push(choice.clone());
+        if !all_labelled && !reads(choice)?.iter().any(Reads::asks_teacher) {
+            continue;
+        }
+        let config = distill::Config { terms: choice.terms.clone(), ..job.training.clone() };
+        match distill::applies(student, &set, &config, &device) {
+            Ok(()) => choices.push(choice.clone()),
+            Err(why) => {
+                progress.note(&format!("'{}' is no choice for this student: {why}", choice.name));
+                obstacle.get_or_insert(why);
+            }
         }
     }
-    Ok(choices)
+    match obstacle {
+        Some(why) if choices.is_empty() => Err(why.into()),
+        _ => Ok(choices),
+    }
 }
 
 /// What its terms read.
@@ -142,12 +169,13 @@ fn contestant<'a>(job: &Job, student: &Graph, asked: &Asked, choice: &'a Choice)
 }
 
 /// Tries all, then fewer for longer, as [`ROUNDS`] say: the first, the best of the others, and where there is a last round who
-/// learns alone. Chosen is the first that no other is better than by more than a standard error. `samples`: those that judge.
-/// `try_it`: the accuracy of one after so many epochs.
+/// learns alone. Where all stand at the ceiling, no longer trial tells more. Chosen is the first that no other is better than by
+/// more than a standard error. `samples`: those that judge; `ceiling`: the accuracy above which none is expected, the
+/// teacher's. `try_it`: the accuracy of one after so many epochs.
 fn halve<E>(
     field: &[Contestant],
     epochs: usize,
-    samples: usize,
+    (samples, ceiling): (usize, f64),
     mut try_it: impl FnMut(usize, usize) -> Result<f64, E>,
 ) -> Result<Vec<Trial>, E> {
     let untried = |one: &Contestant| Trial { name: one.name.to_string(), epochs: 0, accuracy: 0.0, chosen: false };
@@ -177,13 +205,25 @@ fn halve<E>(
             (trials[index].epochs, trials[index].accuracy) = (epochs, try_it(index, epochs)?);
         }
         before = epochs;
+        let reached = left.iter().map(|&index| trials[index].accuracy);
+        let (least, best) = reached.fold((f64::INFINITY, 0.0), |(low, high), a| (a.min(low), a.max(high)));
+        if least >= best - resolution(best, samples) && least >= ceiling - resolution(ceiling, samples) {
+            break;
+        }
     }
     let best = left.iter().map(|&index| trials[index].accuracy).fold(0.0, f64::max);
-    let error = standard_error(best, samples);
+    let error = resolution(best, samples);
     if let Some(&index) = left.iter().find(|&&index| trials[index].accuracy >= best - error) {
         trials[index].chosen = true;
     }
     Ok(trials)
+}
+
+/// The standard error of a share that so many samples were counted for. Nobody is known to be right on every sample because
+/// these few were: it is that of one more of either kind (Laplace's rule of succession).
+fn resolution(share: f64, samples: usize) -> f64 {
+    let count = samples as f64;
+    standard_error((share * count + 1.0) / (count + 2.0), samples)
 }
 
 /// What a trial came to: as an interrupted run has left it, or tried now. A trial has a folder of its own, so that it goes on
@@ -233,7 +273,7 @@ mod tests {
         let try_it = |index, epochs| Ok::<_, ()>(accuracy(index, epochs));
         let one = |(index, name)| Contestant { name, is_short: short.contains(&index), is_alone: index == 1 };
         let field: Vec<Contestant> = ["a", "b", "c", "d", "e"].into_iter().enumerate().map(one).collect();
-        let trials = halve(&field, epochs, 100, try_it).unwrap();
+        let trials = halve(&field, epochs, (100, 1.0), try_it).unwrap();
         (trials.iter().position(|t| t.chosen), trials.iter().map(|t| t.epochs).collect())
     }
 
@@ -248,7 +288,7 @@ mod tests {
         // Too short for a second round: who leads wins.
         assert_eq!(chosen(4, &[], learns), (Some(4), vec![1; 5]));
         let none = |_, _| Err::<f64, _>(());
-        assert!(halve(&[], 60, 100, none).unwrap().is_empty());
+        assert!(halve(&[], 60, (100, 1.0), none).unwrap().is_empty());
     }
 
     #[test]
@@ -263,6 +303,24 @@ mod tests {
         assert_eq!(chosen(4, &ALL, learns).1, [4, 4, 1, 4, 4]);
         // Whoever asks the teacher for activations may be too dear for it.
         assert_eq!(chosen(60, &[0, 1, 2, 3], learns).1, [60, 60, 5, 60, 15]);
+    }
+
+    #[test]
+    fn trials_end_where_all_stand_at_the_ceiling() {
+        // After a twelfth of the epochs all are right on every sample, or on all but one of 100.
+        let saturated = |index: usize, _| if index == 0 { 0.99 } else { 1.0 };
+        assert_eq!(chosen(60, &ALL, saturated), (Some(0), vec![5; 5]));
+        // One that is behind may be who ends well.
+        let behind = |index: usize, _| if index == 0 { 0.9 } else { 1.0 };
+        assert_eq!(chosen(60, &ALL, behind).1, [60, 60, 60, 60, 5]);
+        // The ceiling is the teacher's accuracy where that is known; alike, but below it, they have more to learn.
+        let field: Vec<Contestant> =
+            ["a", "b"].into_iter().map(|name| Contestant { name, is_short: true, is_alone: false }).collect();
+        let epochs = |accuracy: f64| {
+            let trials = halve(&field, 60, (100, 0.8), |_, _| Ok::<_, ()>(accuracy)).unwrap();
+            trials.iter().map(|trial| trial.epochs).collect::<Vec<_>>()
+        };
+        assert_eq!((epochs(0.79), epochs(0.6)), (vec![5, 5], vec![60, 60]));
     }
 
     #[test]

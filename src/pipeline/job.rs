@@ -1,5 +1,6 @@
 //! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
 
+use super::options::Start;
 use super::{Cache, Error, Options, opaque};
 use crate::data::{self, Answers, Dataset, Sidecar, Splits};
 use crate::distill::{self, TeacherKind, TermSpec};
@@ -178,6 +179,9 @@ impl Job {
         let mut training = options.training();
         training.check()?;
         let mut recipe = options.recipe();
+        if let Some(what) = untaught(&options, &recipe) {
+            return Err(Error::Untaught { what });
+        }
         let mut others = others(&recipe)?;
         options.device.open()?;
         let located = locate(&options);
@@ -250,11 +254,17 @@ impl Job {
         })
     }
 
-    /// The budgets that were asked for; where none was, the default share of the teacher. The profile's limits always hold.
+    /// Whether the student is trained: not where `--epochs 0` takes it as it is.
+    pub fn trains(&self) -> bool {
+        self.options.training.epochs != Some(0)
+    }
+
+    /// The budgets that were asked for; where none was, the default share of the teacher, but for a student that is brought:
+    /// its size was chosen. The profile's limits always hold.
     pub fn budgets(&self, teacher: &crate::graph::Cost) -> Budgets {
         let asked = &self.options.budgets;
         let profile = &self.profile.budgets;
-        let share = |whole: u64| Some(whole / DEFAULT_SHARE);
+        let share = |whole: u64| self.options.derivation.student.is_none().then_some(whole / DEFAULT_SHARE);
         Budgets {
             macs: asked.macs.or_else(|| share(teacher.macs)),
             params: asked.params.or_else(|| share(teacher.params)),
@@ -268,6 +278,17 @@ impl Job {
     pub fn name(&self) -> String {
         name(&self.options.model)
     }
+}
+
+/// What `--epochs 0` would leave as it was drawn.
+fn untaught(options: &Options, recipe: &distill::Recipe) -> Option<&'static str> {
+    let derivation = &options.derivation;
+    let drawn = [
+        (derivation.start == Start::Random, "weights drawn at random"),
+        (derivation.student.is_none() && derivation.template.is_some(), "the random weights of a template"),
+        (recipe.data.new_classes, "a new last layer"),
+    ];
+    drawn.into_iter().find(|(is, _)| options.training.epochs == Some(0) && *is).map(|(_, what)| what)
 }
 
 /// What a student is trained by without a teacher: the labels, or the numbers that it should answer with.

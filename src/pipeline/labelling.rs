@@ -72,6 +72,27 @@ impl TeacherLogits for Kept {
     }
 }
 
+impl Asked {
+    /// The teacher's accuracy on some training samples; 1 where it was not asked, or none has a label.
+    pub fn accuracy(&self, job: &Job, samples: &[usize]) -> f64 {
+        let Some(logits) =
+            self.logits.as_ref().filter(|_| job.data.answers == Answers::Classes && !job.recipe.data.new_classes)
+        else {
+            return 1.0;
+        };
+        let data = job.data.train.as_ref();
+        let mut row = vec![0.0; logits.width()];
+        let (mut right, mut labelled) = (0, 0);
+        for &sample in samples {
+            let Some(label) = data.label(sample) else { continue };
+            logits.read(sample, 0, &mut row);
+            labelled += 1;
+            right += usize::from(data::argmax(&row) == usize::from(label));
+        }
+        if labelled == 0 { 1.0 } else { right as f64 / f64::from(labelled) }
+    }
+}
+
 /// Asks the teacher about every training sample and view, or finds what it said before.
 pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
     // A trailing softmax hides the logits: they are its operand.
@@ -95,7 +116,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
         Ok::<_, Error>(Kept::new(job, answers))
     };
     // Answers to inputs that change from step to step cannot be kept, and a vocabulary for each position is too much.
-    let keeps = !job.recipe.data.mixes() && job.data.answers != Answers::Tokens;
+    let keeps = job.trains() && !job.recipe.data.mixes() && job.data.answers != Answers::Tokens;
     let logits = match keeps && reads_answers(job, "teacher") {
         true => Some(kept(teacher.as_ref(), &job.teacher_hash, value.as_deref(), &mut on)?),
         false => None,

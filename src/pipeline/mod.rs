@@ -72,6 +72,17 @@ pub enum Error {
     Outputs { model: PathBuf, names: Vec<String> },
     #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
     Brought { path: PathBuf, why: String },
+    #[error(
+        "the network has no program: {}; replace what is named, or take another kind of student (--template)",
+        named(obstacles)
+    )]
+    NoProgram { obstacles: Vec<crate::program::LowerError> },
+    #[error("no kind of student can be made of this teacher:{}", listed(obstacles))]
+    NoCandidate { obstacles: Vec<(String, Error)> },
+    #[error(
+        "--epochs 0 leaves {what} untrained; train for one epoch or more, or bring a trained network with --student"
+    )]
+    Untaught { what: &'static str },
     #[error("{}: {source}", path.display())]
     SpecFile { path: PathBuf, source: Box<toml::de::Error> },
     #[error("{source}; everything up to the generated crate is in {}", out.display())]
@@ -116,6 +127,14 @@ pub enum Error {
     Tract(#[from] crate::bench::tract::Error),
 }
 
+fn named(obstacles: &[crate::program::LowerError]) -> String {
+    obstacles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn listed(obstacles: &[(String, Error)]) -> String {
+    obstacles.iter().map(|(candidate, why)| format!("\n  {candidate}: {why}")).collect()
+}
+
 impl Error {
     /// Refuses networks whose answers are no classes.
     fn unless_classes(answers: &Answers, model: &Path) -> Result<(), Error> {
@@ -156,8 +175,9 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let mut output = output::Output::open(&job.out)?;
     if job.options.dry_run {
         let student = clock.stage("derive", || Ok((derivation::plan(&job, &teacher)?, false)))?;
+        let precision = stages::planned_precision(&job, &teacher, &student.graph)?;
         output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
-        return Ok(report::plan(&job, &teacher, &student.found, clock.stages));
+        return Ok(report::plan(&job, &teacher, &student.found, precision, clock.stages));
     }
     if job.recipe.data.synthetic.is_some() {
         clock

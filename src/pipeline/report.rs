@@ -75,10 +75,9 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Found) -> String {
     )
 }
 
-/// The report of a plan that is not carried out.
-pub fn plan(job: &Job, teacher: &Prepared, student: &Found, stages: Vec<Stage>) -> Report {
+/// The report of a plan that is not carried out. `precision`: what the program would be built in.
+pub fn plan(job: &Job, teacher: &Prepared, student: &Found, precision: Precision, stages: Vec<Stage>) -> Report {
     let cost = &student.cost;
-    let precision = job.options.precision.unwrap_or(Precision::Int8);
     let mut report = skeleton(job, teacher, student, precision, stages);
     report.header.dry_run = true;
     let bytes = (cost.ram_bytes, cost.flash_bytes, cost.latency_s);
@@ -118,15 +117,18 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Found, precision: Precision
                     data.train.extents()
                 ),
                 student: described(student),
-                training: format!(
-                    "{}, {}, lr {}, {} epochs of {} steps of {}",
-                    training.objective().map_or_else(|e| e.to_string(), |o| o.describe()),
-                    training.optimizer,
-                    training.lr,
-                    training.epochs,
-                    (data.train.len() as f64 * (1.0 - training.validation)) as usize / training.batch_size,
-                    training.batch_size
-                ),
+                training: match job.trains() {
+                    false => "none: the student is taken as it is".into(),
+                    true => format!(
+                        "{}, {}, lr {}, {} epochs of {} steps of {}",
+                        training.objective().map_or_else(|e| e.to_string(), |o| o.describe()),
+                        training.optimizer,
+                        training.lr,
+                        training.epochs,
+                        (data.train.len() as f64 * (1.0 - training.validation)) as usize / training.batch_size,
+                        training.batch_size
+                    ),
+                },
                 quantization: (precision == Precision::Int8)
                     .then(|| format!("{} over {CALIBRATION_SAMPLES} training samples", job.options.calibration)),
             },

@@ -50,15 +50,34 @@ impl Compiled {
     }
 }
 
-/// Folds batch norm, lowers, and plans memory, in floats and in integers.
-pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compiled, Error> {
-    let mut float = trained.clone();
+/// What the program of a student that is not trained yet will be built in.
+pub fn planned_precision(job: &Job, teacher: &Prepared, student: &Graph) -> Result<Precision, Error> {
+    if let Some(asked) = job.options.precision {
+        return Ok(asked);
+    }
+    let float = finished(teacher, student)?;
+    Ok(choose_precision(job, &program::lower_f32(&float, raw_bytes(job).as_ref())?))
+}
+
+/// The student as it runs: batch norm folded, the teacher's softmax back on.
+fn finished(teacher: &Prepared, student: &Graph) -> Result<Graph, Error> {
+    let mut float = student.clone();
     pass::run(&mut float, &[("fold batch norm", pass::fold_batch_norm)])?;
     if let Some(softmax) = teacher.softmax.clone() {
         pass::apply(&mut float, "restore softmax", |graph| pass::restore_softmax(graph, softmax))?;
     }
-    // Only images have raw bytes to take; every other student takes the network's own input alone.
-    let raw = job.data.train.images().map(|images| RawBytes { tables: images.table(), axes: images.axes() });
+    Ok(float)
+}
+
+/// Only images have raw bytes to take; every other student takes the network's own input alone.
+fn raw_bytes(job: &Job) -> Option<RawBytes> {
+    job.data.train.images().map(|images| RawBytes { tables: images.table(), axes: images.axes() })
+}
+
+/// Folds batch norm, lowers, and plans memory, in floats and in integers.
+pub fn quantize(job: &Job, teacher: &Prepared, trained: &Graph) -> Result<Compiled, Error> {
+    let float = finished(teacher, trained)?;
+    let raw = raw_bytes(job);
     let float_program = program::lower_f32(&float, raw.as_ref())?;
     // Floats do not depend on whether there are integers.
     let (int8, precision) = match (integers(job, &float, raw.as_ref()), job.options.precision) {

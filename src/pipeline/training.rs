@@ -22,7 +22,7 @@ pub struct Trained {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TrainingLog {
     pub history: Vec<Epoch>,
-    /// The epoch whose parameters were kept, from 1.
+    /// The epoch whose parameters were kept, from 1; 0: those that training began with.
     pub best: usize,
     pub steps: usize,
 }
@@ -131,6 +131,9 @@ fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dy
     let mut on = |event: Event| narrator.tell(event, progress);
     let device = job.options.device.open()?;
     let trained = distill::follow(student, &job.recipe, &set, &job.training, &device, folder, &mut on)?;
+    if trained.best == 0 && !trained.history.is_empty() {
+        progress.note("no epoch ended better than the weights that training began with: these are kept");
+    }
     let log = TrainingLog { history: trained.history, best: trained.best, steps: trained.steps };
     for (name, bytes) in [("student.onnx", onnx::export(&trained.graph)?), ("log.json", log.json())] {
         let path = folder.join(name);

@@ -9,7 +9,7 @@ pub(super) const FONT: (&str, i32) = ("sans-serif", 14);
 /// A line of the picture: its name, and its points by epoch.
 type Curve = (String, Vec<(f64, f64)>);
 
-/// Losses on the left, shares on the right; `None` while there is no epoch to show.
+/// Losses on the left, shares on the right; `None` while there is no epoch to show. `best`: the epoch that is marked; 0: none.
 ///
 /// # Errors
 /// What the plotting library says, which it does not of valid extents.
@@ -69,8 +69,10 @@ fn panel(
     let epochs = |x: &f64| format!("{x:.0}");
     let mesh = chart.configure_mesh().x_desc("epoch").x_labels(8).x_label_formatter(&epochs).label_style(FONT).draw();
     mesh.map_err(|e| e.to_string())?;
-    let marked = LineSeries::new([(best as f64, low - room), (best as f64, high + room)], BLACK.mix(0.25));
-    chart.draw_series(marked).map_err(|e| e.to_string())?.label(format!("kept: epoch {best}"));
+    if best > 0 {
+        let marked = LineSeries::new([(best as f64, low - room), (best as f64, high + room)], BLACK.mix(0.25));
+        chart.draw_series(marked).map_err(|e| e.to_string())?.label(format!("kept: epoch {best}"));
+    }
     for (index, (name, points)) in curves.iter().enumerate().filter(|(_, (_, points))| !points.is_empty()) {
         let colour = Palette99::pick(index).to_rgba();
         let series = chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)));

@@ -79,9 +79,9 @@ pub enum Error {
     /// A narrowed graph came out malformed.
     #[error("the narrowed network is malformed (a fault in kdc, please report it)")]
     Malformed(#[from] VerifyError),
-    /// Measuring a candidate failed.
-    #[error("a candidate could not be measured: {0}")]
-    Measure(String),
+    /// Nobody can say what a candidate costs.
+    #[error(transparent)]
+    Measure(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Refuses teachers whose copy could not be trained.

@@ -1,5 +1,6 @@
 //! The whole pipeline, driven through the `kdc` program as users drive it. One binary, so that it is linked once.
 
+mod brought;
 mod compile;
 mod distill;
 mod interruption;

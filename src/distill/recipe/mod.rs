@@ -320,8 +320,12 @@ impl Recipe {
         vec![TermSpec::new(if asks { "soft-label" } else { "hard-label" })]
     }
 
-    /// How many of `epochs` each stage has: its own, its share, or an even part of what is left; at least one.
+    /// How many of `epochs` each stage has: its own, its share, or an even part of what is left; at least one, and none
+    /// of no epochs.
     pub fn epochs(&self, epochs: usize) -> Vec<usize> {
+        if epochs == 0 {
+            return vec![0; self.stages.len()];
+        }
         let given: f64 = self.stages.iter().filter_map(|s| s.share).sum();
         let open = self.stages.iter().filter(|s| s.share.is_none() && s.epochs.is_none()).count();
         let rest = (1.0 - given).max(0.0) / open.max(1) as f64;

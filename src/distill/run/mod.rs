@@ -14,6 +14,7 @@ use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
 use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
 use crate::data::{Answers, Reading};
 use crate::exec::{Mode, Network};
+use crate::graph::Graph;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::{Path, PathBuf};
 use values::hits;
@@ -47,6 +48,8 @@ pub struct Run {
     pub history: Vec<Epoch>,
     tally: Tally,
     best: Snapshot,
+    /// See [`Beginning::floor`].
+    floor: f64,
     rollbacks: u32,
     /// By parameter, where one is kept.
     average: Vec<Tensor<1>>,
@@ -82,15 +85,8 @@ impl Run {
         file: &Path,
     ) -> Result<Run, Error> {
         let (student, tracked) = (beginning.student, device.clone().autodiff());
-        let mut objective = config.objective()?;
-        let reads = objective.reads();
-        let mut extras = Extras::new(device, config.seed);
-        let (wiring, mut plans) = Wiring::new(student, set, &config.terms, &reads, &mut extras)?;
+        let (objective, wiring, extras) = set_up(student, set, config, device)?;
         let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
-        let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
-        let (numbers, hides) = (*set.answers == Answers::Input, *set.answers == Answers::Tokens);
-        plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers, plan.hides) = (spells, numbers, hides));
-        objective.prepare(&plans, &mut learners.extras)?;
         let mut asked = vec![];
         for (index, source) in set.teachers.iter().enumerate() {
             let (peer, other) = match Asked::by(source, wiring.reads_of(index), config.data.mixes(), device)? {
@@ -143,6 +139,7 @@ impl Run {
             history: vec![],
             tally: Tally::default(),
             best: vec![],
+            floor: beginning.floor,
             rollbacks: 0,
             average,
             class_weights,
@@ -256,7 +253,7 @@ impl Run {
         };
         let done = std::mem::take(&mut self.tally).epoch(epoch, accuracy);
         self.history.push(done.clone());
-        if chosen(&self.history, judges(set)) == Some(self.history.len() - 1) {
+        if chosen(&self.history, judges(set), self.floor) == Some(self.history.len() - 1) {
             self.best = kept;
         }
         Ok(done)
@@ -322,11 +319,33 @@ impl Run {
 
     /// The result: the parameters of the best epoch.
     pub fn finish(mut self, set: &TrainingSet) -> Result<Trained, Error> {
-        self.learners.student.restore(&self.best)?;
-        let best = chosen(&self.history, judges(set)).map_or(0, |index| self.history[index].epoch);
+        let best = chosen(&self.history, judges(set), self.floor).map_or(0, |index| self.history[index].epoch);
+        if best > 0 {
+            self.learners.student.restore(&self.best)?;
+        }
         let others = self.learners.others();
         Ok(Trained { graph: self.learners.student.to_graph(), history: self.history, best, steps: self.done, others })
     }
+}
+
+/// The objective of a run, what its terms compare, and what they train beside the student.
+///
+/// # Errors
+/// When a term has nothing to compare in these networks, or a setting cannot work.
+pub fn set_up(
+    student: &Graph,
+    set: &TrainingSet,
+    config: &Config,
+    device: &Device,
+) -> Result<(Objective, Wiring, Extras), Error> {
+    let mut objective = config.objective()?;
+    let mut extras = Extras::new(device, config.seed);
+    let (wiring, mut plans) = Wiring::new(student, set, &config.terms, &objective.reads(), &mut extras)?;
+    let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
+    let (numbers, hides) = (*set.answers == Answers::Input, *set.answers == Answers::Tokens);
+    plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers, plan.hides) = (spells, numbers, hides));
+    objective.prepare(&plans, &mut extras)?;
+    Ok((objective, wiring, extras))
 }
 
 /// How many samples' shares of right answers an epoch's score is; 0 where it is none.

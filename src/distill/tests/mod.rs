@@ -288,7 +288,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
     for (config, word) in [
         (Config { lr: 0.0, ..config() }, "--lr"),
         (Config { batch_size: 1000, ..config() }, "--batch-size"),
-        (Config { epochs: 0, ..config() }, "--epochs"),
+        (Config { views: 0, ..config() }, "--views"),
     ] {
         let error = setting.train(&config, &folder.path().join("c"), &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");

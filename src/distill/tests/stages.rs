@@ -76,6 +76,37 @@ fn every_kind_of_recipe_teaches() {
 }
 
 #[test]
+fn what_training_makes_worse_is_not_kept() {
+    let setting = Setting::new();
+    let knows = teacher(&setting);
+    let start = setting.accuracy(&knows);
+    assert!(start > 0.9, "{start}");
+    // A teacher that knows nothing is believed.
+    let mut fool = small_network();
+    crate::student::redraw(&mut fool, 99);
+    let fools = Source { name: "teacher".into(), logits: None, graph: Some(&fool), engine: None, is_peer: false };
+    let set = TrainingSet {
+        samples: &setting.samples,
+        train: &setting.train,
+        validation: &setting.validation,
+        teachers: vec![fools],
+        answers: &Answers::Classes,
+    };
+    let bytes = |graph: &Graph| crate::onnx::export(graph).unwrap();
+    let believe = "[[stage]]\n[[stage.term]]\nmethod = \"soft-label\"\nalpha = 1.0\n";
+    for (stages, epochs) in [(1, 4), (2, 4), (1, 0)] {
+        let recipe = Recipe::parse(&believe.repeat(stages), Path::new("r.toml")).unwrap();
+        let config = Config { epochs, ..config() };
+        let folder = tempfile::tempdir().unwrap();
+        let trained =
+            follow(&knows, &recipe, &set, &config, &Device::flex(), folder.path(), &mut |_| ()).unwrap();
+        assert!(trained.history.iter().all(|epoch| epoch.accuracy < start), "{:?}", trained.history);
+        assert_eq!((trained.best, trained.history.len()), (0, epochs));
+        assert_eq!(bytes(&trained.graph), bytes(&knows));
+    }
+}
+
+#[test]
 fn an_autoencoder_learns_from_samples_without_labels_and_lends_its_activations() {
     let setting = Setting::new();
     let teacher = teacher(&setting);

@@ -9,8 +9,6 @@ use super::super::{Error, Job, Progress};
 use super::halving::{Proxies, taught};
 use super::variants::{Candidate, Studio};
 use super::{Derived, Prepared};
-use crate::data;
-use crate::distill::TeacherLogits;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Budgets, Spec};
 use std::path::Path;
@@ -49,7 +47,7 @@ pub fn smallest(
     let narrower = |part: &u64| narrower(job, teacher, &winner, &spec, *part);
     let narrower: Vec<Derived> =
         PARTS.iter().map(narrower).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-    let floor = 1.0 - of_teacher(job, asked, &proxies.judges);
+    let floor = 1.0 - asked.accuracy(job, &proxies.judges);
     let whole = job.training.epochs * proxies.order.len();
     let mut ladder = vec![];
     let steps = 1 + narrower.len();
@@ -131,21 +129,6 @@ fn exponent([first, second]: [f64; 2], floor: f64) -> f64 {
 /// The error after a training `longer` times as long as the one that ended with `error`.
 fn expected_error(error: f64, floor: f64, longer: f64, exponent: f64) -> f64 {
     floor + above(error, floor) * longer.max(1.0).powf(-exponent)
-}
-
-/// The teacher's accuracy on some training samples; 1 where it was not asked, or none has a label.
-fn of_teacher(job: &Job, asked: &Asked, samples: &[usize]) -> f64 {
-    let Some(logits) = &asked.logits else { return 1.0 };
-    let data = job.data.train.as_ref();
-    let mut row = vec![0.0; job.data.class_names.len()];
-    let (mut right, mut labelled) = (0, 0);
-    for &sample in samples {
-        let Some(label) = data.label(sample) else { continue };
-        logits.read(sample, 0, &mut row);
-        labelled += 1;
-        right += usize::from(data::argmax(&row) == usize::from(label));
-    }
-    if labelled == 0 { 1.0 } else { right as f64 / f64::from(labelled) }
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@ use super::super::labelling::Asked;
 use super::super::training;
 use super::super::{Error, Job, Progress};
 use super::variants::{Candidate, Studio, row};
-use super::{Derived, Prepared};
+use super::{Derived, Prepared, Start};
 use crate::distill;
+use crate::exec::Network;
 use crate::graph::Graph;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Measured, Spec};
 use crate::{data, files};
+use burn::tensor::Device;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -90,38 +92,86 @@ impl Contenders {
 /// When none does: then with what the nearest one exceeds.
 pub fn enter(job: &Job, teacher: &Prepared) -> Result<Contenders, Error> {
     let mut studio = Studio::new(job, teacher);
+    if job.options.derivation.template.is_none() {
+        studio = studio.within_teacher();
+    }
     let mut field = Contenders { those: vec![], rejected: vec![] };
-    let (mut nearest, mut first) = (None, None);
+    let mut obstacles = vec![];
     for variant in studio.variants()? {
         let name = variant.to_string();
         match studio.candidate(&Spec { kind: variant, ..Spec::default() }) {
-            Ok(candidate) => {
-                let graph = candidate.graph.clone();
-                field.those.push(Contender { candidate, graph, accuracies: vec![], outcome: None });
-            }
-            Err(Error::Student(fault)) => {
-                if let student::Error::DoesNotFit { breach, .. } = &fault {
-                    let excess = breach.needed / breach.allowed.max(f64::MIN_POSITIVE);
-                    if nearest.as_ref().is_none_or(|(least, _, _)| excess < *least) {
-                        nearest = Some((excess, name.clone(), breach.clone()));
-                    }
+            Ok(candidate) => match field.those.iter().find(|other| other.candidate.is_same(&candidate)) {
+                Some(same) => {
+                    let why = format!("it is the same network as '{}'", same.candidate.found.name);
+                    field.rejected.push(row(&name, &candidate.found.cost, Outcome::Impossible { why }));
                 }
+                None => {
+                    let graph = candidate.graph.clone();
+                    field.those.push(Contender { candidate, graph, accuracies: vec![], outcome: None });
+                }
+            },
+            Err(fault) if is_of_candidate(&fault) => {
                 let why = fault.to_string();
                 field.rejected.push(row(&name, &Measured::default(), Outcome::Impossible { why }));
-                first.get_or_insert(fault);
+                obstacles.push((name, fault));
             }
             Err(other) => return Err(other),
         }
     }
     // Where not all can compete, those with the best prospects do. Of equals the one that was named first.
     field.those.sort_by(|a, b| b.prospects().total_cmp(&a.prospects()));
-    match (field.those.is_empty(), nearest, first) {
-        (false, _, _) => Ok(field),
-        (true, Some((_, candidate, breach)), _) => Err(student::Error::DoesNotFit { candidate, breach }.into()),
-        (true, None, Some(fault)) => Err(fault.into()),
-        (true, None, None) => {
+    if field.those.is_empty() { Err(nothing_left(obstacles)) } else { Ok(field) }
+}
+
+/// Whether an error says that this candidate cannot be, which says nothing of others.
+fn is_of_candidate(fault: &Error) -> bool {
+    matches!(
+        fault,
+        Error::Student(_)
+            | Error::Exec(_)
+            | Error::Pass(_)
+            | Error::Quant(_)
+            | Error::Lower(_)
+            | Error::NoProgram { .. }
+    )
+}
+
+/// Why there is no student: what the nearest exceeds where budgets alone are in the way, else everything that is.
+fn nothing_left(mut obstacles: Vec<(String, Error)>) -> Error {
+    let excess = |(_, fault): &(String, Error)| match fault {
+        Error::Student(student::Error::DoesNotFit { breach, .. }) => {
+            Some(breach.needed / breach.allowed.max(f64::MIN_POSITIVE))
+        }
+        _ => None,
+    };
+    let excesses: Option<Vec<f64>> = obstacles.iter().map(excess).collect();
+    let nearest = excesses.and_then(|all| (0..all.len()).min_by(|&a, &b| all[a].total_cmp(&all[b])));
+    if let Some(index) = nearest {
+        let (name, fault) = obstacles.swap_remove(index);
+        return match fault {
+            Error::Student(student::Error::DoesNotFit { breach, .. }) => {
+                student::Error::DoesNotFit { candidate: name, breach }.into()
+            }
+            other => other,
+        };
+    }
+    match obstacles.len() {
+        0 => {
             let why = "it takes no image, signal, tokens or vector that a template is made for".to_string();
-            Err(student::Error::Template { template: "any", why }.into())
+            student::Error::Template { template: "any", why }.into()
+        }
+        1 => obstacles.remove(0).1,
+        _ => {
+            // Kinds that have the same in their way are named once, by the first.
+            let mut seen: Vec<String> = vec![];
+            obstacles.retain(|(_, fault)| {
+                let why = fault.to_string();
+                !seen.contains(&why) && {
+                    seen.push(why);
+                    true
+                }
+            });
+            if obstacles.len() == 1 { obstacles.remove(0).1 } else { Error::NoCandidate { obstacles } }
         }
     }
 }
@@ -155,6 +205,22 @@ impl Contender {
         (cost.macs as f64 * cost.params as f64).sqrt() / strangeness
     }
 
+    /// Whether it knows nothing of the teacher's yet.
+    fn is_drawn(&self, job: &Job) -> bool {
+        let kind = self.candidate.found.spec.as_ref().map(|s| &s.kind);
+        job.options.derivation.start == Start::Random || kind.is_some_and(|kind| kind.template.is_some())
+    }
+
+    /// The share of the judges that it classifies rightly before it has learned anything; 0 where nobody can say.
+    fn start(&self, job: &Job, judges: &[usize]) -> Result<f64, Error> {
+        if self.is_drawn(job) {
+            return Ok(0.0);
+        }
+        let network = Network::new(&self.graph, &Device::flex())?;
+        let (share, _) = distill::evaluate(&network, job.data.train.as_ref(), judges, &job.data.answers)?;
+        Ok(if share.is_nan() { 0.0 } else { share })
+    }
+
     fn row(&self) -> CandidateRow {
         let outcome = self.outcome.clone().unwrap_or(Outcome::Untried);
         let line = row(&self.candidate.found.name, &self.candidate.found.cost, outcome);
@@ -173,8 +239,11 @@ fn rounds_of(
     let proxies = Proxies::new(job);
     let (whole, judges) = (proxies.affordable, &proxies.judges);
     let Some(entrants) = affordable(contenders.len(), whole, proxies.fewest).filter(|_| !judges.is_empty()) else {
-        return Ok(0);
+        // Weights that were drawn have shown nothing: they win only where there is nobody else.
+        return Ok(contenders.iter().position(|c| !c.is_drawn(job)).unwrap_or(0));
     };
+    // Training never ends below what it began with: nor is a candidate judged by less.
+    let starts = contenders[..entrants].iter().map(|c| c.start(job, judges)).collect::<Result<Vec<f64>, Error>>()?;
     let rounds = rounds(entrants);
     // Every round costs as much: half as many, twice as long.
     let samples = whole / (rounds * entrants);
@@ -189,7 +258,7 @@ fn rounds_of(
             let contender = &mut contenders[index];
             let (graph, accuracy) = taught(job, asked, &contender.graph, &part, judges, &folder.join("proxy"))?;
             contender.graph = graph;
-            contender.accuracies.push(accuracy);
+            contender.accuracies.push(accuracy.max(starts[index]));
         }
         let last = |index: &usize| contenders[*index].accuracies.last().copied().unwrap_or(0.0);
         // Of equals the one that was named first.

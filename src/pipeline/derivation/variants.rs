@@ -30,9 +30,37 @@ pub struct Candidate {
     pub found: Found,
 }
 
+impl Candidate {
+    /// Whether two kinds came to one network: of all channels there is one choice.
+    pub fn is_same(&self, other: &Candidate) -> bool {
+        let whole = |candidate: &Candidate| {
+            let spec = candidate.found.spec.clone()?;
+            Some(Spec { kind: Variant { allocation: Allocation::default(), ..spec.kind }, widths: spec.widths })
+        };
+        whole(self).is_some_and(|mine| Some(mine) == whole(other))
+    }
+}
+
 impl<'a> Studio<'a> {
     pub fn new(job: &'a Job, teacher: &'a Prepared) -> Studio<'a> {
         Studio { job, teacher, budgets: job.budgets(&teacher.cost) }
+    }
+
+    /// Nobody asked for a student that costs more than its teacher: proposals stay within what the teacher's own network costs
+    /// in the form that students have.
+    pub fn within_teacher(mut self) -> Studio<'a> {
+        if self.teacher.graph.has_opaque() {
+            // What kdc does not know, it cannot count.
+            return self;
+        }
+        let mut whole = self.teacher.graph.clone();
+        pass::insert_batch_norm(&mut whole, &HashMap::new());
+        pass::fold_batch_norm(&mut whole);
+        let (cost, _) = graph::cost(&whole);
+        let least = |asked: Option<u64>, own: u64| Some(asked.map_or(own, |asked| asked.min(own)));
+        self.budgets.macs = least(self.budgets.macs, cost.macs);
+        self.budgets.params = least(self.budgets.params, cost.params);
+        self
     }
 
     /// The kinds of student that a teacher has.
@@ -46,8 +74,11 @@ impl<'a> Studio<'a> {
         if let Some(template) = self.job.options.derivation.template {
             return Ok(vec![Variant { template: Some(template), ..Variant::default() }]);
         }
+        // Weights that were drawn say nothing before they are trained.
+        let templates = templates.filter(|_| self.job.trains());
         if student::check_suitable(graph).is_err() {
-            return Ok(templates.collect());
+            let all: Vec<Variant> = templates.collect();
+            return Ok(if all.is_empty() { vec![Variant::default()] } else { all });
         }
         let plain = self.plain();
         let mut all = vec![plain.clone(), Variant { allocation: Allocation::Ranked, ..plain.clone() }];
@@ -162,8 +193,7 @@ impl<'a> Studio<'a> {
         let importance = student::importance(&graph, &groups, asked.criterion, &evidence, self.job.options.seed);
         let whole = student::Teacher { graph: &graph, groups: &groups, importance: &importance };
         let job = self.job;
-        let mut measure =
-            |graph: &Graph| candidate_cost(job, graph).map_err(|e| student::Error::Measure(e.to_string()));
+        let mut measure = |graph: &Graph| candidate_cost(job, graph).map_err(|e| student::Error::Measure(Box::new(e)));
         let found = if spec.widths.is_empty() {
             let allocation = if asked.allocation == Allocation::Ranked { asked.allocation } else { variant.allocation };
             student::widest(&whole, allocation, &self.budgets, &mut measure)?
@@ -178,8 +208,10 @@ impl<'a> Studio<'a> {
             student::redraw(&mut graph, self.job.options.seed);
         }
         let widths = groups.groups.iter().map(|g| g.name.clone()).zip(found.widths()).collect();
+        let is_whole = *variant == Variant { allocation: variant.allocation, ..Variant::default() }
+            && found.widths() == groups.extents();
+        let name = if is_whole { "the teacher's network".to_string() } else { variant.to_string() };
         let spec = Spec { kind: variant.clone(), widths };
-        let name = variant.to_string();
         let candidates = vec![row(&name, &found.cost, Outcome::Chosen)];
         let mut replaced = if variant.replace.is_empty() { vec![] } else { self.replacements() };
         replaced.retain(|row| variant.replace.contains(&row.operator));
@@ -201,6 +233,10 @@ impl<'a> Studio<'a> {
 
     /// Puts batch norm after every convolution, such that the network computes what it did.
     fn normalise(&self, graph: &mut Graph, own_weights: bool, plain: bool) -> Result<(), Error> {
+        if !self.job.trains() {
+            // Only training needs it: what is not trained keeps its weights to the bit.
+            return Ok(());
+        }
         let moments = match own_weights {
             true => HashMap::new(),
             false => evidence::moments(self.job, graph, if plain { CALIBRATION_SAMPLES } else { FEW_SAMPLES })?,
@@ -251,7 +287,10 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, Error> {
             let (macs, params) = (total.macs, total.params);
             return Ok(Measured { macs, params, ram_bytes: 0, flash_bytes: 4 * params, latency_s: 0.0 });
         }
-        Err(why) => return Err(why.into()),
+        Err(first) => {
+            let all = program::obstacles(&folded);
+            return Err(Error::NoProgram { obstacles: if all.is_empty() { vec![first] } else { all } });
+        }
     };
     let program = match choose_precision(job, &float) {
         Precision::F32 => float,
