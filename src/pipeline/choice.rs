@@ -75,7 +75,14 @@ pub fn settle(
             progress.position(index as u64, choices.len() as u64, name);
             let accuracy = kept(&tried, index, epochs, |scratch| {
                 let set = training::set(job, asked, &parts.0, &parts.1);
-                trial(job, student, &set, &choices[index], epochs, scratch)
+                match trial(job, student, &set, &choices[index], epochs, scratch) {
+                    // What this student cannot learn by is no choice; others may be.
+                    Err(fault @ Error::Distill(distill::Error::NonFinite { .. })) => {
+                        progress.note(&format!("{name}: {fault}"));
+                        Ok(0.0)
+                    }
+                    other => other,
+                }
             })?;
             let percent = 100.0 * accuracy;
             progress.note(&format!("{name}: {percent:.2}% after a trial of {epochs} epochs (measured)"));
@@ -219,11 +226,15 @@ fn halve<E>(
     Ok(trials)
 }
 
-/// The standard error of a share that so many samples were counted for. Nobody is known to be right on every sample because
-/// these few were: it is that of one more of either kind (Laplace's rule of succession).
+/// The standard error of a share that so many samples were counted for, and no less than one of them. Nobody is known to be
+/// right on every sample because these few were: it is that of one more of either kind (Laplace's rule of succession).
 fn resolution(share: f64, samples: usize) -> f64 {
+    if samples == 0 {
+        return 0.0;
+    }
     let count = samples as f64;
-    standard_error((share * count + 1.0) / (count + 2.0), samples)
+    // A hair more, so that one sample is one sample after rounding.
+    standard_error((share * count + 1.0) / (count + 2.0), samples).max((1.0 + 1e-9) / count)
 }
 
 /// What a trial came to: as an interrupted run has left it, or tried now. A trial has a folder of its own, so that it goes on

@@ -69,7 +69,7 @@ pub fn importance(graph: &Graph, groups: &Groups, criterion: Criterion, evidence
             all.push((0..of.extent).map(|_| rng.random_range(0.5..1.5)).collect());
             continue;
         }
-        if criterion == Criterion::Distinct {
+        if criterion == Criterion::Distinct && of.extent <= MOST_COMPARED {
             all.push(distinct(graph, groups, group, &reads[group]));
             continue;
         }
@@ -80,6 +80,9 @@ pub fn importance(graph: &Graph, groups: &Groups, criterion: Criterion, evidence
     }
     all
 }
+
+/// [`Criterion::Distinct`] compares every index with every other one: more than these are ranked by [`Criterion::L2`].
+const MOST_COMPARED: usize = 4096;
 
 /// A constant that a node reads and in which a group stands.
 struct Read {

@@ -4,6 +4,7 @@ mod brought;
 mod compile;
 mod distill;
 mod interruption;
+mod ordinary;
 mod ports;
 mod refusals;
 mod spelling;

@@ -97,7 +97,7 @@ pub fn enter(job: &Job, teacher: &Prepared) -> Result<Contenders, Error> {
     }
     let mut field = Contenders { those: vec![], rejected: vec![] };
     let mut obstacles = vec![];
-    for variant in studio.variants()? {
+    for variant in studio.variants() {
         let name = variant.to_string();
         match studio.candidate(&Spec { kind: variant, ..Spec::default() }) {
             Ok(candidate) => match field.those.iter().find(|other| other.candidate.is_same(&candidate)) {
@@ -256,9 +256,21 @@ fn rounds_of(
             let text = format!("round {round} of {rounds}: {}", contenders[index].candidate.found.name);
             progress.position(done, (rounds * entrants) as u64, &text);
             let contender = &mut contenders[index];
-            let (graph, accuracy) = taught(job, asked, &contender.graph, &part, judges, &folder.join("proxy"))?;
-            contender.graph = graph;
-            contender.accuracies.push(accuracy.max(starts[index]));
+            match taught(job, asked, &contender.graph, &part, judges, &folder.join("proxy")) {
+                Ok((graph, accuracy)) => {
+                    contender.graph = graph;
+                    contender.accuracies.push(accuracy.max(starts[index]));
+                }
+                // One that cannot be trained so says nothing of others.
+                Err(fault @ Error::Distill(distill::Error::NonFinite { .. })) => {
+                    progress.note(&format!("{}: {fault}", contender.candidate.found.name));
+                    contender.accuracies.push(starts[index]);
+                    // The next round begins anew, and not where this one was lost.
+                    let scratch = folder.join("proxy");
+                    std::fs::remove_dir_all(&scratch).map_err(|source| Error::Output { path: scratch, source })?;
+                }
+                Err(other) => return Err(other),
+            }
         }
         let last = |index: &usize| contenders[*index].accuracies.last().copied().unwrap_or(0.0);
         // Of equals the one that was named first.

@@ -64,25 +64,23 @@ impl<'a> Studio<'a> {
     }
 
     /// The kinds of student that a teacher has.
-    ///
-    /// # Errors
-    /// When the teacher cannot be run.
-    pub fn variants(&self) -> Result<Vec<Variant>, Error> {
+    pub fn variants(&self) -> Vec<Variant> {
         let graph = &self.teacher.graph;
         let templates = Template::suiting(graph).into_iter();
         let templates = templates.map(|t| Variant { template: Some(t), ..Variant::default() });
         if let Some(template) = self.job.options.derivation.template {
-            return Ok(vec![Variant { template: Some(template), ..Variant::default() }]);
+            return vec![Variant { template: Some(template), ..Variant::default() }];
         }
         // Weights that were drawn say nothing before they are trained.
         let templates = templates.filter(|_| self.job.trains());
         if student::check_suitable(graph).is_err() {
             let all: Vec<Variant> = templates.collect();
-            return Ok(if all.is_empty() { vec![Variant::default()] } else { all });
+            return if all.is_empty() { vec![Variant::default()] } else { all };
         }
         let plain = self.plain();
         let mut all = vec![plain.clone(), Variant { allocation: Allocation::Ranked, ..plain.clone() }];
-        let blocks = self.blocks_by_agreement()?;
+        // A teacher that cannot be run says so of every candidate that is made of it; others may remain.
+        let blocks = self.blocks_by_agreement().unwrap_or_default();
         // A quarter of them, and half.
         for share in [4, 2] {
             let count = blocks.len() / share;
@@ -102,7 +100,7 @@ impl<'a> Studio<'a> {
             }
         }
         all.extend(templates);
-        Ok(all)
+        all
     }
 
     /// The teacher's network, narrower. Operators are replaced where that was asked for, or is the only way to a program.
