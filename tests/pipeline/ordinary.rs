@@ -123,7 +123,8 @@ fn networks_at_the_edge_become_students_or_are_refused_by_name() {
             let name = path.file_stem().unwrap().to_string_lossy().into_owned();
             fs::copy(&path, workshop.path("teacher.onnx")).unwrap();
             let mut kdc = workshop.kdc(&["compile", "teacher.onnx", "--target", "host", "--engine", "tract"]);
-            let output = kdc.args(settings).args(["--max-params", "1M", "--no-search", "--out", &name]).output().unwrap();
+            let output =
+                kdc.args(settings).args(["--max-params", "1M", "--no-search", "--out", &name]).output().unwrap();
             assert!(!said(&output).contains("panicked"), "{name}: {}", said(&output));
             match output.status.code() {
                 Some(0 | 1) => made.push(name),

@@ -98,8 +98,7 @@ fn what_training_makes_worse_is_not_kept() {
         let recipe = Recipe::parse(&believe.repeat(stages), Path::new("r.toml")).unwrap();
         let config = Config { epochs, ..config() };
         let folder = tempfile::tempdir().unwrap();
-        let trained =
-            follow(&knows, &recipe, &set, &config, &Device::flex(), folder.path(), &mut |_| ()).unwrap();
+        let trained = follow(&knows, &recipe, &set, &config, &Device::flex(), folder.path(), &mut |_| ()).unwrap();
         assert!(trained.history.iter().all(|epoch| epoch.accuracy < start), "{:?}", trained.history);
         assert_eq!((trained.best, trained.history.len()), (0, epochs));
         assert_eq!(bytes(&trained.graph), bytes(&knows));

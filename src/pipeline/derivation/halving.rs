@@ -93,7 +93,7 @@ impl Contenders {
 pub fn enter(job: &Job, teacher: &Prepared) -> Result<Contenders, Error> {
     let mut studio = Studio::new(job, teacher);
     if job.options.derivation.template.is_none() {
-        studio = studio.within_teacher();
+        studio = studio.within_teacher()?;
     }
     let mut field = Contenders { those: vec![], rejected: vec![] };
     let mut obstacles = vec![];

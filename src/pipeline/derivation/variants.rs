@@ -48,19 +48,22 @@ impl<'a> Studio<'a> {
 
     /// Nobody asked for a student that costs more than its teacher: proposals stay within what the teacher's own network costs
     /// in the form that students have.
-    pub fn within_teacher(mut self) -> Studio<'a> {
+    ///
+    /// # Errors
+    /// When a rewrite breaks the graph.
+    pub fn within_teacher(mut self) -> Result<Studio<'a>, Error> {
         if self.teacher.graph.has_opaque() {
             // What kdc does not know, it cannot count.
-            return self;
+            return Ok(self);
         }
         let mut whole = self.teacher.graph.clone();
-        pass::insert_batch_norm(&mut whole, &HashMap::new());
-        pass::fold_batch_norm(&mut whole);
+        pass::apply(&mut whole, "insert batch norm", |graph| pass::insert_batch_norm(graph, &HashMap::new()))?;
+        pass::run(&mut whole, &[("fold batch norm", pass::fold_batch_norm)])?;
         let (cost, _) = graph::cost(&whole);
         let least = |asked: Option<u64>, own: u64| Some(asked.map_or(own, |asked| asked.min(own)));
         self.budgets.macs = least(self.budgets.macs, cost.macs);
         self.budgets.params = least(self.budgets.params, cost.params);
-        self
+        Ok(self)
     }
 
     /// The kinds of student that a teacher has.
