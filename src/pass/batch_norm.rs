@@ -3,7 +3,7 @@
 //! At inference batch normalisation is `y = s·x + (β − s·μ)` with `s = γ / √(σ² + ε)`, per channel
 //! (<https://arxiv.org/abs/1502.03167>, section 3.1), which a linear layer absorbs.
 
-use crate::graph::{Dim, Graph, Names, Node, Op, Tensor, Value, ValueId};
+use crate::graph::{Conv, Dim, Graph, Names, Node, Op, Tensor, Value, ValueId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -24,6 +24,47 @@ pub fn fold_batch_norm(graph: &mut Graph) {
     let mut folded = folded.into_iter();
     graph.nodes.retain(|_| !folded.next().unwrap_or(false));
     super::drop_unused_values(graph);
+}
+
+/// Makes each BatchNormalization that is left, of images or signals with constant parameters, a convolution of one weight for
+/// each channel: before the first layer, after a concatenation or a gate there is no layer that could absorb it.
+pub fn convolve_batch_norm(graph: &mut Graph) {
+    let mut names = graph.value_names();
+    for index in 0..graph.nodes.len() {
+        let Some((weight, bias)) = scale_and_shift(graph, &graph.nodes[index]) else { continue };
+        let (channels, stem) = (bias.len(), graph.nodes[index].name.clone());
+        let spatial = graph.value(graph.nodes[index].output()).shape.len() - 2;
+        let extents = [vec![channels, 1], vec![1; spatial]].concat();
+        let weight = graph.add_constant(names.fresh(&format!("{stem}.scale")), Tensor::f32(extents, weight));
+        let bias = graph.add_constant(names.fresh(&format!("{stem}.shift")), Tensor::f32([channels], bias));
+        let node = &mut graph.nodes[index];
+        node.op = Op::Conv(Conv {
+            kernel: vec![1; spatial],
+            strides: vec![1; spatial],
+            pads: vec![0; 2 * spatial],
+            dilations: vec![1; spatial],
+            group: channels,
+        });
+        node.inputs.truncate(1);
+        node.inputs.extend([Some(weight), Some(bias)]);
+        node.outputs.truncate(1);
+    }
+    super::drop_unused_values(graph);
+}
+
+/// What a normalisation multiplies each channel by, and then adds; `None` where that is not constant, or nothing has pixels.
+fn scale_and_shift(graph: &Graph, norm: &Node) -> Option<(Vec<f32>, Vec<f32>)> {
+    let Op::BatchNormalization { epsilon } = norm.op else { return None };
+    let x = graph.value(norm.input(0)?);
+    if x.shape.len() < 3 || x.quant.is_some() {
+        return None;
+    }
+    let vector = |i: usize| plain(graph, norm.input(i)?)?.as_f32();
+    let (gamma, beta, mean, variance) = (vector(1)?, vector(2)?, vector(3)?, vector(4)?);
+    let scale = |c: usize| f64::from(gamma[c]) / (f64::from(variance[c]) + f64::from(epsilon)).sqrt();
+    let shift = |c: usize| (f64::from(beta[c]) - f64::from(mean[c]) * scale(c)) as f32;
+    let channels = 0..gamma.len();
+    Some((channels.clone().map(|c| scale(c) as f32).collect(), channels.map(shift).collect()))
 }
 
 /// Who makes and who reads the values of a graph, kept up to date while normalisations are folded.

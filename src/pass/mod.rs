@@ -14,7 +14,7 @@ mod softmax;
 #[cfg(test)]
 mod tests;
 
-pub use batch_norm::{Moments, fold_batch_norm, insert_batch_norm, to_be_normalised};
+pub use batch_norm::{Moments, convolve_batch_norm, fold_batch_norm, insert_batch_norm, to_be_normalised};
 pub use compose::compose_lrn;
 pub use dead::{drop_dead_code, drop_unused_values};
 pub use fold::fold_constants;
@@ -45,6 +45,9 @@ const NORMALIZE: &[Pass] = &[
     ("compose local response normalisation", compose_lrn),
     ("drop dead code", drop_dead_code),
 ];
+
+/// What a trained network goes through before it becomes a program: no normalisation is left that has no kernel.
+pub const DEPLOY: &[Pass] = &[("fold batch norm", fold_batch_norm), ("convolve batch norm", convolve_batch_norm)];
 
 /// Runs rewrites in order and verifies the graph after each.
 ///

@@ -46,6 +46,19 @@ fn batch_norm_folds_into_the_convolution_before_it() {
 }
 
 #[test]
+fn batch_norm_that_no_layer_absorbs_is_a_convolution_of_each_channel() {
+    let (mut b, conv, norm) = conv_norm();
+    let sum = b.node("sum", Op::Add, &[conv, norm]).unwrap();
+    let mut graph = b.finish(&[sum]);
+    run(&mut graph, &[("fold batch norm", fold_batch_norm), ("convolve batch norm", convolve_batch_norm)]).unwrap();
+    assert_eq!(names(&graph), ["conv", "norm", "sum"]);
+    // s = γ / √σ² = 4 and 2, and β − μ·s.
+    assert_eq!(constant(&graph, "norm.scale"), [4.0, 2.0]);
+    assert_eq!(constant(&graph, "norm.shift"), [-3.75, 3.5]);
+    assert!(matches!(&graph.nodes[1].op, Op::Conv(conv) if conv.group == 2));
+}
+
+#[test]
 fn batch_norm_stays_when_the_convolution_is_read_elsewhere() {
     let (mut b, conv, norm) = conv_norm();
     let sum = b.node("sum", Op::Add, &[conv, norm]).unwrap();

@@ -165,7 +165,7 @@ pub fn inspect(
         }
     });
     let mut folded = network.clone();
-    pass::run(&mut folded, &[("fold batch norm", pass::fold_batch_norm)]).map_err(Error::Pass)?;
+    pass::run(&mut folded, pass::DEPLOY).map_err(Error::Pass)?;
     let without_kernel = target.map(|_| {
         let one = |e: program::LowerError| Unsupported { node: e.node, operator: e.op, why: e.why };
         program::obstacles(&folded).into_iter().map(one).collect()

@@ -62,7 +62,7 @@ pub fn planned_precision(job: &Job, teacher: &Prepared, student: &Graph) -> Resu
 /// The student as it runs: batch norm folded, the teacher's softmax back on.
 fn finished(teacher: &Prepared, student: &Graph) -> Result<Graph, Error> {
     let mut float = student.clone();
-    pass::run(&mut float, &[("fold batch norm", pass::fold_batch_norm)])?;
+    pass::run(&mut float, pass::DEPLOY)?;
     if let Some(softmax) = teacher.softmax.clone() {
         pass::apply(&mut float, "restore softmax", |graph| pass::restore_softmax(graph, softmax))?;
     }

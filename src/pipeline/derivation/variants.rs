@@ -281,6 +281,7 @@ fn candidate_cost(job: &Job, graph: &Graph) -> Result<Measured, Error> {
     let mut folded = graph.clone();
     pass::run(&mut folded, &[("fold batch norm", pass::fold_batch_norm)])?;
     let (total, _) = graph::cost(&folded);
+    pass::run(&mut folded, pass::DEPLOY)?;
     let float = match program::lower_f32(&folded, None) {
         Ok(float) => float,
         // A student that becomes no program costs what it computes and stores.
