@@ -3,6 +3,7 @@
 #   make demo      compile the sample teacher for a Raspberry Pi and show the report
 #   make test      build everything and run the tests
 #   make test-all  the same, and the checks that want ONNX Runtime, the ARM toolchain or a Vulkan driver
+#                  (where all of that is there, `KDC_REQUIRE=all make test` fails on a check that is left out)
 #   make setup     install the cross toolchain and the emulator (Debian packages, about 2 minutes)
 #   make lint      formatting and lints, as in CI
 #   make docs      build the book into target/book (installs mdBook from crates.io where there is none, some minutes)
@@ -10,10 +11,11 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 VENV  ?= target/venv
+RUNTIME ?= target/onnxruntime
 TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kdc-tools
 MDBOOK ?= $(or $(shell command -v mdbook),$(TOOLS)/bin/mdbook)
 
-.PHONY: demo test test-all setup lint docs compiler venv vulkan
+.PHONY: demo test test-all setup lint docs compiler venv runtime vulkan
 
 demo: setup
 	$(CARGO) run --release --quiet --bin kdc -- compile models/fashion/teacher.onnx --target raspberry-pi
@@ -23,7 +25,7 @@ test: compiler
 
 # What the plain tests skip for want of ONNX Runtime, a cross toolchain, the emulator or a GPU runs here.
 test-all: setup venv vulkan
-	export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
+	export KDC_REQUIRE=all ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so.* | head -1)" \
 	  KDC_PYTHON="$(abspath $(VENV))/bin/python3"; \
 	$(CARGO) test --release --workspace && \
 	$(CARGO) test --release --test book -- --ignored && \
@@ -59,6 +61,14 @@ compiler:
 vulkan:
 	@ls /usr/share/vulkan/icd.d/*.json >/dev/null 2>&1 || { sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq mesa-vulkan-drivers; }
+
+# ONNX Runtime alone, in the version of the benchmarks.
+runtime: $(RUNTIME)/ready
+$(RUNTIME)/ready: benches/requirements.txt
+	python3 -m venv $(RUNTIME) || { sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv && python3 -m venv $(RUNTIME); }
+	$(RUNTIME)/bin/pip install --quiet "$$(grep ^onnxruntime benches/requirements.txt)"
+	touch $@
 
 venv: $(VENV)/ready
 $(VENV)/ready: benches/requirements.txt

@@ -26,7 +26,7 @@ def stored(case: pathlib.Path, kind: str) -> list[np.ndarray]:
 
 def difference(kdc: str, case: pathlib.Path, scratch: pathlib.Path) -> float:
     project, target = scratch / case.name, scratch / "target"
-    command = [kdc, "export", str(case / "model.onnx"), "--emit", "burn", "--out", str(project)]
+    command = [kdc, "export", str(case / "model.onnx"), "--emit", "burn", "--force", "--out", str(project)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     build = ["cargo", "build", "--release", "--quiet", "--manifest-path", str(project / "Cargo.toml")]
     subprocess.run(build, check=True, env={**os.environ, "CARGO_TARGET_DIR": str(target)})

@@ -74,7 +74,7 @@ def main(kdc: str, conformance: str, folders: list[pathlib.Path]) -> int:
             arrays = dict(np.load(stored)) if stored.exists() else made(model)
             scale = float(np.abs(arrays["out"].astype("f8")).max())
             exported = pathlib.Path(scratch) / model.name
-            command = [kdc, "export", str(model), "--emit", "onnx", "--out", str(exported)]
+            command = [kdc, "export", str(model), "--emit", "onnx", "--force", "--out", str(exported)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 failed += 1

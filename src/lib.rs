@@ -90,3 +90,5 @@ pub mod report;
 pub mod student;
 pub mod target;
 pub mod teacher;
+#[doc(hidden)]
+pub mod testing;

@@ -77,7 +77,7 @@ def padded(graph):
 def convolved(base):
     """The teacher with its padded shortcuts as convolutions, or as it is where it has none."""
     teacher, path = pathlib.Path(options.teacher), base / "teacher.onnx"
-    subprocess.run([options.kdc, "export", str(teacher), "--emit", "onnx", "--out", str(path)], check=True, capture_output=True)
+    subprocess.run([options.kdc, "export", str(teacher), "--emit", "onnx", "--force", "--out", str(path)], check=True, capture_output=True)
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
     graph, found = model.graph, list(padded(model.graph))
     if not found:

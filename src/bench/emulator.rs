@@ -163,7 +163,8 @@ fn option(path: &Path) -> String {
 fn build_plugin(cache: &Path, version: u32) -> Result<PathBuf, Unavailable> {
     let hash = crate::files::hash(PLUGIN.as_bytes());
     let plugin = cache.join(format!("icount-{}-v{version}.so", hash.get(..16).unwrap_or(&hash)));
-    if plugin.is_file() {
+    // It becomes part of the emulator: one that is not as it was built is built again. (Loaders pass over the hash behind it.)
+    if crate::files::read_sealed(&plugin).is_ok_and(|built| built.is_some()) {
         return Ok(plugin);
     }
     let Some(cc) = toolchain::in_path("cc") else {
@@ -183,7 +184,7 @@ fn build_plugin(cache: &Path, version: u32) -> Result<PathBuf, Unavailable> {
     arguments.extend([source.into(), "-o".into(), object.clone().into()]);
     student::finish(student::command(&[], &cc, &arguments)).map_err(|e| failed(&e))?;
     let bytes = std::fs::read(&object).map_err(|e| failed(&e))?;
-    crate::files::write_atomic(&plugin, &bytes).map_err(|e| failed(&e))?;
+    crate::files::write_sealed(&plugin, &bytes).map_err(|e| failed(&e))?;
     Ok(plugin)
 }
 
@@ -195,7 +196,7 @@ mod tests {
     /// Compiles a C program for the emulated machine; `None`, said aloud, where that cannot be done.
     fn cross_compile(folder: &Path, text: &str) -> Option<PathBuf> {
         let Some(gcc) = toolchain::in_path("aarch64-linux-gnu-gcc") else {
-            eprintln!("skipped: aarch64-linux-gnu-gcc is not installed");
+            crate::testing::skipped("aarch64-linux-gnu-gcc is not installed");
             return None;
         };
         let (source, program) = (folder.join("a.c"), folder.join("a,b"));
@@ -207,7 +208,7 @@ mod tests {
 
     fn emulator() -> Option<Emulator> {
         let profile = target::find("raspberry-pi", &[]).unwrap();
-        Emulator::find(&profile).inspect_err(|unavailable| eprintln!("skipped: {unavailable}")).ok()
+        Emulator::find(&profile).inspect_err(|unavailable| crate::testing::skipped(unavailable)).ok()
     }
 
     /// Takes the arguments of `student bench`; an "inference" is 1000 rounds of a loop of six instructions.
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn an_emulator_without_plugins_is_unavailable() {
         if toolchain::in_path("cc").is_none() {
-            return eprintln!("skipped: cc is not installed");
+            return crate::testing::skipped("cc is not installed");
         }
         let folder = tempfile::tempdir().unwrap();
         // runs nothing and writes nothing

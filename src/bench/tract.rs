@@ -1,6 +1,7 @@
 //! tract (<https://github.com/sonos/tract>) on the student's ONNX file, as the peer that a built student is compared
 //! with: the same network, one sample at a time, one core, in the same minutes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -43,6 +44,12 @@ impl Tract {
     /// # Errors
     /// When tract cannot read or run it, or the shape of an input is not known but for the batch.
     pub fn open(onnx: &[u8]) -> Result<Tract, Error> {
+        // tract checks most of a model, but not all, before it relies on it.
+        let opened = catch_unwind(AssertUnwindSafe(|| Tract::read(onnx)));
+        opened.unwrap_or_else(|_| Err(Error::Model("it panicked".into())))
+    }
+
+    fn read(onnx: &[u8]) -> Result<Tract, Error> {
         let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx).map_err(failed)?;
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut inputs = vec![];
@@ -102,6 +109,12 @@ fn single_sample(shape: &ShapeFactoid) -> Result<Vec<usize>, Error> {
     extents.collect::<Option<Vec<_>>>().ok_or_else(unknown)
 }
 
+/// The student's own figures; where the system says its peak, one more.
+fn own(timing: &Timing, peak_rss_bytes: Option<u64>) -> Vec<Figure> {
+    let peak = peak_rss_bytes.map(|bytes| Figure::measured("peak resident memory", bytes as f64, Unit::Bytes));
+    timing.figures("latency").into_iter().chain(peak).collect()
+}
+
 /// A built student and tract on this host, in turns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
@@ -116,9 +129,7 @@ pub struct Comparison {
 impl Comparison {
     /// The figures of a report, *measured*.
     pub fn figures(&self) -> Vec<Figure> {
-        let mut figures = self.student.figures("latency").to_vec();
-        let peak = self.peak_rss_bytes.map(|bytes| bytes as f64);
-        figures.extend(peak.map(|bytes| Figure::measured("peak resident memory", bytes, Unit::Bytes)));
+        let mut figures = own(&self.student, self.peak_rss_bytes);
         figures.extend(self.tract.figures("latency of tract on the same student"));
         figures.push(Figure::measured("tract's median over the student's", self.ratio, Unit::Ratio));
         figures
@@ -159,6 +170,16 @@ pub fn interleaved(student: &Student, tract: &Tract, schedule: Schedule) -> Resu
     }
     let (student, tract) = Timing::of(&ours).zip(Timing::of(&theirs)).ok_or(Error::NoRuns)?;
     Ok(Comparison { student, peak_rss_bytes, tract, ratio: tract.median_s / student.median_s })
+}
+
+/// Times a student by itself; the figures of a report, *measured*.
+///
+/// # Errors
+/// When it fails, or the schedule has no runs.
+pub fn alone(student: &Student, schedule: Schedule) -> Result<Vec<Figure>, Error> {
+    let timed = student.bench(schedule.rounds * schedule.runs, schedule.warmup)?;
+    let timing = Timing::of(&timed.nanoseconds).ok_or(Error::NoRuns)?;
+    Ok(own(&timing, timed.peak_rss_bytes))
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         None => own_folder()?.join(format!("{}.toml", profile.id)),
     };
     replaceable(&out, &profile)?;
+    if let Some(file) = &arguments.observations {
+        observable(file, &out)?;
+    }
     let text = rewrite::text(&profile.id, &folders)?;
     let work = tempfile::tempdir()?;
     let effort = Effort { seed: arguments.seed, every: arguments.every.into(), rounds: arguments.rounds.into() };
@@ -89,6 +92,19 @@ fn replaceable(out: &Path, profile: &Profile) -> Result<(), String> {
         Ok(there) if there.id == profile.id => Ok(()),
         Ok(there) => Err(format!("{} is the profile of {}; choose another --out", out.display(), there.id)),
         Err(_) => Err(format!("{} is there and is no target profile; choose another --out", out.display())),
+    }
+}
+
+/// Refuses to write observations over anything but observations.
+fn observable(file: &Path, profile: &Path) -> Result<(), String> {
+    if std::path::absolute(file).ok() == std::path::absolute(profile).ok() {
+        return Err(format!("{} is where the profile goes; choose another --observations", file.display()));
+    }
+    match std::fs::read(file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(there) if there.starts_with(calibrate::HEAD.as_bytes()) => Ok(()),
+        Ok(_) => Err(format!("{} is there and holds no observations; choose another --observations", file.display())),
+        Err(e) => Err(format!("{}: {e}", file.display())),
     }
 }
 
@@ -150,5 +166,13 @@ mod tests {
         }
         std::fs::write(&out, rewrite::text("host", &[]).unwrap()).unwrap();
         assert_eq!(replaceable(&out, &profile), Ok(()));
+
+        let file = folder.path().join("observed.tsv");
+        assert_eq!(observable(&file, &out), Ok(()));
+        assert!(observable(&out, &out).is_err());
+        std::fs::write(&file, "mine").unwrap();
+        assert!(observable(&file, &out).unwrap_err().contains("observed.tsv"));
+        std::fs::write(&file, format!("{}more", calibrate::HEAD)).unwrap();
+        assert_eq!(observable(&file, &out), Ok(()));
     }
 }

@@ -328,6 +328,7 @@ impl Arguments {
             sidecar: self.sidecar,
             out: self.out,
             name: self.name,
+            read: training.files(),
             force: self.force,
             dry_run: self.dry_run,
             seed: self.seed,

@@ -90,6 +90,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         data: arguments.data,
         sidecar: arguments.sidecar,
         out: arguments.out,
+        read: training.files(),
         force: arguments.force,
         seed: arguments.seed,
         budgets: Budgets { macs: arguments.max_macs, params: arguments.max_params, ..Budgets::default() },

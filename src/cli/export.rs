@@ -1,10 +1,11 @@
 //! `kdc export`: a model in another form.
 
 use super::values;
-use crate::{emit, files, onnx, pass};
+use crate::{emit, files, onnx, pass, teacher};
 use clap::{Args, ValueEnum};
 use std::error::Error;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Write a model in another form, normalised: one opset, shape arithmetic and constants computed
@@ -28,6 +29,10 @@ pub struct Arguments {
     /// The file or folder to write [default: NAME.exported.onnx, NAME.nnef.tgz or NAME-burn, here]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+
+    /// Write over what is there
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -43,33 +48,53 @@ enum Form {
 
 /// Reads, normalises and writes.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let stem = arguments.model.file_stem().map_or("model".into(), |s| s.to_string_lossy());
+    let name = match arguments.emit {
+        Form::Onnx => format!("{stem}.exported.onnx"),
+        Form::Nnef => format!("{stem}.nnef.tgz"),
+        #[cfg(feature = "burn-source")]
+        Form::Burn => format!("{stem}-burn"),
+    };
+    let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(name));
+    free(&out, &arguments.model, arguments.force)?;
     let shapes = arguments.inputs.iter().cloned().collect();
     let given = onnx::Given { shapes, output: arguments.output.clone(), ..Default::default() };
     let mut graph = onnx::load_with(&arguments.model, &given)?;
     pass::normalize(&mut graph)?;
-    let stem = arguments.model.file_stem().map_or("model".into(), |s| s.to_string_lossy());
     #[cfg(feature = "burn-source")]
     if let Form::Burn = arguments.emit {
-        let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}-burn")));
         emit::write_burn_source(&graph, &out)?;
         super::print(&(crate::escape::line(&out.display().to_string()) + "\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (bytes, name) = match arguments.emit {
+    let bytes = match arguments.emit {
         // Programs around it go on as they were: its inputs and outputs have the types that they had.
-        Form::Onnx => {
-            let onnx = onnx::export_with(&graph, &onnx::port_types(&arguments.model)?)?;
-            (onnx, format!("{stem}.exported.onnx"))
-        }
+        Form::Onnx => onnx::export_with(&graph, &onnx::port_types(&arguments.model)?)?,
         Form::Nnef => {
             let shapes: Vec<_> = graph.inputs.iter().map(|&id| graph.value(id).shape.clone()).collect();
-            (emit::nnef::nnef(&onnx::export(&graph)?, &shapes)?, format!("{stem}.nnef.tgz"))
+            emit::nnef::nnef(&onnx::export(&graph)?, &shapes)?
         }
         #[cfg(feature = "burn-source")]
         Form::Burn => unreachable!("written above"),
     };
-    let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from(name));
     files::write_atomic(&out, &bytes)?;
     super::print(&(crate::escape::line(&out.display().to_string()) + "\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to write over what is there, unless that is said; never over the model.
+fn free(out: &Path, model: &Path, force: bool) -> Result<(), String> {
+    let shown = out.display();
+    let Ok(meta) = fs::symlink_metadata(out) else { return Ok(()) };
+    let real = out.canonicalize().unwrap_or_else(|_| out.to_path_buf());
+    // A model that cannot be read is told of when it is read.
+    let inputs = teacher::files(model).unwrap_or_else(|_| vec![model.to_path_buf()]);
+    if inputs.iter().filter_map(|input| input.canonicalize().ok()).any(|input| input.starts_with(&real)) {
+        return Err(format!("{shown} holds the model that is read; choose another --out"));
+    }
+    let is_empty = meta.is_dir() && fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+    match force || is_empty {
+        true => Ok(()),
+        false => Err(format!("{shown} is there already; choose another --out, or write over it with --force")),
+    }
 }

@@ -107,6 +107,11 @@ enum ClassWeightsName {
 }
 
 impl TrainingArguments {
+    /// The files that they are read from.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.recipe.iter().map(PathBuf::from).filter(|path| path.exists()).collect()
+    }
+
     /// The same, as the library has it.
     ///
     /// # Errors

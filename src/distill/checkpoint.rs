@@ -1,4 +1,5 @@
-//! The state of a run, so that it can go on after an interruption: a safetensors file, written whole or not at all.
+//! The state of a run, so that it can go on after an interruption: a safetensors file with its hash behind it, written whole
+//! or not at all.
 
 use super::Error;
 use super::history::{Epoch, Tally};
@@ -79,21 +80,17 @@ impl Checkpoint {
         let header = serde_json::to_string(&header).map_err(|e| failed(e.to_string()))?;
         let metadata = HashMap::from([(HEADER.to_string(), header)]);
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(e.to_string()))?;
-        files::write_atomic(path, &bytes).map_err(|e| failed(e.to_string()))
+        files::write_sealed(path, &bytes).map_err(|e| failed(e.to_string()))
     }
 
-    /// Reads a checkpoint; `None` when there is none.
+    /// Reads a checkpoint; `None` when there is none, or it is not as it was written.
     ///
     /// # Errors
-    /// When the file is there but damaged: it is better to know than to train again in silence.
+    /// When the file cannot be read, or is sound and no checkpoint.
     pub fn load(path: &Path) -> Result<Option<Checkpoint>, Error> {
         let failed =
             |what: String| Error::Checkpoint { path: path.into(), what: format!("{what}; remove it to start anew") };
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(failed(e.to_string())),
-        };
+        let Some(bytes) = files::read_sealed(path).map_err(|e| failed(e.to_string()))? else { return Ok(None) };
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| failed(e.to_string()))?;
         let header = metadata.metadata().as_ref().and_then(|m| m.get(HEADER));
         let header = header.ok_or_else(|| failed("not a checkpoint of kdc".into()))?;

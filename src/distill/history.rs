@@ -2,6 +2,7 @@
 
 use super::objective::Part;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// What an epoch came to. Means are over its steps, shares over its samples; NaN where there is nothing to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub enum Event {
         /// The peak learning rate from now on.
         lr: f64,
     },
+    /// The checkpoint of an interrupted run is damaged: training begins from the front.
+    Anew { checkpoint: PathBuf },
     /// So many epochs brought nothing; the rest is left out.
     Stopped { after: usize, without_gain: usize },
 }

@@ -207,6 +207,7 @@ fn shifted(event: Event, steps: usize, total: usize, epochs: usize) -> Event {
     match event {
         Event::Step(step) => Event::Step(super::Step { done: step.done + steps, total, ..step }),
         Event::Epoch(epoch) => Event::Epoch(Epoch { epoch: epoch.epoch + epochs, ..epoch }),
+        Event::Anew { checkpoint } => Event::Anew { checkpoint },
         Event::Stopped { after, without_gain } => Event::Stopped { after: after + epochs, without_gain },
         Event::RolledBack { loss, step, to, lr } => Event::RolledBack { loss, step: step + steps, to: to + steps, lr },
     }

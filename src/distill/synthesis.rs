@@ -223,13 +223,13 @@ fn invert(
 
 /// So many numbers as an interrupted run has left them in a file, or made now and written there.
 fn kept(path: &Path, numbers: usize, make: impl FnOnce() -> Result<Vec<f32>, Error>) -> Result<Vec<f32>, Error> {
-    if let Some(bytes) = std::fs::read(path).ok().filter(|bytes| bytes.len() == 4 * numbers) {
+    let failed = |e: std::io::Error| Error::Checkpoint { path: path.into(), what: e.to_string() };
+    if let Some(bytes) = files::read_sealed(path).map_err(failed)?.filter(|bytes| bytes.len() == 4 * numbers) {
         return Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect());
     }
     let made = make()?;
     let bytes: Vec<u8> = made.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let failed = |e: std::io::Error| Error::Checkpoint { path: path.into(), what: e.to_string() };
-    files::write_atomic(path, &bytes).map_err(failed)?;
+    files::write_sealed(path, &bytes).map_err(failed)?;
     Ok(made)
 }
 

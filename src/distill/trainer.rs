@@ -75,7 +75,7 @@ pub struct Trained {
 /// A checkpoint is written at the end of every epoch and, within long ones, after this many steps.
 const STEPS_PER_CHECKPOINT: usize = 200;
 
-/// Trains a student, going on from `checkpoint` where that file exists.
+/// Trains a student, going on from `checkpoint` where that file exists and is sound.
 ///
 /// When the loss or a gradient leaves the numbers, training goes on from the last checkpoint with half the learning
 /// rate, a few times ([`Run::MOST_ROLLBACKS`]).
@@ -96,6 +96,9 @@ pub fn train(
     let per_epoch = set.train.len() / per_step;
     let steps = per_epoch * config.epochs;
     let mut run = Run::start(beginning, set, config, device, checkpoint)?;
+    if run.is_anew {
+        on_event(Event::Anew { checkpoint: checkpoint.into() });
+    }
     while run.done < steps {
         if let Some(without_gain) = run.epochs_without_gain().filter(|&n| Some(n) == config.patience) {
             on_event(Event::Stopped { after: run.history.len(), without_gain });

@@ -39,17 +39,21 @@ fn build(program: &Program, plan: &Plan, root: &Path, arguments: &[&str]) -> Pat
 /// Builds a crate for aarch64; how to run it here.
 fn build_aarch64(dir: &Path) -> Option<Command> {
     const TARGET: &str = "aarch64-unknown-linux-gnu";
-    let (rustc, root) = ("/usr/bin/rustc", "/usr/aarch64-linux-gnu");
-    let tools = ["/usr/bin/qemu-aarch64", "/usr/bin/aarch64-linux-gnu-gcc", root, rustc];
-    let missing = tools.iter().find(|tool| !Path::new(tool).exists());
-    if let Some(missing) = missing {
-        eprintln!("skipped: aarch64, for want of {missing}");
-        return None;
-    }
+    let root = "/usr/aarch64-linux-gnu";
+    let board = crate::target::find("raspberry-pi", &[]).unwrap();
+    let tools = crate::target::toolchain::find(&board).map_err(|missing| missing.to_string());
+    let emulator = crate::bench::Emulator::find(&board).map_err(|unavailable| unavailable.to_string());
+    let rustc = match tools.and_then(|tools| emulator.map(|_| tools.rustc)) {
+        Ok(rustc) => rustc,
+        Err(missing) => {
+            crate::testing::skipped(missing);
+            return None;
+        }
+    };
     let mut cargo = cargo(dir, "runner");
     cargo.env("RUSTC", rustc).env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
     output(cargo.args(["--target", TARGET]));
-    let mut student = Command::new("/usr/bin/qemu-aarch64");
+    let mut student = Command::new("qemu-aarch64");
     student.args(["-cpu", "cortex-a72", "-L", root]).arg(dir.join("target").join(TARGET).join("release/student"));
     Some(student)
 }

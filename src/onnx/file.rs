@@ -6,10 +6,13 @@ use bytes::{Buf, Bytes};
 use memmap2::Mmap;
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A file that is mapped rather than read.
+/// A file's contents as they were when it was read: whoever cuts it short or writes into it afterwards changes nothing here.
+/// A large one is copied into a file without a name and mapped, so that the system can take its memory back.
 #[derive(Clone)]
 pub struct Map {
     bytes: Bytes,
@@ -26,10 +29,10 @@ impl AsRef<[u8]> for Owner {
 }
 
 impl Map {
-    /// Maps a file.
+    /// Reads or copies a file.
     ///
     /// # Errors
-    /// When the file cannot be opened or mapped.
+    /// When the file cannot be opened, read or copied, or changes meanwhile.
     pub fn new(path: &Path) -> Result<Map, Error> {
         let failed = |error| Error::Io { path: path.to_path_buf(), error };
         let file = crate::files::open(path).map_err(failed)?;
@@ -37,9 +40,22 @@ impl Map {
         if meta.len() == 0 {
             return Ok(Map { bytes: Bytes::new(), mapped: None });
         }
-        // SAFETY: the mapping is private and only read. A file that another program cuts short meanwhile would fault,
-        // as it does for every program that maps its input; models are not edited in place.
-        let mapped = Arc::new(unsafe { Mmap::map(&file) }.map_err(failed)?);
+        let copy = match meta.len() > LARGE {
+            // Where there is no room for it, it is read.
+            true => copied(&file, meta.len()).ok(),
+            false => None,
+        };
+        let Some(copy) = copy else {
+            let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
+            std::io::Seek::rewind(&mut (&file)).map_err(failed)?;
+            (&file).take(meta.len()).read_to_end(&mut bytes).map_err(failed)?;
+            if bytes.len() as u64 != meta.len() {
+                return Err(failed(std::io::Error::other("it was changed while it was read")));
+            }
+            return Ok(Map { bytes: bytes.into(), mapped: None });
+        };
+        // SAFETY: nobody else can have the copy open, which has no name, or change it.
+        let mapped = Arc::new(unsafe { Mmap::map(&copy) }.map_err(failed)?);
         Ok(Map { bytes: Bytes::from_owner(Owner(mapped.clone())), mapped: Some(mapped) })
     }
 
@@ -55,11 +71,23 @@ impl Map {
         if let (true, Some(mapped)) = (inside, &self.mapped) {
             #[cfg(unix)]
             {
-                // SAFETY: pages of a private mapping of a file that nobody writes to come back as they were. The advice
-                // may be refused; then the memory stays in use.
+                // SAFETY: pages of a mapping of a file that nobody writes to come back as they were. The advice may be
+                // refused; then the memory stays in use.
                 _ = unsafe { mapped.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, part.len()) };
             }
         }
+    }
+}
+
+/// Contents of more bytes are copied to a file and not into memory.
+const LARGE: u64 = 64 << 20;
+
+/// A copy of a file that has no name.
+fn copied(file: &File, length: u64) -> std::io::Result<File> {
+    let mut copy = tempfile::tempfile()?;
+    match std::io::copy(&mut file.take(length), &mut copy)? == length {
+        true => Ok(copy),
+        false => Err(std::io::Error::other("it was changed while it was copied")),
     }
 }
 
@@ -133,4 +161,33 @@ fn overrun(mut bytes: Bytes) -> Option<String> {
         bytes.advance(length as usize);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+
+    #[test]
+    fn what_is_written_or_cut_off_after_reading_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        for length in [10_000, LARGE + 10_000] {
+            let mut file = File::create(&path).unwrap();
+            file.set_len(length).unwrap();
+            for at in [0, length - 1] {
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.write_all(&[7]).unwrap();
+            }
+            let map = Map::new(&path).unwrap();
+            // In place, before any of it was looked at; a mapping of the file itself would see it, and fault at the end.
+            file.seek(SeekFrom::Start(0)).unwrap();
+            file.write_all(&[9; 100]).unwrap();
+            file.set_len(100).unwrap();
+            let bytes = map.bytes();
+            assert_eq!((bytes.len() as u64, bytes[0], bytes[bytes.len() - 1]), (length, 7, 7));
+            map.forget(&bytes[4096..8192]);
+            assert!(bytes[4096..8192].iter().all(|&b| b == 0));
+        }
+    }
 }

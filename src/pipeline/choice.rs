@@ -64,7 +64,7 @@ pub fn settle(
     let teacher = format!("{} {}", job.teacher_hash, asked.teacher.engine());
     let inputs = [files::hash(&onnx::export(student)?), job.data_hash.clone(), settings, teacher];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let stage = job.cache.stage("choose", super::CODE_VERSION, &inputs, |folder| {
+    let stage = job.stage("choose", &inputs, progress, |folder| {
         let parts = data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
         // Where no label judges, agreement with the teacher on what is learned from does.
         let judges = if parts.1.is_empty() { parts.0.len() } else { parts.1.len() };
@@ -247,12 +247,13 @@ fn kept(
 ) -> Result<f64, Error> {
     let scratch = folder.join(format!("{index} {epochs}"));
     let path = scratch.with_extension("txt");
-    if let Some(accuracy) = std::fs::read_to_string(&path).ok().and_then(|text| text.parse().ok()) {
+    let left = files::read_sealed(&path).map_err(|e| Error::read(&path, e))?;
+    if let Some(accuracy) = left.and_then(|text| String::from_utf8(text).ok()?.parse().ok()) {
         return Ok(accuracy);
     }
     std::fs::create_dir_all(&scratch).map_err(|source| Error::Output { path: scratch.clone(), source })?;
     let accuracy = try_it(&scratch)?;
-    files::write_atomic(&path, accuracy.to_string().as_bytes()).map_err(|source| Error::Output { path, source })?;
+    files::write_sealed(&path, accuracy.to_string().as_bytes()).map_err(|source| Error::Output { path, source })?;
     std::fs::remove_dir_all(&scratch).map_err(|source| Error::Output { path: scratch, source })?;
     Ok(accuracy)
 }

@@ -2,7 +2,7 @@
 
 use super::choice::{self, Trial};
 use super::labelling::{self, Asked};
-use super::output::Output;
+use super::output::{Manifest, Output};
 use super::training::{self, Trained};
 use super::{Error, Job, Options, Progress, derivation, job, synthesis};
 use crate::data::Answers;
@@ -14,6 +14,9 @@ use burn::tensor::Device;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// What came of it, as JSON.
+const JUDGEMENT: &str = "distilled.json";
 
 /// What a distillation came to. Shares and errors are measured on the test samples.
 #[derive(Clone, Debug, Serialize)]
@@ -78,45 +81,54 @@ pub struct Class {
 pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -> Result<Distilled, Error> {
     let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
     let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-student", job::name(&options.model))));
-    let mut job = Job { is_without_program: true, ..Job::prepare(options, profile, out)? };
+    let mut job = Job::prepare(options, profile, out)?;
+    job.is_without_program = true;
     job.data.notes.iter().for_each(|note| progress.note(note));
-    let prepared = derivation::prepare_teacher(&job)?;
-    let mut output = Output::open(&job.out)?;
+    let distilled = carry_out(&mut job, with_baseline, progress);
+    job.explained(distilled)
+}
+
+/// Everything after what can be refused at once.
+fn carry_out(job: &mut Job, with_baseline: bool, progress: &dyn Progress) -> Result<Distilled, Error> {
+    let prepared = derivation::prepare_teacher(job)?;
+    let names = ["student.onnx", "recipe.toml", "train/log.csv", "train/log.json", "train/curves.svg", JUDGEMENT];
+    let mut output = Output::open(&job.out, &names, &job.inputs()?)?;
     if job.recipe.data.synthetic.is_some() {
         progress.start("synthesize");
-        synthesis::replace_data(&mut job, &prepared, progress)?;
+        synthesis::replace_data(job, &prepared, progress)?;
     }
-    let field = derivation::derive(&job, &prepared)?;
+    let field = derivation::derive(job, &prepared)?;
     progress.start("label");
-    let (asked, _) = labelling::ask(&job, &prepared, progress)?;
+    let (asked, _) = labelling::ask(job, &prepared, progress)?;
     progress.start("search");
-    let (derived, _) = derivation::search(&job, &prepared, field, &asked, progress)?;
+    let (derived, _) = derivation::search(job, &prepared, field, &asked, progress)?;
     progress.start("choose");
-    let (trials, _) = choice::settle(&mut job, &derived.graph, &derived.found, &asked, progress)?;
+    let (trials, _) = choice::settle(job, &derived.graph, &derived.found, &asked, progress)?;
     progress.start("distill");
     let start = Instant::now();
-    let (trained, cached) = training::distill(&job, &derived.graph, &asked, progress)?;
+    let (trained, cached) = training::distill(job, &derived.graph, &asked, progress)?;
     let seconds = if cached { 0.0 } else { start.elapsed().as_secs_f64() };
     let truth: Vec<Option<u16>> = (0..job.data.test.len()).map(|i| job.data.test.label(i)).collect();
     let of_teacher = match Some(&asked.network).filter(|network| !network.has_opaque()) {
         // Its classes are others.
         _ if job.recipe.data.new_classes => None,
-        Some(network) => Some(answers(&job, network)?),
+        Some(network) => Some(answers(job, network)?),
         // With operators that kdc cannot run: as its engine has it, be that logits or probabilities.
         None => {
             let said = teacher::logits(asked.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned();
             Some((f64::NAN, said))
         }
     };
-    let of_student = answers(&job, &trained.graph)?;
-    write(&job, &prepared, &trained, &mut output)?;
+    let of_student = answers(job, &trained.graph)?;
+    job.unchanged()?;
+    write(job, &prepared, &trained, &mut output)?;
     let recipe = describe(&job.recipe);
     let baseline = match with_baseline {
         false => None,
         true => {
             progress.start("baseline");
-            let trained = labels_only(&mut job, &derived.graph, &asked, progress)?;
-            Some(answers(&job, &trained.graph)?)
+            let trained = labels_only(job, &derived.graph, &asked, progress)?;
+            Some(answers(job, &trained.graph)?)
         }
     };
     let judged = |(score, logits): &Said| judge(*score, logits, &truth, &job.data.answers);
@@ -158,7 +170,15 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
     };
     let mut text = serde_json::to_string_pretty(&distilled).expect("plain data");
     text.push('\n');
-    output.put_unlisted("distilled.json", text.as_bytes())?;
+    output.put_unlisted(JUDGEMENT, text.as_bytes())?;
+    output.finish(Manifest {
+        fingerprint: "distill".into(),
+        seed: job.options.seed,
+        teacher: job.teacher_hash.clone(),
+        data: job.data_hash.clone(),
+        target: job.profile.id.clone(),
+        ..Manifest::new()
+    })?;
     Ok(distilled)
 }
 

@@ -1,21 +1,30 @@
-//! The exported files, run by other people's engines and compared with the student they were written from.
+//! The exported files, read back, run by other people's engines and compared with the student they were written from. What
+//! does not stand the comparison is left out, and the program beside it is none the worse.
 
-use super::answers::{COMPARED, classes, interpret, right, share};
+use super::answers::{classes, interpret, right, share};
+use super::measure::Measured;
 use super::operators::{self, OperatorCheck};
 use super::stages::{Compiled, Exports};
-use super::{Error, Job};
+use super::{Artefact, Error, Job};
+use crate::bench::{Figure, Unit};
 use crate::data::{Answers, Look};
 use crate::distill;
 use crate::emit::nnef;
 use crate::exec::Network;
-use crate::report::Skipped;
+use crate::onnx;
+use crate::report::{Measurement, Skipped, Tool};
 use crate::teacher::{self, EngineChoice};
 use burn::tensor::Device;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 
-/// Samples on which the NNEF file is compared.
-const NNEF_SAMPLES: usize = 256;
+/// Outputs of an exported file in floats may differ by this share of their scale: all are `f32`, in other orders of summation.
+pub(super) const FLOAT_TOLERANCE: f64 = 1e-4;
+/// Percentage points of accuracy by which ONNX Runtime on the QDQ file may differ from the int8 student.
+const QDQ_POINTS: f64 = 0.2;
+/// Steps by which an operator of the QDQ file may differ from the program's.
+pub(super) const QDQ_STEPS: u32 = 1;
 
 /// The student's outputs by burn and by tract from the NNEF file.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -41,43 +50,168 @@ pub struct QdqCheck {
     pub accuracy_difference: f64,
 }
 
-/// Reads the NNEF file with tract's NNEF loader alone, and compares its outputs with the network's.
-pub(super) fn nnef(job: &Job, compiled: &Compiled, exports: &Exports) -> Result<Option<NnefCheck>, Error> {
-    let Some(nnef) = &exports.nnef else { return Ok(None) };
-    let few: Vec<usize> = (0..NNEF_SAMPLES.min(job.data.test.len())).collect();
-    let theirs = nnef::reload_and_run(nnef, &job.data.test.batch(&Look::plain(few.iter().copied())))?;
-    let network = Network::new(&compiled.float, &Device::flex())?;
-    let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), &few, &Answers::Classes)?;
-    let theirs = theirs.to_f32();
-    let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
-    let largest = ours.iter().zip(theirs.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
-    let complete = ours.len() == theirs.len();
-    let count = job.data.class_names.len();
-    let same = share(&classes(&ours, count), &classes(&theirs, count));
-    Ok(Some(NnefCheck {
-        difference: if complete { f64::from(largest / scale) } else { f64::INFINITY },
-        other_class: ((1.0 - same) * few.len() as f64).round() as usize,
-    }))
+impl NnefCheck {
+    fn is_met(&self) -> bool {
+        self.difference <= FLOAT_TOLERANCE && self.other_class == 0
+    }
 }
 
-/// Runs the QDQ file with ONNX Runtime, and compares values with the reference interpreter's and the accuracy with
-/// `accuracy`, the int8 student's own by the classes in `truth`. Where the library is missing, what is left out.
-pub(super) fn qdq(
+impl QdqCheck {
+    /// The difference of the accuracies in points.
+    pub fn points(&self) -> f64 {
+        // Rounded, so that what is exactly at the limit does not exceed it by what binary fractions cannot say.
+        (1e11 * self.accuracy_difference).round() / 1e9
+    }
+
+    /// How many points are allowed on so many samples: where they are few, one of them is more than the limit.
+    pub fn allowed(samples: usize) -> f64 {
+        QDQ_POINTS.max((1e11 / samples.max(1) as f64).round() / 1e9)
+    }
+}
+
+/// What exports are compared with.
+pub(super) struct Compared<'a> {
+    /// The class of each test sample.
+    pub truth: &'a [Option<u16>],
+    /// Test samples whose values are compared.
+    pub few: &'a [usize],
+    /// Of the int8 student, where it was judged.
+    pub accuracy: Option<f64>,
+}
+
+/// Checks what was exported and was asked for. A file that cannot be read or differs is left out, with the reason; where it
+/// is all that was asked for, the report judges it.
+///
+/// # Errors
+/// When the student itself cannot be run, or the disk refuses.
+pub(super) fn check(
     job: &Job,
     compiled: &Compiled,
     exports: &Exports,
-    truth: &[Option<u16>],
+    with: &Compared,
+    measured: &mut Measured,
+) -> Result<(), Error> {
+    measured.skipped.extend(exports.left_out.iter().cloned());
+    let leave_out = |measured: &mut Measured, artefact: Artefact, why: String| {
+        if job.options.asks_only_for(artefact) {
+            return Err(Error::Unfit { artefact, why });
+        }
+        measured.unfit.push(artefact);
+        measured.skipped.push(Skipped::new(artefact.path(), why));
+        Ok(())
+    };
+    let read_back = [(Artefact::Onnx, &exports.onnx), (Artefact::Qdq, &exports.qdq)];
+    for (artefact, bytes) in read_back.into_iter().filter(|(artefact, _)| job.options.emits(*artefact)) {
+        let Some(bytes) = bytes else { continue };
+        let fault = match (artefact, onnx::import(Bytes::copy_from_slice(bytes), None)) {
+            (_, Err(why)) => Some(format!("it cannot be read back: {why}")),
+            (Artefact::Onnx, Ok(again)) => match float_difference(job, compiled, &again, with.few) {
+                Ok(difference) if difference <= FLOAT_TOLERANCE => None,
+                Ok(difference) => Some(format!("read back, its outputs differ by {difference:.1e} of their scale")),
+                Err(why) => Some(format!("it cannot be run when it is read back: {why}")),
+            },
+            _ => None,
+        };
+        if let Some(why) = fault {
+            leave_out(measured, artefact, why)?;
+        }
+    }
+    if let Some(file) = &exports.nnef {
+        match nnef(job, compiled, file, with.few) {
+            Ok(check) => {
+                if !check.is_met() {
+                    let (difference, other) = (check.difference, check.other_class);
+                    let why = format!(
+                        "tract reads it back with outputs that differ by {difference:.1e} of their scale, and puts {other} of {} \
+                         samples into another class",
+                        with.few.len()
+                    );
+                    leave_out(measured, Artefact::Nnef, why)?;
+                }
+                measured.nnef = Some(check);
+            }
+            Err(Error::Nnef(why)) => leave_out(measured, Artefact::Nnef, why.to_string())?,
+            Err(why) => return Err(why),
+        }
+    }
+    let unfit = measured.unfit.contains(&Artefact::Qdq);
+    let (Some(file), Some(accuracy), false) = (&exports.qdq, with.accuracy, unfit) else { return Ok(()) };
+    match qdq(job, compiled, file, with, accuracy) {
+        Ok(Ok(check)) => {
+            let label = "share of the QDQ file's outputs over one step off";
+            let figure = Figure::measured(label, check.beyond_one_step, Unit::Ratio);
+            measured.measurements.push(Measurement::new("qdq.beyond_one_step", "ONNX Runtime", figure));
+            // How far it is off is judged in the report, and depends on the processor: the file says what it should.
+            measured.qdq = Some(check);
+        }
+        Ok(Err(skipped)) => measured.skipped.push(skipped),
+        // An engine that fails on an exported file says nothing of the program.
+        Err(Error::Teacher(why)) => {
+            let why = format!("ONNX Runtime does not run it: {why}");
+            match job.options.emits(Artefact::Qdq) {
+                true => leave_out(measured, Artefact::Qdq, why)?,
+                false => measured.skipped.push(Skipped::new("running student.int8.onnx with ONNX Runtime", why)),
+            }
+        }
+        Err(why) => return Err(why),
+    }
+    Ok(())
+}
+
+/// By how much of their scale the outputs of a network in floats differ from the student's.
+fn float_difference(
+    job: &Job,
+    compiled: &Compiled,
+    network: &crate::graph::Graph,
+    few: &[usize],
+) -> Result<f64, Error> {
+    let said = |graph| -> Result<Vec<f32>, Error> {
+        let network = Network::new(graph, &Device::flex())?;
+        Ok(distill::evaluate(&network, job.data.test.as_ref(), few, &Answers::Classes)?.1)
+    };
+    Ok(difference(&said(&compiled.float)?, &said(network)?))
+}
+
+/// The largest difference of two lists of outputs, relative to the scale of the first; infinite where one is of another length
+/// or has what is no number.
+fn difference(ours: &[f32], theirs: &[f32]) -> f64 {
+    let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    // `max` would pass over what is no number.
+    let larger = |m: f32, (a, b): (&f32, &f32)| match (a - b).abs() {
+        d if d.is_finite() => m.max(d),
+        _ => f32::INFINITY,
+    };
+    let largest = ours.iter().zip(theirs).fold(0.0, larger);
+    if ours.len() == theirs.len() { f64::from(largest / scale) } else { f64::INFINITY }
+}
+
+/// Reads the NNEF file with tract's NNEF loader alone, and compares its outputs with the network's.
+fn nnef(job: &Job, compiled: &Compiled, file: &[u8], few: &[usize]) -> Result<NnefCheck, Error> {
+    let theirs = nnef::reload_and_run(file, &job.data.test.batch(&Look::plain(few.iter().copied())))?;
+    let network = Network::new(&compiled.float, &Device::flex())?;
+    let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), few, &Answers::Classes)?;
+    let theirs = theirs.to_f32();
+    let count = job.data.class_names.len();
+    let same = share(&classes(&ours, count), &classes(&theirs, count));
+    Ok(NnefCheck {
+        difference: difference(&ours, &theirs),
+        other_class: ((1.0 - same) * few.len() as f64).round() as usize,
+    })
+}
+
+/// Runs the QDQ file with ONNX Runtime, and compares values with the reference interpreter's and the accuracy with
+/// `accuracy`, the int8 student's own. Where the library is missing, what is left out.
+fn qdq(
+    job: &Job,
+    compiled: &Compiled,
+    qdq: &[u8],
+    with: &Compared,
     accuracy: f64,
 ) -> Result<Result<QdqCheck, Skipped>, Error> {
-    let skipped = |why: String, enable: Option<&str>| Skipped {
-        what: "running student.int8.onnx with ONNX Runtime".into(),
-        why,
-        enable: enable.map(String::from),
-    };
-    let (integers, qdq) = match (&compiled.int8, &exports.qdq) {
-        (Ok(integers), Some(qdq)) => (integers, qdq),
-        (Err(why), _) => return Ok(Err(skipped(why.clone(), None))),
-        (_, None) => return Ok(Err(skipped("it was not written".into(), None))),
+    let skipped = |why: String| Skipped::new("running student.int8.onnx with ONNX Runtime", why);
+    let integers = match &compiled.int8 {
+        Ok(integers) => integers,
+        Err(why) => return Ok(Err(skipped(why.clone()))),
     };
     let unwritten = |source| Error::Output { path: std::env::temp_dir(), source };
     let mut file = tempfile::Builder::new().suffix(".onnx").tempfile().map_err(unwritten)?;
@@ -86,18 +220,20 @@ pub(super) fn qdq(
         Ok(engine) => engine,
         Err(teacher::Error::NoLibrary { what }) => {
             let enable = "pip install onnxruntime, and name its libonnxruntime.so in ORT_DYLIB_PATH";
-            return Ok(Err(skipped(format!("no ONNX Runtime: {what}"), Some(enable))));
+            let skipped = skipped(format!("no ONNX Runtime: {what}"));
+            return Ok(Err(skipped.for_want_of(Tool::OnnxRuntime, Some(enable.into()))));
         }
         Err(e) => return Err(e.into()),
     };
     let test = job.data.test.as_ref();
     let theirs = teacher::logits(engine.as_ref(), test)?.to_f32().into_owned();
-    let few: Vec<usize> = (0..COMPARED.min(test.len())).collect();
     let program = &integers.program;
-    let ours = interpret(program, test, &few)?.concat_f32();
+    let ours = interpret(program, test, with.few)?.concat_f32();
+    let row = theirs.len() / test.len().max(1);
+    let compared = with.few.iter().flat_map(|&sample| &theirs[sample * row..][..row]);
     // An output that leaves the program as a float (a softmax) has no step; then the last bit of an i8 is taken.
     let step = program.buffer(program.output.buffer).quant.map_or(1.0 / 256.0, |q| q.scale);
-    let steps: Vec<u32> = ours.iter().zip(&theirs).map(|(a, b)| ((a - b).abs() / step).round() as u32).collect();
+    let steps: Vec<u32> = ours.iter().zip(compared).map(|(a, b)| ((a - b).abs() / step).round() as u32).collect();
     let beyond = steps.iter().filter(|&&s| s > 1).count();
     let said = classes(&theirs, job.data.class_names.len());
     Ok(Ok(QdqCheck {
@@ -105,6 +241,19 @@ pub(super) fn qdq(
         values: steps.len(),
         beyond_one_step: beyond as f64 / steps.len().max(1) as f64,
         largest: steps.iter().copied().max().unwrap_or(0),
-        accuracy_difference: (right(&said, truth) - accuracy).abs(),
+        accuracy_difference: (right(&said, with.truth) - accuracy).abs(),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_or_missing_differs_infinitely() {
+        assert_eq!(difference(&[2.0, -4.0], &[2.0, -3.0]), 0.25);
+        for theirs in [&[2.0, f32::NAN][..], &[f32::INFINITY, -4.0], &[2.0], &[2.0, -4.0, 0.0]] {
+            assert_eq!(difference(&[2.0, -4.0], theirs), f64::INFINITY, "{theirs:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
 
 use super::options::Start;
-use super::{Cache, Error, Options, opaque};
+use super::{Cache, Error, Options, Progress, cache, opaque};
 use crate::data::{self, Answers, Dataset, Sidecar, Splits};
 use crate::distill::{self, TeacherKind, TermSpec};
 use crate::files;
@@ -42,6 +42,47 @@ pub struct Job {
     pub others: Vec<OtherTeacher>,
     /// The student is all that is wanted: it may have operators that no board runs.
     pub is_without_program: bool,
+    /// What was read, and is looked at again before anything made of it is kept.
+    sources: Vec<Source>,
+}
+
+/// A file that results are made of, as it was when it was read.
+struct Source {
+    path: PathBuf,
+    /// Of the file, and of the files of weights that a model names.
+    hash: String,
+    /// It, and what it names.
+    files: Vec<PathBuf>,
+    is_model: bool,
+}
+
+impl Source {
+    fn model(path: &Path) -> Result<Source, Error> {
+        let (hash, files) = (teacher::content_hash(path)?, teacher::files(path)?);
+        Ok(Source { path: path.into(), hash, files, is_model: true })
+    }
+
+    fn text(path: &Path) -> Result<Source, Error> {
+        let hash = files::hash_file(path).map_err(|e| Error::read(path, e))?;
+        Ok(Source { path: path.into(), hash, files: vec![path.into()], is_model: false })
+    }
+
+    fn is_as_it_was(&self) -> bool {
+        let now = if self.is_model {
+            teacher::content_hash(&self.path).ok()
+        } else {
+            files::hash_file(&self.path).ok()
+        };
+        now.is_some_and(|now| now == self.hash)
+    }
+}
+
+/// Refuses to go on with a model that is not the one of this hash any more.
+pub(super) fn same_model(path: &Path, hash: &str) -> Result<(), Error> {
+    match teacher::content_hash(path).is_ok_and(|now| now == hash) {
+        true => Ok(()),
+        false => Err(Error::Changed { path: path.into() }),
+    }
 }
 
 /// A network that a recipe brings to learn from.
@@ -63,9 +104,9 @@ fn others(recipe: &distill::Recipe) -> Result<Vec<OtherTeacher>, Error> {
     let read = |spec: &distill::TeacherSpec| {
         let path = spec.model.clone()?;
         let one = || {
+            let (name, hash) = (spec.name.clone(), teacher::content_hash(&path)?);
             let loaded = onnx::load(&path)?;
             let (network, _) = student::prepare(&loaded)?;
-            let (name, hash) = (spec.name.clone(), teacher::content_hash(&path)?);
             let (logits_value, is_peer) = (logits_name(&loaded), spec.kind == TeacherKind::Peer);
             Ok(OtherTeacher { name, path: path.clone(), hash, network, logits_value, is_peer })
         };
@@ -188,6 +229,17 @@ impl Job {
         let of_sidecar = located.as_ref().ok().and_then(|(sidecar, _)| sidecar.output.clone());
         let output = options.output.clone().or(of_sidecar);
         let given = onnx::Given { shapes: options.inputs.clone(), output: output.clone(), ..Default::default() };
+        // Hashed before it is read: what is read later than this hash is noticed.
+        let mut sources = vec![Source::model(&options.model)?];
+        for other in &others {
+            sources.push(Source { hash: other.hash.clone(), ..Source::model(&other.path)? });
+        }
+        if let Some(student) = &options.derivation.student {
+            sources.push(Source::model(student)?);
+        }
+        if let Some(spec) = &options.derivation.spec {
+            sources.push(Source::text(spec)?);
+        }
         let teacher = load_one_output(&options.model, &given)?;
         let mut teacher_hash = teacher_hash(&options.model, output.as_deref())?;
         let (sidecar, data_dir) = located?;
@@ -251,7 +303,54 @@ impl Job {
             recipe,
             others,
             is_without_program: false,
+            sources,
         })
+    }
+
+    /// A stage of the cache, made of what was read: nothing is kept that may have been made of something else.
+    pub fn stage(
+        &self,
+        name: &str,
+        inputs: &[&str],
+        progress: &dyn Progress,
+        make: impl FnOnce(&Path) -> Result<(), Error>,
+    ) -> Result<cache::Stage, Error> {
+        self.cache.stage(name, super::CODE_VERSION, inputs, progress, |folder| {
+            make(folder)?;
+            self.unchanged().inspect_err(|_| {
+                // Best effort: what is left is only gone on from by a run of the same inputs.
+                _ = files::remove_folder(folder);
+            })
+        })
+    }
+
+    /// Looks again at the files that were read.
+    ///
+    /// # Errors
+    /// When one is not as it was.
+    pub fn unchanged(&self) -> Result<(), Error> {
+        match self.sources.iter().find(|source| !source.is_as_it_was()) {
+            None => Ok(()),
+            Some(Source { path, .. }) => Err(Error::Changed { path: path.clone() }),
+        }
+    }
+
+    /// What went wrong may have done so because a file was changed: then that is the reason.
+    pub fn explained<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.or_else(|error| self.unchanged().and(Err(error)))
+    }
+
+    /// Every file that is read: none of them may be an output.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn inputs(&self) -> Result<Vec<PathBuf>, Error> {
+        let (sidecar, data_dir) = locate(&self.options)?;
+        let mut inputs = data::files(&sidecar, &data_dir)?;
+        inputs.push(sidecar.path);
+        inputs.extend(self.options.read.iter().cloned());
+        inputs.extend(self.sources.iter().flat_map(|source| source.files.iter().cloned()));
+        Ok(inputs)
     }
 
     /// Whether the student is trained: not where `--epochs 0` takes it as it is.

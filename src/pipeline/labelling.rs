@@ -100,6 +100,8 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
     let samples = job.asked_about.as_ref();
     let (output, engine) = (job.output.as_deref(), job.options.engine);
     let teacher = open(&job.options.model, output, value.as_deref(), samples, engine, progress)?;
+    // What the engine has read from here on is in memory.
+    job.unchanged()?;
     let mut on = |done: usize, total: usize| progress.position(done as u64, total as u64, "");
     let kept = |teacher: &dyn Teacher, hash: &str, value: Option<&str>, on: &mut dyn FnMut(usize, usize)| {
         let labelling = Labelling {
@@ -129,6 +131,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
     for other in job.others.iter().filter(|other| keeps && !other.is_peer && reads_answers(job, &other.name)) {
         let value = other.logits_value.as_deref();
         let teacher = open(&other.path, None, value, samples, engine, progress)?;
+        job.unchanged()?;
         let logits = kept(teacher.as_ref(), &other.hash, value, &mut on)?;
         others.push((other.name.clone(), logits));
     }
@@ -147,6 +150,7 @@ fn reads_answers(job: &Job, name: &str) -> bool {
 /// # Errors
 /// When the model or the data cannot be read, do not fit, no engine runs the model, or the folder cannot be written.
 pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled, Error> {
+    let contents = teacher::content_hash(&options.model)?;
     let (sidecar, data) = job::locate_data(&options.model, None, options.data.as_deref())?;
     let output = options.output.clone().or(sidecar.output.clone());
     let given = onnx::Given { shapes: options.inputs.clone(), output: output.clone(), ..Default::default() };
@@ -160,6 +164,7 @@ pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled
     let samples = data.train.as_ref();
     let teacher = open(&options.model, output.as_deref(), value.as_deref(), samples, options.engine, progress)?;
     let hash = job::teacher_hash(&options.model, output.as_deref())?;
+    job::same_model(&options.model, &contents)?;
     let labelling = Labelling {
         teacher: teacher.as_ref(),
         teacher_hash: &hash,

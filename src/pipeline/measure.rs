@@ -1,9 +1,9 @@
 //! How good the student is on samples that nothing was fitted to, and what its program takes.
 
-use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, right, share};
-use super::exports::{NnefCheck, QdqCheck};
+use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, right, share, spread};
+use super::exports::{self, Compared, NnefCheck, QdqCheck};
 use super::labelling::Asked;
-use super::stages::{Built, Compiled, Exports};
+use super::stages::{self, Built, Compiled, Exports};
 use super::{Artefact, Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
 use crate::data::{Answers, Dataset};
@@ -11,7 +11,7 @@ use crate::distill;
 use crate::exec::Network;
 use crate::files;
 use crate::program::{Precision, Program};
-use crate::report::{AccuracyRow, Changes, ClassRow, Equality, Measurement, Network as Name, Skipped};
+use crate::report::{AccuracyRow, Changes, ClassRow, Equality, Measurement, Network as Name, Skipped, Tool};
 use crate::target::{self, Profile, cost, elf};
 use crate::teacher;
 use burn::tensor::Device;
@@ -42,6 +42,15 @@ pub struct Measured {
     pub own: Option<elf::Sections>,
     pub findings: Vec<String>,
     pub skipped: Vec<Skipped>,
+    /// Artefacts that did not stand their check, and are left out.
+    pub unfit: Vec<Artefact>,
+}
+
+impl Measured {
+    /// Whether the program was seen to say something else than the reference interpreter.
+    pub fn is_refuted(&self) -> bool {
+        self.equality.is_some_and(|equality| equality.differing > 0)
+    }
 }
 
 /// Measures, or finds what was measured of the same things before.
@@ -56,43 +65,27 @@ pub fn measure(
     let bytes = |path: Option<&Path>| path.map_or(Ok(String::new()), files::hash_file);
     let target = built.target.as_ref().and_then(|t| t.as_ref().ok()).map(|(path, _)| path.as_path());
     let hash = |path: Option<&Path>| bytes(path).map_err(|e| Error::read(path.unwrap_or(Path::new("")), e));
-    let available = Emulator::find(&job.profile).is_ok();
+    // What is measured depends on what there is to measure with: more tools, and it is done again.
+    let tools = [Tool::Emulator, Tool::CCompiler, Tool::OnnxRuntime].map(|tool| stages::is_there(tool, &job.profile));
     let here = target::find("host", &target::folders(&job.options.target_folders)).ok();
+    let export = |bytes: &Option<Vec<u8>>| files::hash(bytes.as_deref().unwrap_or_default());
     let inputs = [
-        files::hash(&exports.onnx),
-        files::hash(exports.qdq.as_deref().unwrap_or_default()),
+        export(&exports.onnx),
+        export(&exports.qdq),
+        export(&exports.nnef),
         hash(target)?,
         hash(built.host.as_deref())?,
         job.data_hash.clone(),
-        format!("{} {} {:?} {available} {here:?}", job.teacher_hash, asked.teacher.engine(), job.profile),
+        format!("{} {} {:?} {tools:?} {here:?}", job.teacher_hash, asked.teacher.engine(), job.profile),
+        format!("{:?} {:?} {:?}", job.options.emit, teacher::onnxruntime().ok(), exports.left_out),
     ];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let stage = job.cache.stage::<Error>("measure", super::CODE_VERSION, &inputs, |folder| {
+    let stage = job.stage("measure", &inputs, progress, |folder| {
         let mut measured = Measured::default();
         let truth = accuracy(job, asked, compiled, built, &mut measured, progress)?;
-        measured.nnef = super::exports::nnef(job, compiled, exports)?;
-        measured.skipped.extend(exports.no_nnef.as_ref().map(|why| Skipped {
-            what: "student.nnef.tgz".into(),
-            why: why.clone(),
-            enable: None,
-        }));
-        if let Some(int8) = measured.rows.iter().find(|r| r.network == Name::StudentInt8) {
-            match super::exports::qdq(job, compiled, exports, &truth, int8.accuracy) {
-                Ok(Ok(check)) => {
-                    let label = "share of the QDQ file's outputs over one step off";
-                    let figure = bench::Figure::measured(label, check.beyond_one_step, bench::Unit::Ratio);
-                    measured.measurements.push(Measurement::new("qdq.beyond_one_step", "ONNX Runtime", figure));
-                    measured.qdq = Some(check);
-                }
-                Ok(Err(skipped)) => measured.skipped.push(skipped),
-                // An engine that fails on an exported file says nothing of the program.
-                Err(e) => measured.skipped.push(Skipped {
-                    what: "running student.int8.onnx with ONNX Runtime".into(),
-                    why: e.to_string(),
-                    enable: None,
-                }),
-            }
-        }
+        let accuracy = measured.rows.iter().find(|r| r.network == Name::StudentInt8).map(|row| row.accuracy);
+        let (few, _) = spread(&truth, COMPARED);
+        exports::check(job, compiled, exports, &Compared { truth: &truth, few: &few, accuracy }, &mut measured)?;
         times(job, compiled, exports, built, here.as_ref(), &mut measured)?;
         let path = folder.join("measured.json");
         let json = serde_json::to_vec(&measured).map_err(|e| Error::read(&path, e.into()))?;
@@ -121,40 +114,47 @@ fn accuracy(
         false => Some(teacher::predict(asked.teacher.as_ref(), test)?),
     };
     if let Some(teacher) = teacher.as_ref().filter(|_| truth.iter().all(Option::is_none)) {
-        measured.skipped.push(Skipped {
-            what: "accuracy by labels".into(),
-            why: "no test sample has one: accuracy is agreement with the teacher".into(),
-            enable: Some("label some test samples".into()),
-        });
+        let why = "no test sample has one: accuracy is agreement with the teacher";
+        let skipped = Skipped::new("accuracy by labels", why);
+        measured.skipped.push(Skipped { enable: Some("label some test samples".into()), ..skipped });
         truth = teacher.iter().copied().map(Some).collect();
     }
-    let row = |network, engine: &str, said: &[u16]| AccuracyRow {
-        network,
-        engine: engine.into(),
-        samples: said.len(),
-        accuracy: right(said, &truth),
-        agreement: teacher.as_ref().filter(|_| network != Name::Teacher).map(|teacher| share(said, teacher)),
+    let all: Vec<usize> = (0..test.len()).collect();
+    // What was said of some samples.
+    let row_of = |network, engine: &str, said: &[u16], of: &[usize]| {
+        let truth: Vec<_> = of.iter().map(|&i| truth[i]).collect();
+        let as_teacher = |teacher: &Vec<u16>| share(said, &of.iter().map(|&i| teacher[i]).collect::<Vec<_>>());
+        AccuracyRow {
+            network,
+            engine: engine.into(),
+            samples: said.len(),
+            accuracy: right(said, &truth),
+            agreement: teacher.as_ref().filter(|_| network != Name::Teacher).map(as_teacher),
+        }
     };
+    let row = |network, engine: &str, said: &[u16]| row_of(network, engine, said, &all);
     match &teacher {
         Some(said) => measured.rows.push(row(Name::Teacher, asked.teacher.engine(), said)),
-        None => measured.skipped.push(Skipped {
-            what: "accuracy of the teacher".into(),
-            why: "its classes are not those of the data (new-classes in the recipe)".into(),
-            enable: None,
-        }),
+        None => {
+            let why = "its classes are not those of the data (new-classes in the recipe)";
+            measured.skipped.push(Skipped::new("accuracy of the teacher", why));
+        }
     }
 
     let network = Network::new(&compiled.float, &Device::flex())?;
-    let all: Vec<usize> = (0..test.len()).collect();
     let (_, logits) = distill::evaluate(&network, test, &all, &Answers::Classes)?;
     let by_float = classes(&logits, count);
     measured.rows.push(row(Name::StudentF32, "burn", &by_float));
     let mut by_integers = None;
 
-    // The interpreter is slow; the program on this machine is the same bits, which the first samples prove.
-    let few = &all[..COMPARED.min(all.len())];
+    // The interpreter is slow; the program on this machine is the same bits, which some samples of every class prove.
+    let (few, spread_over) = spread(&truth, COMPARED);
+    let few = few.as_slice();
     let program = compiled.program();
     let expected = interpret(program, test, few)?;
+    let equality = |student: &Student| -> Result<Equality, Error> {
+        Ok(Equality { classes: spread_over, ..equality(student, program, test, few, &expected)? })
+    };
     let host = built.host.as_ref().map(Student::direct);
     let said_by = |student: &Student, indices: &[usize]| -> Result<Vec<u16>, Error> {
         let (input, bytes) = fed(test, indices);
@@ -165,7 +165,7 @@ fn accuracy(
     if compiled.precision == Precision::Int8
         && let Some(host) = &host
     {
-        let equal = equality(host, program, test, few, &expected)?;
+        let equal = equality(host)?;
         if equal.differing == 0 {
             let engine = format!("this host's program, equal to the reference on {}", equal.samples);
             let said = said_by(host, &all)?;
@@ -184,7 +184,7 @@ fn accuracy(
             by_integers = Some(said);
         }
         Err(why) => {
-            measured.skipped.push(Skipped { what: "the student in int8".into(), why: why.clone(), enable: None })
+            measured.skipped.push(Skipped::new("the student in int8", why.clone()))
         }
         Ok(_) => (),
     }
@@ -195,18 +195,15 @@ fn accuracy(
         (Some(Ok(_)), Some(student)) => {
             let samples = if job.profile.is_host() { all.as_slice() } else { few };
             let engine = if job.profile.is_host() { "this host".into() } else { emulator_name(&job.profile) };
-            measured.rows.push(row(Name::Program, &engine, &said_by(&student, samples)?));
-            measured.equality = Some(equality(&student, program, test, few, &expected)?);
+            measured.rows.push(row_of(Name::Program, &engine, &said_by(&student, samples)?, samples));
+            measured.equality = Some(equality(&student)?);
             measured.arena_used = Some(student.arena()?.used_bytes);
             measured.stack_used = Some(student.stack()?.used_bytes);
         }
         (Some(Ok(_)), None) => {
             if let Err(unavailable) = Emulator::find(&job.profile) {
-                measured.skipped.push(Skipped {
-                    what: "running the program as the board would".into(),
-                    why: unavailable.what,
-                    enable: unavailable.install,
-                });
+                let skipped = Skipped::new("running the program as the board would", unavailable.what);
+                measured.skipped.push(skipped.for_want_of(Tool::Emulator, unavailable.install));
             }
         }
         _ => (),
@@ -268,7 +265,7 @@ fn equality(
     let pairs = stored.chunks(size).zip(expected.chunks(size));
     let missing = stored.len().abs_diff(expected.len()) / size;
     let differing = pairs.filter(|(a, b)| a != b).count() + missing;
-    Ok(Equality { samples: indices.len(), values: expected.len() / size, differing })
+    Ok(Equality { samples: indices.len(), values: expected.len() / size, differing, classes: 0 })
 }
 
 fn times(
@@ -283,17 +280,26 @@ fn times(
     let model = |profile: &Profile| format!("cost model of {}, one core", profile.id);
     let mut add = |key: &str, on: &str, figure| measured.measurements.push(Measurement::new(key, on, figure));
     if let Some(host) = &built.host {
-        let tract = tract::Tract::open(&exports.onnx)?;
-        let comparison = tract::interleaved(&Student::direct(host), &tract, tract::Schedule::default())?;
-        let keys = ["student.latency.median", "student.latency.p95", "student.peak_rss"];
-        let tract_keys = ["tract.latency.median", "tract.latency.p95", "tract.ratio"];
-        let figures = comparison.figures();
-        // Where the system does not say the peak, there is one figure less.
-        let keys: Vec<&str> = match figures.len() {
-            6 => keys.iter().chain(&tract_keys).copied().collect(),
-            _ => keys[..2].iter().chain(&tract_keys).copied().collect(),
+        let student = Student::direct(host);
+        let opened = exports.onnx.as_deref().map(tract::Tract::open).transpose();
+        let compared = opened.and_then(|tract| {
+            let by = |tract: tract::Tract| tract::interleaved(&student, &tract, tract::Schedule::default());
+            tract.map(by).transpose()
+        });
+        // tract is there to compare with: where it does not run the student, the program has its times all the same.
+        let figures = match compared {
+            Ok(Some(comparison)) => comparison.figures(),
+            other => {
+                let why = other.err().map_or("there is no student.onnx".to_string(), |why| why.to_string());
+                measured.skipped.push(Skipped::new("tract's latency on the same student", why));
+                tract::alone(&student, tract::Schedule::default())?
+            }
         };
-        for (key, figure) in keys.into_iter().zip(figures) {
+        let all = ["student.latency.median", "student.latency.p95", "student.peak_rss"];
+        let tract_keys = ["tract.latency.median", "tract.latency.p95", "tract.ratio"];
+        // Where the system does not say the peak, there is one figure less.
+        let own = if matches!(figures.len(), 3 | 6) { &all[..] } else { &all[..2] };
+        for (key, figure) in own.iter().chain(&tract_keys).zip(figures) {
             add(key, "this host, one core", figure);
         }
         if let Some(here) = here {
@@ -304,9 +310,9 @@ fn times(
     }
     if let (Some(Ok((path, _))), Ok(emulator)) = (&built.target, Emulator::find(&job.profile)) {
         let counter = Counter::new(&emulator, &job.cache.folder("tools"), path, &["info"]);
-        match counter {
-            Ok(counter) => {
-                let counted = counter.instructions(path, COUNTED)?;
+        let skipped = |what: String| Skipped::new("counting instructions under the emulator", what);
+        match counter.map(|counter| counter.instructions(path, COUNTED)) {
+            Ok(Ok(counted)) => {
                 add("student.instructions", &emulator_name(&job.profile), counted.figure());
                 if let Some(count) = estimate.instructions(&job.profile) {
                     let figure =
@@ -314,11 +320,9 @@ fn times(
                     add("student.instructions.estimated", &model(&job.profile), figure);
                 }
             }
-            Err(unavailable) => measured.skipped.push(Skipped {
-                what: "counting instructions under the emulator".into(),
-                why: unavailable.what,
-                enable: unavailable.install,
-            }),
+            Ok(Err(why)) => measured.skipped.push(skipped(why.to_string())),
+            Err(what) if stages::is_there(Tool::CCompiler, &job.profile) => measured.skipped.push(skipped(what.what)),
+            Err(what) => measured.skipped.push(skipped(what.what).for_want_of(Tool::CCompiler, what.install)),
         }
     }
     let figure = bench::Figure::estimated("latency", estimate.latency_s, bench::Unit::Seconds);
@@ -327,7 +331,7 @@ fn times(
         let info = elf::inspect(path)?;
         measured.findings = elf::check(&info, &job.profile).iter().map(ToString::to_string).collect();
         measured.elf = Some(info);
-        measured.own = super::stages::own(path);
+        measured.own = stages::own(path);
     }
     Ok(())
 }

@@ -70,6 +70,14 @@ pub enum Error {
     TooMuch { model: PathBuf },
     #[error("{} has {} outputs, and a student has one: say which with --output NAME, or with output = \"NAME\" at the start of the sidecar; they are {}", model.display(), names.len(), names.join(", "))]
     Outputs { model: PathBuf, names: Vec<String> },
+    #[error("{} is there, and no run of kdc has put it there (the manifest.json beside it lists what did): nothing was written; choose another folder with --out, or move it away", path.display())]
+    NotOurs { path: PathBuf },
+    #[error("{} would take the place of {}, which this run reads: nothing was written; choose another folder with --out", path.display(), input.display())]
+    IsInput { path: PathBuf, input: PathBuf },
+    #[error("{} was changed while kdc ran: nothing that was made of it since is kept; run again when it is as it shall be", path.display())]
+    Changed { path: PathBuf },
+    #[error("{}, which is all that was asked for, is not fit for use: {why}", artefact.path())]
+    Unfit { artefact: Artefact, why: String },
     #[error("{} cannot be the student: {why}; it has to take and give what the teacher does", path.display())]
     Brought { path: PathBuf, why: String },
     #[error(
@@ -162,7 +170,9 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     let out = job::default_out(&options, &profile);
     let fingerprint = job::fingerprint(&options, &profile);
     if let (Ok(fingerprint), false, false) = (&fingerprint, options.force, options.dry_run)
-        && let Some(report) = output::up_to_date(&out, fingerprint, options.emits(Artefact::Elf))
+        && let Some(report) = output::up_to_date(&out, fingerprint, options.emits(Artefact::Elf), &|tool| {
+            stages::is_there(tool, &profile)
+        })
     {
         return Ok(nothing_to_do(report, progress));
     }
@@ -171,37 +181,70 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
     job.data.notes.iter().for_each(|note| progress.note(note));
     let fingerprint = fingerprint?;
     Error::unless_classes(&job.data.answers, &job.options.model)?;
-    let teacher = derivation::prepare_teacher(&job)?;
-    let mut output = output::Output::open(&job.out)?;
+    let report = carry_out(&mut job, fingerprint, clock, progress);
+    job.explained(report)
+}
+
+/// Everything after what can be refused at once.
+fn carry_out(
+    job: &mut Job,
+    fingerprint: String,
+    mut clock: Clock,
+    progress: &dyn Progress,
+) -> Result<Report, Error> {
+    let teacher = derivation::prepare_teacher(job)?;
+    let mut output = output::Output::open(&job.out, &outputs(&job.options), &job.inputs()?)?;
     if job.options.dry_run {
-        let student = clock.stage("derive", || Ok((derivation::plan(&job, &teacher)?, false)))?;
-        let precision = stages::planned_precision(&job, &teacher, &student.graph)?;
-        output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
-        return Ok(report::plan(&job, &teacher, &student.found, precision, clock.stages));
+        let student = clock.stage("derive", || Ok((derivation::plan(job, &teacher)?, false)))?;
+        let precision = stages::planned_precision(job, &teacher, &student.graph)?;
+        output.put("plan.toml", report::plan_toml(job, &teacher, &student.found).as_bytes())?;
+        return Ok(report::plan(job, &teacher, &student.found, precision, clock.stages));
     }
+    stages::tell_what_is_missing(job, progress);
     if job.recipe.data.synthetic.is_some() {
         clock
-            .stage("synthesize", || synthesis::replace_data(&mut job, &teacher, progress).map(|cached| ((), cached)))?;
+            .stage("synthesize", || synthesis::replace_data(job, &teacher, progress).map(|cached| ((), cached)))?;
     }
-    let field = clock.stage("derive", || Ok((derivation::derive(&job, &teacher)?, false)))?;
-    let asked = clock.stage("label", || labelling::ask(&job, &teacher, progress))?;
-    let student = clock.stage("search", || derivation::search(&job, &teacher, field, &asked, progress))?;
+    let field = clock.stage("derive", || Ok((derivation::derive(job, &teacher)?, false)))?;
+    let asked = clock.stage("label", || labelling::ask(job, &teacher, progress))?;
+    let student = clock.stage("search", || derivation::search(job, &teacher, field, &asked, progress))?;
     if !job.recipe.choices.is_empty() {
-        clock.stage("choose", || choice::settle(&mut job, &student.graph, &student.found, &asked, progress))?;
+        clock.stage("choose", || choice::settle(job, &student.graph, &student.found, &asked, progress))?;
     }
-    output.put("plan.toml", report::plan_toml(&job, &teacher, &student.found).as_bytes())?;
+    output.put("plan.toml", report::plan_toml(job, &teacher, &student.found).as_bytes())?;
     output.put("recipe.toml", job.recipe.text().as_bytes())?;
-    let trained = clock.stage("distill", || training::distill(&job, &student.graph, &asked, progress))?;
-    let compiled = clock.stage("quantize", || Ok((stages::quantize(&job, &teacher, &trained.graph)?, false)))?;
-    let exports = clock.stage("export", || Ok((stages::export(&job, &compiled)?, false)))?;
-    let generated = clock.stage("emit", || stages::emit(&job, &compiled))?;
+    let trained = clock.stage("distill", || training::distill(job, &student.graph, &asked, progress))?;
+    let compiled = clock.stage("quantize", || Ok((stages::quantize(job, &teacher, &trained.graph)?, false)))?;
+    let exports = clock.stage("export", || Ok((stages::export(job, &compiled)?, false)))?;
+    let generated = clock.stage("emit", || stages::emit(job, &compiled, progress))?;
     let built = match job.options.build {
-        true => clock.stage("build", || stages::build(&job, &generated))?,
+        true => clock.stage("build", || stages::build(job, &generated, progress))?,
         false => stages::Built::default(),
     };
-    let measured = clock.stage("measure", || measure::measure(&job, &asked, &compiled, &exports, &built, progress))?;
+    let measured = clock.stage("measure", || measure::measure(job, &asked, &compiled, &exports, &built, progress))?;
     let made = report::Made { teacher, student, asked, trained, compiled, exports, generated, built, measured };
-    report::finish(&job, made, output, fingerprint, clock.stages)
+    report::finish(job, made, output, fingerprint, clock.stages)
+}
+
+/// What a compilation puts into its output folder.
+fn outputs(options: &Options) -> Vec<&'static str> {
+    let artefacts = Artefact::ALL.into_iter().filter(|&artefact| options.emits(artefact)).map(Artefact::path);
+    let always = ["plan.toml"];
+    let trained = [
+        "recipe.toml",
+        "student.toml",
+        "candidates.svg",
+        "train/log.json",
+        "train/log.csv",
+        "train/curves.svg",
+        "report.json",
+        "report.txt",
+        report::REFUTED,
+    ];
+    match options.dry_run {
+        true => always.to_vec(),
+        false => always.into_iter().chain(trained).chain(artefacts).collect(),
+    }
 }
 
 /// The report of an earlier run, which is still true.

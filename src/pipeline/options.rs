@@ -6,6 +6,7 @@ use crate::program::Precision;
 use crate::quant::Calibration;
 use crate::student::{Allocation, Budgets, Criterion, Template};
 use crate::teacher::{EngineChoice, Shard};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -30,6 +31,8 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// What the student is called, and its crate and C symbols by that; `None`: as the model's file.
     pub name: Option<String>,
+    /// Files that these options were read from, e.g. a recipe's: no result takes the place of one.
+    pub read: Vec<PathBuf>,
     /// Makes everything again, whatever the cache holds.
     pub force: bool,
     /// Plans only: reads, checks, derives the student, and stops before training.
@@ -185,7 +188,8 @@ const ADAMW_LR: f64 = 2e-3;
 const ADAMW_WEIGHT_DECAY: f64 = 0.05;
 
 /// Something that a compilation writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Artefact {
     /// `student.onnx`, in `f32`.
     Onnx,
@@ -202,6 +206,17 @@ pub enum Artefact {
 impl Artefact {
     /// All of them, in the order they are made.
     pub const ALL: [Artefact; 5] = [Artefact::Onnx, Artefact::Qdq, Artefact::Nnef, Artefact::Crate, Artefact::Elf];
+
+    /// Where it lies in the output folder.
+    pub fn path(self) -> &'static str {
+        match self {
+            Artefact::Onnx => "student.onnx",
+            Artefact::Qdq => "student.int8.onnx",
+            Artefact::Nnef => "student.nnef.tgz",
+            Artefact::Crate => "crate",
+            Artefact::Elf => "bin/student",
+        }
+    }
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -228,6 +243,7 @@ impl Options {
             sidecar: None,
             out: None,
             name: None,
+            read: Vec::new(),
             force: false,
             dry_run: false,
             seed: 0,
@@ -251,6 +267,11 @@ impl Options {
     /// Whether an artefact is wanted. The linked program is not while nothing is to be built.
     pub fn emits(&self, artefact: Artefact) -> bool {
         self.emit.contains(&artefact) && (self.build || artefact != Artefact::Elf)
+    }
+
+    /// Whether an artefact is all that is wanted: it cannot be left out then.
+    pub fn asks_only_for(&self, artefact: Artefact) -> bool {
+        self.emit == [artefact]
     }
 
     /// The settings of the training run, but for what [`distill::Config::suit`] finds by the number of samples.
@@ -318,6 +339,7 @@ impl Options {
             sidecar: _,
             out: _,
             name: _,
+            read: _,
             force: _,
             dry_run: _,
             verbose: _,

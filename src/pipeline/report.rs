@@ -1,6 +1,7 @@
 //! Puts everything into the output folder, and says what it came to.
 
 use super::derivation::{Derived, Found, Prepared};
+use super::exports::{FLOAT_TOLERANCE, QDQ_STEPS, QdqCheck};
 use super::labelling::Asked;
 use super::measure::Measured;
 use super::output::{Manifest, Output};
@@ -12,7 +13,7 @@ use crate::graph::Cost;
 use crate::program::{Precision, Program};
 use crate::report::{
     Accuracy, Arena, Change, FileEntry, Header, Linked, Memory, Plan, Port, Quantity, Report, SCHEMA, Size, Skipped,
-    Source, Stage, Storage, Verdict, layers,
+    Source, Stage, Storage, Tool, Verdict, layers,
 };
 use crate::student::Budgets;
 use crate::target::{FlashBytes, RamBytes, cost};
@@ -31,16 +32,14 @@ pub struct Made {
     pub measured: Measured,
 }
 
-/// The NNEF file's outputs may differ by this share of their scale: both are `f32`, in other orders of summation.
-const NNEF_TOLERANCE: f64 = 1e-4;
 /// What users' own engines do with the QDQ file.
 const SATURATION: &str = "student.int8.onnx: ONNX Runtime on x86-64 processors without VNNI (Intel before 2019, AMD before Zen 4) \
                           saturates sums of two products in 16 bits and answers otherwise; set the session's entry \
                           session.x64quantprecision to 1 there, as kdc does";
 /// Percentage points of accuracy that quantization may take where nothing is said.
 const QUANT_DROP: f64 = 0.3;
-/// Percentage points of accuracy by which ONNX Runtime on the QDQ file may differ from the int8 student.
-const QDQ_POINTS: f64 = 0.2;
+/// A program that says something else than the reference interpreter: kept to be looked into, and not under its final name.
+pub const REFUTED: &str = "bin/student.refuted";
 
 /// Every setting that was used, as `plan.toml`.
 pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Found) -> String {
@@ -162,6 +161,11 @@ pub fn finish(
     stages: Vec<Stage>,
 ) -> Result<Report, Error> {
     let Made { teacher, student, asked, trained, compiled, exports, generated, built, measured } = made;
+    // The folder is named by the files as they were before all of this.
+    if super::job::fingerprint(&job.options, &job.profile)? != fingerprint {
+        job.unchanged()?;
+        return Err(Error::Changed { path: job.data_dir.clone() });
+    }
     let mut report = skeleton(job, &teacher, &student.found, compiled.precision, stages);
     report.header.teacher_engine = Some(asked.teacher.engine().into());
     if let (Ok(int8), Precision::Int8) = (&compiled.int8, compiled.precision) {
@@ -169,7 +173,7 @@ pub fn finish(
         report.inputs = graph.inputs.iter().map(|&id| Port::of(graph.value(id))).collect();
         report.outputs = graph.outputs.iter().map(|&id| Port::of(graph.value(id))).collect();
     }
-    report.files = write(job, &mut output, &student.found, &trained, &exports, &generated, &built)?;
+    report.files = write(job, &mut output, &student.found, &trained, &exports, &generated, &built, &measured)?;
     report.layers = layers(compiled.program(), &job.profile);
     let memory = memory(&compiled)?;
     report.memory = Some(memory);
@@ -190,7 +194,7 @@ pub fn finish(
     let linked = built.target.as_ref().and_then(|t| t.as_ref().ok());
     if let (Some((_, toolchain)), Some(info)) = (linked, &measured.elf) {
         report.program = Some(Linked {
-            path: "bin/student".into(),
+            path: if measured.is_refuted() { REFUTED } else { Artefact::Elf.path() }.into(),
             triple: toolchain.triple.clone(),
             rustc: toolchain.version.clone(),
             text: info.sections.text(),
@@ -209,26 +213,39 @@ pub fn finish(
     report.verdicts = verdicts(job, &teacher, &compiled, &storage, &measured);
     report.findings = findings(job, &compiled, &report.verdicts);
     if !job.options.build {
-        let (what, enable) = ("building, and all that is measured with the program".into(), "run without --no-build");
-        report.skipped.push(Skipped { what, why: "--no-build".into(), enable: Some(enable.into()) });
+        let skipped = Skipped::new("building, and all that is measured with the program", "--no-build");
+        report.skipped.push(Skipped { enable: Some("run without --no-build".into()), ..skipped });
     }
-    let rustc = linked.map(|(_, toolchain)| toolchain.version.clone());
+    // Without one, the folder counts as unfinished.
+    let rustc = linked.filter(|_| !measured.is_refuted()).map(|(_, toolchain)| toolchain.version.clone());
     if let Some(Err(missing)) = &built.target {
-        let (why, enable) = (format!("no {}", missing.what.join(", no ")), Some(missing.command.clone()));
-        report.skipped.push(Skipped { what: format!("building for {}", missing.triple), why, enable });
+        let skipped =
+            Skipped::new(format!("building for {}", missing.triple), format!("no {}", missing.what.join(", no ")));
+        report.skipped.push(skipped.for_want_of(Tool::Toolchain, Some(missing.command.clone())));
+    }
+    if let (Some(missing), false) = (&built.no_host, job.profile.is_host()) {
+        let why = format!("no {}", missing.what.join(", no "));
+        let skipped = Skipped::new("all that is measured with the program on this machine", why);
+        report.skipped.push(skipped.for_want_of(Tool::HostToolchain, Some(missing.command.clone())));
+    }
+    if let (Some(_), Some(equality)) = (linked, measured.equality.filter(|_| measured.is_refuted())) {
+        let why = format!(
+            "{} of {} values differ from the reference interpreter's: the program is wrong, and is {REFUTED}, to be looked into; \
+             please report it with the model",
+            equality.differing, equality.values
+        );
+        report.skipped.push(Skipped::new(Artefact::Elf.path(), why));
     }
     output.put_unlisted("report.json", report.to_json().expect("a report is plain data").as_bytes())?;
     output.put_unlisted("report.txt", report.to_text().as_bytes())?;
     output.finish(Manifest {
-        schema: 1,
-        kdc: env!("CARGO_PKG_VERSION").into(),
         fingerprint,
         seed: job.options.seed,
         teacher: job.teacher_hash.clone(),
         data: job.data_hash.clone(),
         target: job.profile.id.clone(),
         rustc,
-        files: Default::default(),
+        ..Manifest::new()
     })?;
     match built.target {
         Some(Err(source)) => Err(Error::Toolchain { out: job.out.clone(), source }),
@@ -236,7 +253,8 @@ pub fn finish(
     }
 }
 
-/// Puts what was asked for into the output folder.
+/// Puts what was asked for, and stood its checks, into the output folder.
+#[allow(clippy::too_many_arguments, reason = "each is what one stage made")]
 fn write(
     job: &Job,
     output: &mut Output,
@@ -245,22 +263,26 @@ fn write(
     exports: &Exports,
     generated: &Generated,
     built: &Built,
+    measured: &Measured,
 ) -> Result<Vec<FileEntry>, Error> {
+    let fit = |artefact, made: &Option<Vec<u8>>| {
+        let wanted = job.options.emits(artefact) && !measured.unfit.contains(&artefact);
+        made.clone().filter(|_| wanted)
+    };
     let mut files = vec![];
     let mut entry = |path: &str, bytes: usize, what: &str| {
         files.push(FileEntry { path: path.into(), bytes: bytes as u64, what: what.into() });
     };
-    if job.options.emits(Artefact::Onnx) {
-        output.put("student.onnx", &exports.onnx)?;
-        entry("student.onnx", exports.onnx.len(), "the student in f32");
-    }
-    if let Some(qdq) = exports.qdq.as_ref().filter(|_| job.options.emits(Artefact::Qdq)) {
-        output.put("student.int8.onnx", qdq)?;
-        entry("student.int8.onnx", qdq.len(), "the student in int8, with quantize/dequantize pairs");
-    }
-    if let Some(nnef) = &exports.nnef {
-        output.put("student.nnef.tgz", nnef)?;
-        entry("student.nnef.tgz", nnef.len(), "the student in f32, for tract");
+    let forms = [
+        (Artefact::Onnx, &exports.onnx, "the student in f32"),
+        (Artefact::Qdq, &exports.qdq, "the student in int8, with quantize/dequantize pairs"),
+        (Artefact::Nnef, &exports.nnef, "the student in f32, for tract"),
+    ];
+    for (artefact, made, what) in forms {
+        if let Some(bytes) = fit(artefact, made) {
+            output.put(artefact.path(), &bytes)?;
+            entry(artefact.path(), bytes.len(), what);
+        }
     }
     if job.options.emits(Artefact::Crate) {
         output.put_folder("crate", &generated.folder)?;
@@ -268,8 +290,12 @@ fn write(
     }
     if let Some(Ok((path, _))) = &built.target {
         let bytes = std::fs::read(path).map_err(|e| Error::read(path, e))?;
-        output.put_program("bin/student", &bytes)?;
-        entry("bin/student", bytes.len(), "the program for the board");
+        let (name, what) = match measured.is_refuted() {
+            true => (REFUTED, "a program that differs from the reference interpreter: not for use"),
+            false => (Artefact::Elf.path(), "the program for the board"),
+        };
+        output.put_program(name, &bytes)?;
+        entry(name, bytes.len(), what);
     }
     if let Some(spec) = &student.spec {
         let text = toml::to_string(spec).expect("a specification is plain data");
@@ -369,9 +395,11 @@ fn verdicts(
     let planned = compiled.plan.arena_bytes as f64;
     let off = measured.arena_used.map(|used| (used as f64 - planned).abs());
     judge("arena used against planned", Source::Default, Quantity::Bytes, off, 0.0, exact);
-    let parts = measured.nnef.map(|n| (n.difference / NNEF_TOLERANCE).ceil());
+    // Of what is left out nothing is judged: it is no part of what was made.
+    let nnef = measured.nnef.filter(|_| !measured.unfit.contains(&Artefact::Nnef));
+    let parts = nnef.map(|n| (n.difference / FLOAT_TOLERANCE).ceil());
     judge("NNEF outputs, in ten-thousandths of their scale", Source::Export, Quantity::Count, parts, 1.0, exact);
-    let other_class = measured.nnef.map(|n| n.other_class as f64);
+    let other_class = nnef.map(|n| n.other_class as f64);
     judge(
         "samples that tract classifies otherwise from NNEF",
         Source::Export,
@@ -381,12 +409,11 @@ fn verdicts(
         exact,
     );
     // The whole network is judged by its accuracy: see the module on operators.
-    let compared = measured.qdq.map(|q| q.operators).filter(|check| check.operators > 0);
-    let largest = compared.map(|check| f64::from(check.largest));
-    judge("steps that an operator of the QDQ file is off", Source::Export, Quantity::Count, largest, 1.0, exact);
-    let points = measured.qdq.map(|q| (1e11 * q.accuracy_difference).round() / 1e9);
-    // Where the samples are few, one of them is more than that.
-    let limit = QDQ_POINTS.max((1e11 / job.data.test.len().max(1) as f64).round() / 1e9);
+    let qdq = measured.qdq.filter(|_| job.options.emits(Artefact::Qdq) && !measured.unfit.contains(&Artefact::Qdq));
+    let compared = qdq.map(|q| q.operators).filter(|check| check.operators > 0);
+    let (largest, steps) = (compared.map(|check| f64::from(check.largest)), f64::from(QDQ_STEPS));
+    judge("steps that an operator of the QDQ file is off", Source::Export, Quantity::Count, largest, steps, exact);
+    let (points, limit) = (qdq.map(|q| q.points()), QdqCheck::allowed(job.data.test.len()));
     judge("accuracy by the QDQ file, difference", Source::Export, Quantity::Points, points, limit, exact);
     let findings = measured.elf.as_ref().map(|_| measured.findings.len() as f64);
     judge("what does not suit the target", Source::Target, Quantity::Count, findings, 0.0, None);

@@ -2,16 +2,18 @@
 //! returns its result and whether that was there already.
 
 use super::derivation::Prepared;
-use super::{Artefact, Error, Job};
+use super::{Artefact, Error, Job, Progress};
+use crate::bench::Emulator;
 use crate::data::Look;
 use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network};
 use crate::graph::{self, Graph};
 use crate::program::{self, Plan, Precision, Program, RawBytes};
 use crate::quant::{CalibratedModel, Observer, QuantizedModel, watched};
+use crate::report::{Skipped, Tool};
 use crate::target::toolchain::{self, Missing, Toolchain};
 use crate::target::{self, Profile, cost};
-use crate::{files, onnx, pass};
+use crate::{files, onnx, pass, teacher};
 use burn::tensor::Device;
 use std::path::PathBuf;
 
@@ -136,31 +138,58 @@ pub(super) fn observe(
     Ok(())
 }
 
-/// The student as files that other programs read.
+/// The student as files that other programs read. `None` where a form was not asked for, or cannot be written.
+#[derive(Default)]
 pub struct Exports {
-    pub onnx: Vec<u8>,
-    /// `None` where there is no student in integers.
+    /// Also where it was not asked for: others are made of it, and it is what tract is timed with.
+    pub onnx: Option<Vec<u8>>,
     pub qdq: Option<Vec<u8>>,
-    /// `None` where it was not asked for, or tract has no form for an operator.
     pub nnef: Option<Vec<u8>>,
-    /// Why there is none.
-    pub no_nnef: Option<String>,
+    /// Why one is missing.
+    pub left_out: Vec<Skipped>,
 }
 
-/// Writes ONNX in `f32` and with quantize/dequantize pairs, and NNEF, which is read back and compared.
+impl Exports {
+    /// The result, or why it is left out. The program is what is wanted: beside it, a form of the student that does not come
+    /// about is no error. Where it is all that was asked for, it is.
+    fn made<T, E: Into<Error>>(
+        &mut self,
+        job: &Job,
+        artefact: Artefact,
+        made: Result<T, E>,
+    ) -> Result<Option<T>, Error> {
+        match made.map_err(E::into) {
+            Ok(made) => Ok(Some(made)),
+            Err(why) if job.options.asks_only_for(artefact) => Err(why),
+            Err(why) => {
+                if job.options.emits(artefact) {
+                    self.left_out.push(Skipped::new(artefact.path(), why.to_string()));
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Writes ONNX in `f32` and with quantize/dequantize pairs, and NNEF. They are read back and compared later.
 pub fn export(job: &Job, compiled: &Compiled) -> Result<Exports, Error> {
-    let onnx = onnx::export(&compiled.float)?;
-    let qdq = compiled.int8.as_ref().ok().map(|int8| onnx::export(&int8.model.graph)).transpose()?;
-    let shape = |&id: &graph::ValueId| compiled.float.value(id).shape.clone();
-    let inputs: Vec<_> = compiled.float.inputs.iter().map(shape).collect();
-    let written = job.options.emits(Artefact::Nnef).then(|| nnef::nnef(&onnx, &inputs)).transpose();
-    let (nnef, no_nnef) = match written {
-        Ok(nnef) => (nnef, None),
-        // Who asks for everything gets the rest, and is told.
-        Err(why) if job.options.emit == Artefact::ALL => (None, Some(why.to_string())),
-        Err(why) => return Err(why.into()),
-    };
-    Ok(Exports { onnx, qdq, nnef, no_nnef })
+    let mut exports = Exports::default();
+    exports.onnx = exports.made(job, Artefact::Onnx, onnx::export(&compiled.float))?;
+    // Why there may be no student in integers is told where it is measured.
+    if let Ok(int8) = &compiled.int8 {
+        exports.qdq = exports.made(job, Artefact::Qdq, onnx::export(&int8.model.graph))?;
+    }
+    if job.options.emits(Artefact::Nnef) {
+        let shape = |&id: &graph::ValueId| compiled.float.value(id).shape.clone();
+        let inputs: Vec<_> = compiled.float.inputs.iter().map(shape).collect();
+        let written = match &exports.onnx {
+            Some(onnx) => nnef::nnef(onnx, &inputs).map_err(Error::from),
+            // The same error again: without the one there is not the other.
+            None => onnx::export(&compiled.float).map(|_| vec![]).map_err(Error::from),
+        };
+        exports.nnef = exports.made(job, Artefact::Nnef, written)?;
+    }
+    Ok(exports)
 }
 
 /// A generated crate, in the cache.
@@ -171,15 +200,14 @@ pub struct Generated {
 }
 
 /// Generates the crate.
-pub fn emit(job: &Job, compiled: &Compiled) -> Result<(Generated, bool), Error> {
+pub fn emit(job: &Job, compiled: &Compiled, progress: &dyn Progress) -> Result<(Generated, bool), Error> {
     let source = job.options.model.file_name().map(|n| n.to_string_lossy().into_owned());
     let options = CrateOptions { name: job.options.student_name(), source };
     let program = compiled.program();
     let hash = files::hash(format!("{program:?} {:?} {options:?}", compiled.plan).as_bytes());
-    let stage =
-        job.cache.stage::<Error>("emit", super::CODE_VERSION, &[&hash, env!("CARGO_PKG_VERSION")], |folder| {
-            Ok(emit::write_crate(program, &compiled.plan, &folder.join("crate"), &options)?)
-        })?;
+    let stage = job.stage("emit", &[&hash, env!("CARGO_PKG_VERSION")], progress, |folder| {
+        Ok(emit::write_crate(program, &compiled.plan, &folder.join("crate"), &options)?)
+    })?;
     Ok((Generated { folder: stage.folder.join("crate"), key: stage.key }, stage.cached))
 }
 
@@ -199,10 +227,12 @@ pub struct Built {
     pub target: Option<Result<(PathBuf, Toolchain), Missing>>,
     /// For this machine, to measure with; `None` where there is no compiler.
     pub host: Option<PathBuf>,
+    /// What that takes and is missing.
+    pub no_host: Option<Missing>,
 }
 
 /// Builds the crate for the target, and for this machine to measure on.
-pub fn build(job: &Job, generated: &Generated) -> Result<(Built, bool), Error> {
+pub fn build(job: &Job, generated: &Generated, progress: &dyn Progress) -> Result<(Built, bool), Error> {
     let mut cached = true;
     let mut one = |profile: &Profile| -> Result<Result<(PathBuf, Toolchain), Missing>, Error> {
         let toolchain = match toolchain::find(profile) {
@@ -211,24 +241,64 @@ pub fn build(job: &Job, generated: &Generated) -> Result<(Built, bool), Error> {
         };
         let settings = format!("{:?} {:?}", profile.build, profile.cpu);
         let inputs = [generated.key.as_str(), &toolchain.version, &toolchain.triple, &settings];
-        let stage = job.cache.stage::<Error>("build", super::CODE_VERSION, &inputs, |folder| {
-            let scratch = folder.join("target");
-            let program = toolchain.build(&generated.folder, profile, &scratch, job.options.verbose)?;
+        let stage = job.stage("build", &inputs, progress, |folder| {
+            // Of an interrupted build nothing is believed. The crate is built from a copy: cargo may write into it.
+            let (scratch, copy) = (folder.join("target"), folder.join("crate"));
+            let failed = |path: &std::path::Path| {
+                let path = path.to_path_buf();
+                move |source| Error::Output { path, source }
+            };
+            for left in [&scratch, &copy] {
+                files::remove_folder(left).map_err(failed(left))?;
+            }
+            files::copy_tree(&generated.folder, &copy).map_err(failed(&copy))?;
+            let program = toolchain.build(&copy, profile, &scratch, job.options.verbose)?;
             let to = folder.join(toolchain::PROGRAM);
-            std::fs::copy(&program, &to).map_err(|source| Error::Output { path: to, source })?;
+            std::fs::copy(&program, &to).map_err(failed(&to))?;
             if let Some(library) = toolchain.library(&crate::escape::identifier(&job.options.student_name()), &scratch)
             {
                 let own = serde_json::to_vec(&target::elf::library(&library)?).expect("plain data");
                 let to = folder.join(OWN);
-                std::fs::write(&to, own).map_err(|source| Error::Output { path: to, source })?;
+                std::fs::write(&to, own).map_err(failed(&to))?;
             }
-            std::fs::remove_dir_all(&scratch).map_err(|source| Error::Output { path: scratch, source })
+            files::remove_folder(&copy).map_err(failed(&copy))?;
+            files::remove_folder(&scratch).map_err(failed(&scratch))
         })?;
         cached &= stage.cached;
         Ok(Ok((stage.folder.join(toolchain::PROGRAM), toolchain)))
     };
     let target = if job.options.emits(Artefact::Elf) { Some(one(&job.profile)?) } else { None };
     // The host's program is for measuring; where it cannot be built, the report says what is missing.
-    let host = one(&target::find("host", &[])?)?.ok().map(|(path, _)| path);
-    Ok((Built { target, host }, cached))
+    let (host, no_host) = match one(&target::find("host", &[])?)? {
+        Ok((path, _)) => (Some(path), None),
+        Err(missing) => (None, Some(missing)),
+    };
+    Ok((Built { target, host, no_host }, cached))
+}
+
+/// Whether a tool that checks take is there now.
+pub fn is_there(tool: Tool, profile: &Profile) -> bool {
+    match tool {
+        Tool::Toolchain => toolchain::find(profile).is_ok(),
+        Tool::HostToolchain => target::find("host", &[]).is_ok_and(|host| toolchain::find(&host).is_ok()),
+        Tool::Emulator => Emulator::find(profile).is_ok(),
+        Tool::CCompiler => toolchain::in_path("cc").is_some(),
+        Tool::OnnxRuntime => teacher::onnxruntime().is_ok(),
+    }
+}
+
+/// Says before the long work, and not after it, what the machine lacks.
+pub fn tell_what_is_missing(job: &Job, progress: &dyn Progress) {
+    if !job.options.emits(Artefact::Elf) {
+        return;
+    }
+    match (toolchain::find(&job.profile), Emulator::find(&job.profile)) {
+        (Err(missing), _) => progress.note(&format!(
+            "{missing}; what else was asked for is made all the same, and the program by a later run, which finds it made"
+        )),
+        (Ok(_), Err(unavailable)) if !job.profile.is_host() => {
+            progress.note(&format!("{unavailable}; without it the program is built, and not run as the board would"));
+        }
+        _ => (),
+    }
 }

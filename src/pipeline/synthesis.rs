@@ -25,7 +25,7 @@ pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress)
     };
     let inputs = [job.teacher_hash.clone(), format!("{how:?} {} {:?} {size}", job.options.seed, job.options.inputs)];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let stage = job.cache.stage("synthesize", super::CODE_VERSION, &inputs, |folder| {
+    let stage = job.stage("synthesize", &inputs, progress, |folder| {
         let mut teacher = job.teacher.clone();
         pass::apply(&mut teacher, "strip softmax", pass::strip_softmax)?;
         let device = job.options.device.open()?;

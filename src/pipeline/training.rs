@@ -70,9 +70,7 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
         job.others.iter().map(|other| other.hash.as_str()).collect::<Vec<_>>().join(" "),
     ];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let stage = job
-        .cache
-        .stage("distill", super::CODE_VERSION, &inputs, |folder| train(job, student, asked, folder, progress))?;
+    let stage = job.stage("distill", &inputs, progress, |folder| train(job, student, asked, folder, progress))?;
     let (model, log) = (stage.folder.join("student.onnx"), stage.folder.join("log.json"));
     let text = std::fs::read(&log).map_err(|e| Error::read(&log, e))?;
     let log = serde_json::from_slice(&text).map_err(|e| Error::read(&log, e.into()))?;
@@ -177,6 +175,8 @@ impl Narrator {
             Event::RolledBack { loss, step, to, lr } => progress.note(&format!(
                 "the loss became {loss} at step {step}: back to step {to}, with a peak learning rate of {lr}"
             )),
+            Event::Anew { checkpoint } => progress
+                .note(&format!("the checkpoint {} is damaged: training begins from the front", checkpoint.display())),
             Event::Stopped { after, without_gain } => progress.note(&format!(
                 "stopped after epoch {after}: {without_gain} epochs without a better validation accuracy"
             )),

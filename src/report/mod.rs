@@ -29,13 +29,13 @@ pub use layers::{constant_bytes, layers};
 pub use model::{
     Accuracy, AccuracyRow, Arena, CandidateRow, Change, ClassRow, Equality, Extent, FileEntry, Header, Layer, Linked,
     Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Replaced, Report, SCHEMA, Size, Skipped, Stage,
-    Storage,
+    Storage, Tool,
 };
 pub use pareto::pareto;
 pub use table::{Align, list, table};
 pub use verdict::{Quantity, Source, Verdict};
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;

@@ -313,6 +313,9 @@ pub struct Equality {
     pub values: usize,
     /// How many of them differ.
     pub differing: usize,
+    /// The classes over which the samples are spread, as evenly as there are samples of each; 0 where nothing says.
+    #[serde(default)]
+    pub classes: usize,
 }
 
 /// What the student keeps, counted from its tensors.
@@ -482,6 +485,37 @@ pub struct Skipped {
     pub why: String,
     /// The one command that makes it possible, where there is one.
     pub enable: Option<String>,
+    /// What it takes and was not there; a later run does it when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Tool>,
+}
+
+impl Skipped {
+    /// Something that was not done, and why.
+    pub fn new(what: impl Into<String>, why: impl Into<String>) -> Skipped {
+        Skipped { what: what.into(), why: why.into(), enable: None, tool: None }
+    }
+
+    /// The same for want of a tool, which a command may install.
+    pub fn for_want_of(self, tool: Tool, enable: Option<String>) -> Skipped {
+        Skipped { enable, tool: Some(tool), ..self }
+    }
+}
+
+/// Something of the machine that checks take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tool {
+    /// Builds programs for the target.
+    Toolchain,
+    /// Builds programs for this machine.
+    HostToolchain,
+    /// Runs the target's programs.
+    Emulator,
+    /// Builds the plugin that counts instructions.
+    CCompiler,
+    /// Runs exported files.
+    OnnxRuntime,
 }
 
 /// One stage of the compilation.

@@ -71,7 +71,7 @@ pub fn sample() -> Report {
                 AccuracyRow { samples: 256, ..row(Network::Program, "qemu-aarch64", 0.918, Some(0.949)) },
             ],
             quantization: Some(Changes { samples: 2000, lost: 11, gained: 4 }),
-            equality: Some(Equality { samples: 256, values: 2560, differing: 0 }),
+            equality: Some(Equality { samples: 256, values: 2560, differing: 0, classes: 10 }),
             classes: vec![
                 ClassRow { name: "Trouser".into(), samples: 990, teacher: Some(0.98), student: 0.985 },
                 ClassRow { name: "Shirt".into(), samples: 1010, teacher: Some(0.83), student: 0.79 },
@@ -149,11 +149,10 @@ pub fn sample() -> Report {
             FileEntry { path: "student.onnx".into(), bytes: 197_120, what: "the student, f32".into() },
             FileEntry { path: "crate/".into(), bytes: 150_000, what: "the program's source".into() },
         ],
-        skipped: vec![Skipped {
-            what: "the comparison with ONNX Runtime".into(),
-            why: "no library was found".into(),
-            enable: Some("pip install onnxruntime".into()),
-        }],
+        skipped: vec![
+            Skipped::new("the comparison with ONNX Runtime", "no library was found")
+                .for_want_of(Tool::OnnxRuntime, Some("pip install onnxruntime".into())),
+        ],
         findings: vec![],
         stages: vec![
             Stage { name: "import".into(), cached: false, seconds: 0.04 },

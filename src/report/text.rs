@@ -163,7 +163,13 @@ fn accuracy(accuracy: &Accuracy) -> String {
             n => format!("{} DIFFER", count(n as f64)),
         };
         let (values, samples) = (count(e.values as f64), count(e.samples as f64));
-        text += &format!("  program and reference interpreter: {values} values of {samples} samples, {verdict}\n");
+        let all = accuracy.rows.first().map_or(e.samples, |row| row.samples);
+        let spread = match e.classes {
+            classes if e.samples < all && classes > 0 => format!(", spread evenly over {classes} classes"),
+            _ => String::new(),
+        };
+        text +=
+            &format!("  program and reference interpreter: {values} values of {samples} samples{spread}, {verdict}\n");
     }
     if let Some(c) = &accuracy.quantization {
         let [lost, gained] = [c.lost, c.gained].map(|n| count(n as f64));

@@ -7,7 +7,8 @@ use super::terms::Family;
 pub type Check = (&'static str, fn(&Profile) -> Result<(), String>);
 
 /// All checks, in the order they run.
-pub const CHECKS: [Check; 9] = [
+pub const CHECKS: [Check; 10] = [
+    ("words", words),
     ("names", names),
     ("boards", boards),
     ("cpu", cpu),
@@ -26,6 +27,109 @@ pub fn run(profile: &Profile) -> Vec<String> {
 
 fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), String> {
     if condition { Ok(()) } else { Err(message()) }
+}
+
+/// What a profile says becomes arguments of compilers, names of programs that run, commands that people copy, and text on
+/// terminals: each is of a form that can be nothing else.
+fn words(profile: &Profile) -> Result<(), String> {
+    let (cpu, build) = (&profile.cpu, &profile.build);
+    let all = |field: &str, words: &[String], form: Form| words.iter().try_for_each(|word| of_form(field, word, form));
+    of_form("cpu.name", &cpu.name, Form::Word)?;
+    all("cpu.features", &cpu.features, Form::Feature)?;
+    of_form("build.triple", &build.triple, Form::Word)?;
+    if let Some(linker) = &build.linker {
+        of_form("build.linker", linker, Form::Linker)?;
+    }
+    all("build.packages", &build.packages, Form::Package)?;
+    all("build.rust_packages", &build.rust_packages, Form::Package)?;
+    if let Some(emulator) = &profile.emulator {
+        of_form("emulator.program", &emulator.program, Form::Qemu)?;
+        all("emulator.packages", &emulator.packages, Form::Package)?;
+        arguments(&emulator.arguments)?;
+    }
+    if let Some(system) = &profile.system {
+        of_form("system.name", &system.name, Form::Line)?;
+        all("system.libraries", &system.libraries, Form::Word)?;
+    }
+    of_form("family", &profile.family, Form::Line)?;
+    of_form("description", &profile.description, Form::Line)?;
+    all("boards", &profile.boards, Form::Line)?;
+    profile.memory.iter().try_for_each(|memory| of_form("memory.name", &memory.name, Form::Line))
+}
+
+/// What a text of a profile may be.
+#[derive(Clone, Copy)]
+enum Form {
+    /// A letter or digit, then letters, digits and `._+-`.
+    Word,
+    /// `+`, `-` or nothing, then a word.
+    Feature,
+    /// A Debian package, perhaps with an architecture.
+    Package,
+    /// A compiler or linker, perhaps with a triple in front and a version behind; found in `PATH`.
+    Linker,
+    /// `qemu-` and a machine; found in `PATH`.
+    Qemu,
+    /// An absolute path of words.
+    Path,
+    /// A line of text.
+    Line,
+}
+
+/// Linkers, and compilers that link.
+const LINKERS: [&str; 10] = ["gcc", "g++", "clang", "clang++", "cc", "c++", "ld", "ld.lld", "lld", "rust-lld"];
+
+fn of_form(field: &str, text: &str, form: Form) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+    let word = |w: &str| w.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric()) && w.bytes().all(plain);
+    let (fits, what) = match form {
+        Form::Word => (word(text), "letters, digits and . _ + -"),
+        Form::Feature => (word(text.strip_prefix(['+', '-']).unwrap_or(text)), "the name of a feature, after + or -"),
+        Form::Package => (text.splitn(2, ':').all(word), "the name of a Debian package"),
+        Form::Linker => {
+            // Less the version at its end.
+            let name = text.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+            let known =
+                LINKERS.iter().any(|known| name.strip_suffix(known).is_some_and(|r| r.is_empty() || r.ends_with('-')));
+            (word(text) && known, "a compiler or linker in PATH, such as aarch64-linux-gnu-gcc")
+        }
+        Form::Qemu => (word(text) && text.starts_with("qemu-"), "a qemu-… in PATH"),
+        Form::Path => (
+            text.starts_with('/') && text.split('/').skip(1).all(|part| word(part)),
+            "an absolute path of letters, digits and . _ + -",
+        ),
+        Form::Line => (
+            !text.chars().any(|c| {
+                c.is_control()
+                    || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            }),
+            "one line, without control characters",
+        ),
+    };
+    ensure(fits, || format!("`{field}` is {text:?}, and has to be {what}"))
+}
+
+/// Those of QEMU's arguments that only say which machine it is and where that machine's files are: others load code into the
+/// emulator, or write files.
+fn arguments(arguments: &[String]) -> Result<(), String> {
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let form = match argument.as_str() {
+            "-cpu" | "-M" | "-machine" | "-s" | "-m" => Form::Word,
+            "-L" => Form::Path,
+            other => {
+                return Err(format!(
+                    "`emulator.arguments` has {other:?}; they may be -cpu, -M, -m, -s and -L, each with a value"
+                ));
+            }
+        };
+        let value =
+            rest.next().ok_or_else(|| format!("`emulator.arguments` ends with {argument}, which wants a value"))?;
+        // A CPU may have properties behind commas.
+        let parts = if matches!(form, Form::Word) { value.split([',', '=']).collect() } else { vec![value.as_str()] };
+        parts.into_iter().try_for_each(|part| of_form("emulator.arguments", part, form))?;
+    }
+    Ok(())
 }
 
 /// Ids and aliases are lower case, words joined by single hyphens.
@@ -136,6 +240,7 @@ fn sources(profile: &Profile) -> Result<(), String> {
     let memory = profile.memory.iter().map(|m| (m.name.as_str(), &m.source));
     let kinds = ["https://", "estimate: ", "this machine: "];
     fixed.into_iter().chain(system).chain(emulator).chain(instructions).chain(memory).try_for_each(|(table, source)| {
+        of_form(&format!("{table}.source"), source, Form::Line)?;
         let stated = kinds.iter().any(|kind| source.len() > kind.len() && source.starts_with(kind));
         ensure(stated, || format!("`{table}` needs a source: an https address, or `estimate: ` and how"))
     })

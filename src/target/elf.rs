@@ -261,7 +261,7 @@ mod tests {
                 Some(String::from_utf8(out.stdout).unwrap())
             }
             Err(_) => {
-                eprintln!("skipped: {} is not installed", command.get_program().display());
+                crate::testing::skipped(format!("{} is not installed", command.get_program().display()));
                 None
             }
         }

@@ -64,10 +64,9 @@ pub fn folders(extra: &[PathBuf]) -> Vec<PathBuf> {
 
 /// The folder for the user's profiles, whether it is there or not; `None` where neither variable says it.
 pub fn own_folder() -> Option<PathBuf> {
-    let config = match std::env::var_os("XDG_CONFIG_HOME").filter(|v| !v.is_empty()) {
-        Some(dir) => Some(PathBuf::from(dir)),
-        None => std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")),
-    };
+    // Paths that are not absolute count as not said, as the XDG base directory specification has it.
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = from("XDG_CONFIG_HOME").or_else(|| from("HOME").map(|home| home.join(".config")));
     config.map(|dir| dir.join("kdc/targets"))
 }
 

@@ -68,6 +68,57 @@ fn checks_name_what_is_wrong() {
     }
 }
 
+/// What a profile that somebody hands around could say, to have more done than to compile for a board.
+#[test]
+fn words_of_a_profile_are_nothing_but_words() {
+    let cases = [
+        // The separator of rustc's flags, as cargo takes them: this was a linker of one's own choice.
+        (r#"name = "cortex-a72""#, r#"name = "cortex-a72\u001f-Clinker=/tmp/x""#),
+        (r#"name = "cortex-a72""#, r#"name = "cortex-a72 -Clinker=/tmp/x""#),
+        (r#"name = "cortex-a72""#, r#"name = "-Clinker=x""#),
+        (r#"name = "cortex-a72""#, r#"name = """#),
+        ("features = []", r#"features = ["neon,+x"]"#),
+        ("features = []", r#"features = ["+neon\u001f-Zx"]"#),
+        (r#"triple = "aarch64-unknown-linux-gnu""#, r#"triple = "aarch64/../x""#),
+        (r#"linker = "aarch64-linux-gnu-gcc""#, r#"linker = "/tmp/x""#),
+        (r#"linker = "aarch64-linux-gnu-gcc""#, r#"linker = "../gcc""#),
+        (r#"linker = "aarch64-linux-gnu-gcc""#, r#"linker = "sh""#),
+        (r#"linker = "aarch64-linux-gnu-gcc""#, r#"linker = "python3""#),
+        (r#"program = "qemu-aarch64""#, r#"program = "sh""#),
+        (r#"program = "qemu-aarch64""#, r#"program = "/tmp/qemu-x""#),
+        (r#""-L", "/usr/aarch64-linux-gnu""#, r#""-plugin", "/tmp/x.so""#),
+        (r#""-L", "/usr/aarch64-linux-gnu""#, r#""-E", "LD_PRELOAD=/tmp/x.so""#),
+        (r#""-L", "/usr/aarch64-linux-gnu""#, r#""-L", "relative""#),
+        (r#""-L", "/usr/aarch64-linux-gnu""#, r#""-L", "/usr/../tmp""#),
+        (r#""-L", "/usr/aarch64-linux-gnu""#, r#""-L""#),
+        (r#"packages = ["gcc-aarch64-linux-gnu""#, r#"packages = ["x; rm -rf ~""#),
+        (r#"packages = ["gcc-aarch64-linux-gnu""#, r#"packages = ["-oDPkg::Pre-Invoke""#),
+        (r#"rust_packages = ["rustc-web""#, r#"rust_packages = ["$(x)""#),
+        (r#"libraries = ["ld-linux-aarch64.so.1""#, r#"libraries = ["a b""#),
+        ("description = \"", "description = \"\\u001b]0;x\\u0007"),
+        ("family = \"", "family = \"\\u202e"),
+        ("boards = [\"", "boards = [\"a\\nb"),
+    ];
+    for (from, to) in cases {
+        match changed(from, to) {
+            Err(Error::Invalid { failures, .. }) => {
+                assert!(failures.iter().any(|f| f.starts_with("words: ")), "{to}: {failures:?}");
+                let controls = |f: &String| f.chars().any(|c| c.is_control() || c == '\u{202e}');
+                assert!(!failures.iter().any(controls), "{failures:?}");
+            }
+            other => panic!("{from} → {to}: {other:?}"),
+        }
+    }
+    for (from, to) in [
+        ("features = []", r#"features = ["+neon", "-crc", "v8.2a"]"#),
+        (r#"linker = "aarch64-linux-gnu-gcc""#, r#"linker = "aarch64-linux-gnu-gcc-12""#),
+        (r#"linker = "aarch64-linux-gnu-gcc""#, r#"linker = "clang-19""#),
+        (r#""-cpu", "cortex-a72""#, r#""-cpu", "max,sve=off""#),
+    ] {
+        changed(from, to).unwrap_or_else(|e| panic!("{to}: {e}"));
+    }
+}
+
 #[test]
 fn unknown_and_missing_keys_are_refused() {
     for (from, to, word) in [("cores = 4", "cores = 4\ncoers = 4", "coers"), ("cores = 4", "", "cores")] {

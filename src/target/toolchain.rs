@@ -4,8 +4,9 @@
 //! first (with rustup, that is the toolchain of the moment, `rustup target add TRIPLE` being the remedy), then Debian's
 //! own `/usr/bin/rustc`, whose standard libraries are packages.
 //!
-//! A build is reproducible: it runs offline, takes nothing from the environment but where Rust lives, uses one code
-//! generation unit, and has the folder's name mapped away, so that equal crates give equal programs wherever they are.
+//! A build is reproducible: it runs offline, takes nothing from the environment but where Rust lives, reads no settings of
+//! cargo's but its own (none above the crate's folder, none of the user's), uses one code generation unit, and has the
+//! folder's name mapped away, so that equal crates give equal programs wherever they are.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -91,7 +92,11 @@ impl Toolchain {
         let unstarted = |source| BuildError::Start { program: self.cargo.clone(), source };
         let absolute = |path: &Path| std::path::absolute(path).map_err(unstarted);
         let (folder, target_dir) = (absolute(crate_dir)?, absolute(target_dir)?);
+        // A home of its own, with nothing in it.
+        let home = target_dir.join("cargo-home");
+        std::fs::create_dir_all(&home).map_err(unstarted)?;
         let mut cargo = self.cargo(&folder, profile, &target_dir);
+        cargo.env("CARGO_HOME", &home);
         let out = cargo.stdin(Stdio::null()).output().map_err(unstarted)?;
         let said = String::from_utf8_lossy(&out.stderr);
         if verbose {
@@ -116,8 +121,8 @@ impl Toolchain {
 
     fn cargo(&self, folder: &Path, profile: &Profile, target_dir: &Path) -> Command {
         let mut cargo = Command::new(&self.cargo);
-        without_outer_build(&mut cargo);
-        cargo.current_dir(folder).args(["build", "--release", "--offline", "--color", "never"]);
+        isolate(&mut cargo);
+        cargo.args(["build", "--release", "--offline", "--color", "never"]);
         cargo.args(["--bin", PROGRAM, "--target", &self.triple, "--manifest-path"]);
         cargo.arg(folder.join("runner/Cargo.toml")).arg("--target-dir").arg(target_dir);
         for setting in ["panic='abort'", "strip='symbols'", "codegen-units=1", "incremental=false", "debug=false"] {
@@ -148,20 +153,16 @@ impl Toolchain {
     }
 }
 
-/// Removes what an outer cargo, or a user's settings for other builds, would change: all of `CARGO_*` but its home,
-/// and flags and wrappers of the compiler.
-fn without_outer_build(command: &mut Command) {
-    for (key, _) in std::env::vars_os() {
-        let name = key.to_string_lossy();
-        let cargo = name.starts_with("CARGO") && name != "CARGO_HOME";
-        let rust =
-            ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_BOOTSTRAP"];
-        // flags of C compilers and linkers, and the job server of an outer make
-        let other = ["CFLAGS", "CXXFLAGS", "LDFLAGS", "CC_", "TARGET_", "MAKEFLAGS", "MFLAGS"];
-        if cargo || rust.contains(&name.as_ref()) || other.iter().any(|prefix| name.starts_with(prefix)) {
-            command.env_remove(&key);
-        }
-    }
+/// What a build may know of its environment: where programs, Rust's toolchains, their libraries and temporary files are.
+const KNOWN: [&str; 7] =
+    ["PATH", "HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH", "TMPDIR"];
+
+/// Keeps away what settings for other builds would change: variables (flags, wrappers, linkers, an outer make's job server),
+/// and the files that cargo and rustup look for from the current folder upwards, which is the root of the file system here.
+fn isolate(command: &mut Command) {
+    let known = KNOWN.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let known: Vec<_> = known.collect();
+    command.env_clear().envs(known).current_dir("/");
 }
 
 /// How cargo spells a triple in the names of variables.
@@ -193,15 +194,16 @@ fn builds_for(rustc: &Path, triple: &str) -> bool {
 /// The trimmed standard output of a command that succeeds.
 fn ask(program: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
-    without_outer_build(&mut command);
+    isolate(&mut command);
     let out = command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
-/// The first program of this name in `PATH`.
+/// The first program of this name in the folders of `PATH`; those that are relative to wherever kdc was started do not count.
 pub fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| is_program(candidate))
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(name)).find(|candidate| is_program(candidate))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -248,9 +250,7 @@ pub fn apt_get(packages: &[impl AsRef<str>]) -> String {
 
 /// A command that takes a superuser, for whoever we are.
 fn as_root(command: &str) -> String {
-    // SAFETY: `geteuid` has no preconditions and cannot fail.
-    let root = unsafe { libc::geteuid() } == 0;
-    if root { command.into() } else { format!("sudo {command}") }
+    if crate::files::user() == 0 { command.into() } else { format!("sudo {command}") }
 }
 
 /// `make -C … setup`, when this kdc was built in a checkout that is still there.
@@ -293,7 +293,7 @@ mod tests {
         let toolchain = match find(profile) {
             Ok(toolchain) => toolchain,
             Err(missing) => {
-                eprintln!("skipped: {missing}");
+                crate::testing::skipped(missing);
                 return None;
             }
         };
@@ -311,6 +311,28 @@ mod tests {
             let second = build(&profile, MAIN, "b c/d").unwrap().unwrap();
             assert!(first.unwrap() == second, "{name}: the programs differ");
         }
+    }
+
+    #[test]
+    fn settings_of_cargo_above_the_crate_and_of_rustup_do_not_reach_a_build() {
+        let profile = target::find("host", &[]).unwrap();
+        let Some(plain) = build(&profile, MAIN, "a") else { return };
+        let toolchain = find(&profile).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        // Any of them would end the build, or change the program.
+        let write =
+            |path: &str, text: &str| crate::files::write_atomic(&root.path().join(path), text.as_bytes()).unwrap();
+        write(
+            ".cargo/config.toml",
+            "[build]\nrustc-wrapper = \"/no/such/wrapper\"\n[profile.release]\nopt-level = 0\noverflow-checks = true\n\
+             [env]\nRUSTC_BOOTSTRAP = \"1\"\n[target.'cfg(all())']\nlinker = \"/no/such/linker\"\nrunner = \"/no/such\"\n",
+        );
+        write("rust-toolchain.toml", "[toolchain]\nchannel = \"1.0.0\"\n");
+        write("Cargo.toml", "[workspace]\nmembers = []\n");
+        let crate_dir = root.path().join("inside/crate");
+        write_crate(&crate_dir, MAIN);
+        let program = toolchain.build(&crate_dir, &profile, &root.path().join("inside/target"), false).unwrap();
+        assert!(std::fs::read(program).unwrap() == plain.unwrap(), "the program is another one");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::chunks::{Input, Inputs};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use tract_onnx::pb;
 use tract_onnx::prelude::Framework;
 
@@ -23,13 +24,16 @@ pub(super) struct Model {
     pub outputs: Vec<String>,
     /// The names of the values asked for beside them.
     pub taps: Vec<String>,
+    /// Copies of the files of weights that it names: engines map them, and must neither see what somebody writes into the
+    /// originals nor fault where these are cut short.
+    copies: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Model {
     pub fn read(path: &Path, output: Option<&str>, taps: &[String]) -> Result<Model, Error> {
         let bytes = crate::files::read(path, u64::MAX).map_err(|source| Error::Read { path: path.into(), source })?;
         let proto = decode(path, &bytes)?;
-        external_files(path, &proto)?;
+        let copies = copies(path, &external_files(path, &proto)?)?;
         let mut outputs: Vec<String> = proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect();
         let name = path.display().to_string();
         if let Some(output) = output {
@@ -39,7 +43,7 @@ impl Model {
             }
         }
         let inputs = inputs(&name, &proto);
-        Ok(Model { name, path: path.into(), bytes, proto, inputs, outputs, taps: taps.to_vec() })
+        Ok(Model { name, path: path.into(), bytes, proto, inputs, outputs, taps: taps.to_vec(), copies })
     }
 
     /// The same network in another file's bytes, which name no other file. The batch is open where the bytes say so.
@@ -47,12 +51,16 @@ impl Model {
         let proto = decode(&self.path, &bytes).ok()?;
         let inputs = inputs(&self.name, &proto);
         let (name, path) = (self.name.clone(), self.path.clone());
-        Some(Model { name, path, bytes, proto, inputs, outputs: self.outputs.clone(), taps: self.taps.clone() })
+        let (outputs, taps, copies) = (self.outputs.clone(), self.taps.clone(), self.copies.clone());
+        Some(Model { name, path, bytes, proto, inputs, outputs, taps, copies })
     }
 
     /// Where external weights are looked for.
     pub fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
+        match &self.copies {
+            Some(copies) => copies.path(),
+            None => self.path.parent().unwrap_or(Path::new("")),
+        }
     }
 
     /// The names of every value the engine is asked for: outputs, then taps.
@@ -75,6 +83,25 @@ impl Model {
             Some(&name) => Err(no_value(&self.name, name)),
         }
     }
+}
+
+/// Copies the files of weights beside a model, if there are some.
+fn copies(model: &Path, locations: &BTreeSet<&str>) -> Result<Option<Arc<tempfile::TempDir>>, Error> {
+    if locations.is_empty() {
+        return Ok(None);
+    }
+    let beside = model.parent().unwrap_or(Path::new(""));
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        move |source| Error::Read { path, source }
+    };
+    let folder = tempfile::tempdir().map_err(failed(model))?;
+    for location in locations {
+        let (from, to) = (beside.join(location), folder.path().join(location));
+        to.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed(&from))?;
+        std::fs::copy(&from, &to).map_err(failed(&from))?;
+    }
+    Ok(Some(Arc::new(folder)))
 }
 
 /// A tap that is in no file.
@@ -116,6 +143,18 @@ pub fn content_hash(path: &Path) -> Result<String, Error> {
         text.push_str(&format!("\n{location} {}", read(&file)?));
     }
     Ok(crate::files::hash(text.as_bytes()))
+}
+
+/// The files that a model consists of: its own, and those of external weights.
+///
+/// # Errors
+/// As [`content_hash`].
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let proto = decode(path, &bytes)?;
+    let beside = |location: &str| path.parent().unwrap_or(Path::new("")).join(location);
+    let external = external_files(path, &proto)?.into_iter().map(beside);
+    Ok(std::iter::once(path.to_path_buf()).chain(external).collect())
 }
 
 /// The files of weights that a model names, sorted, each once.

@@ -3,6 +3,7 @@
 //! `ort` can only be told once which library to use, and panics in places when that one does not work out. So a
 //! candidate is first opened and asked for its version here, and handed to `ort` only if it will do.
 
+use crate::files;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,9 +53,8 @@ fn find() -> Result<Loaded, String> {
 /// Where a library may lie, the most personal place first.
 fn folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home.map(|h| h.join(".cache")));
-    folders.extend(cache.map(|c| c.join("kdc")));
+    // What is loaded runs: only where nobody else can have put it.
+    folders.extend(Some(files::cache_folder()).filter(|folder| files::is_own(folder).is_ok()));
     if let Some(environment) = std::env::var_os("VIRTUAL_ENV") {
         let lib = Path::new(&environment).join("lib");
         let pythons = std::fs::read_dir(&lib).into_iter().flatten().flatten().map(|e| e.path());
@@ -65,7 +65,8 @@ fn folders() -> Vec<PathBuf> {
     folders.extend(std::env::split_paths(&std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default()));
     let multiarch = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
     folders.extend(["/usr/local/lib", &multiarch, "/usr/lib64", "/usr/lib", "/opt/onnxruntime/lib"].map(PathBuf::from));
-    folders.retain(|f| !f.as_os_str().is_empty());
+    // Nothing is loaded from wherever kdc was started.
+    folders.retain(|f| f.is_absolute());
     folders
 }
 

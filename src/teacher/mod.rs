@@ -26,7 +26,7 @@ mod tract;
 pub use cache::{Labelled, Labelling, LogitCache, Shard};
 pub use choice::{Difference, UNCOMPARED, probe};
 pub use error::Error;
-pub use file::content_hash;
+pub use file::{content_hash, files};
 pub use order::other_order;
 pub use predict::{accuracy, doubt, logits, predict};
 
@@ -75,6 +75,14 @@ pub enum EngineChoice {
     OnnxRuntime,
     /// kdc's own executor: slower, and only for networks of which kdc knows all operators.
     Own,
+}
+
+/// The ONNX Runtime of this machine, with its version.
+///
+/// # Errors
+/// Why there is none.
+pub fn onnxruntime() -> Result<&'static str, &'static str> {
+    library::get().map(|library| library.engine.as_str())
 }
 
 /// Opens a teacher. Values named in `taps` come back with every answer, beside the outputs. The engine is compared with

@@ -66,7 +66,7 @@ fn the_version_of_tract_is_the_one_built_in() {
 fn onnx_runtime_answers_as_the_network_was_trained_to() {
     let tap = "/stem/stem.2/Relu_output_0".to_string();
     match open(&fashion(), std::slice::from_ref(&tap), EngineChoice::OnnxRuntime, UNCOMPARED) {
-        Err(Error::NoLibrary { what }) => eprintln!("skipped: no ONNX Runtime ({what}); set ORT_DYLIB_PATH"),
+        Err(Error::NoLibrary { what }) => crate::testing::skipped(format!("no ONNX Runtime ({what})")),
         Err(e) => panic!("{e}"),
         Ok(teacher) => {
             assert!(teacher.engine().starts_with("ONNX Runtime 1."), "{}", teacher.engine());
@@ -489,7 +489,7 @@ fn engines_agree_on_other_models() {
         let batch = [Tensor::f32(shape, (0..n).map(|i| ((i * 7919) % 255) as f32 / 255.0).collect())];
         let tract = open(&path, &[], EngineChoice::Tract, UNCOMPARED).unwrap().run(&batch).unwrap();
         match open(&path, &[], EngineChoice::OnnxRuntime, UNCOMPARED) {
-            Err(Error::NoLibrary { what }) => return eprintln!("skipped: no ONNX Runtime ({what})"),
+            Err(Error::NoLibrary { what }) => return crate::testing::skipped(format!("no ONNX Runtime ({what})")),
             Err(e) => panic!("{e}"),
             Ok(ort) => {
                 eprintln!("{}", path.display());

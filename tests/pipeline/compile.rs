@@ -95,7 +95,7 @@ fn without_a_build_there_is_a_crate_and_no_program() {
 #[test]
 fn onnx_runtime_agrees_with_the_int8_export() {
     if std::env::var_os("ORT_DYLIB_PATH").is_none() {
-        return eprintln!("skipped: ORT_DYLIB_PATH names no library of ONNX Runtime; make test-all installs one");
+        return kdc::testing::skipped("ORT_DYLIB_PATH names no library of ONNX Runtime; make test-all installs one");
     }
     let workshop = Workshop::new();
     let made = report(&succeed(workshop.compile("raspberry-pi", &["--no-build", "--json"])));

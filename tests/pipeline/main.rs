@@ -9,5 +9,6 @@ mod ports;
 mod refusals;
 mod spelling;
 mod toolchain;
+mod trust;
 mod unknown;
 mod workshop;

@@ -47,7 +47,7 @@ fn with_unknown_node(workshop: &Workshop) -> Graph {
 fn no_library() -> bool {
     let missing = std::env::var_os("ORT_DYLIB_PATH").is_none();
     if missing {
-        eprintln!("skipped: ORT_DYLIB_PATH names no library of ONNX Runtime; make test-all installs one");
+        kdc::testing::skipped("ORT_DYLIB_PATH names no library of ONNX Runtime; make test-all installs one");
     }
     missing
 }

@@ -268,7 +268,7 @@ impl Session<'_> {
     }
 }
 
-const HEAD: &str = "precision\tkernels\tobserved cycles\testimated cycles\tterms\n";
+pub const HEAD: &str = "precision\tkernels\tobserved cycles\testimated cycles\tterms\n";
 
 fn line(precision: Precision, family: Family, observation: &Observation, estimated: f64) -> String {
     let named = family.terms().iter().zip(&observation.counts).filter(|(_, count)| **count != 0.0);

@@ -47,7 +47,7 @@ fn what_cannot_be_observed_is_refused() {
 fn this_machine_is_calibrated() {
     let profile = target::find("host", &[]).unwrap();
     if let Err(missing) = toolchain::find(&profile) {
-        return eprintln!("skipped: {missing}");
+        return crate::testing::skipped(missing);
     }
     let folder = tempfile::tempdir().unwrap();
     let effort = Effort { every: 13, rounds: 1, ..Effort::default() };

@@ -43,6 +43,8 @@ pub struct Run {
     optimizer: Optimizer,
     device: Device,
     file: PathBuf,
+    /// Whether there was a checkpoint that is damaged, so that this run begins from the front.
+    pub is_anew: bool,
     /// Steps done.
     pub done: usize,
     pub history: Vec<Epoch>,
@@ -135,6 +137,7 @@ impl Run {
             optimizer,
             device: device.clone(),
             file: file.into(),
+            is_anew: false,
             done: 0,
             history: vec![],
             tally: Tally::default(),
@@ -147,9 +150,13 @@ impl Run {
             answers: set.answers.clone(),
             pending: Pending::default(),
         };
+        let was_there = file.exists();
         match Checkpoint::load(file)? {
             Some(saved) => run.take(saved)?,
-            None => run.save()?,
+            None => {
+                run.is_anew = was_there;
+                run.save()?;
+            }
         }
         Ok(run)
     }
@@ -231,7 +238,8 @@ impl Run {
             let (epoch, lr, checkpoint) = (self.history.len() + 1, config.lr * self.factor(), self.file.clone());
             return Err(Error::NonFinite { loss, step, steps, epoch, lr, checkpoint });
         }
-        let gone = || Error::Checkpoint { path: self.file.clone(), what: "it was removed during the run".into() };
+        let gone =
+            || Error::Checkpoint { path: self.file.clone(), what: "it was removed or damaged during the run".into() };
         let saved = Checkpoint::load(&self.file)?.ok_or_else(gone)?;
         self.take(saved)?;
         self.rollbacks = rollbacks;

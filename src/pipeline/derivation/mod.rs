@@ -131,7 +131,7 @@ pub fn search(
         Field::Open(contenders) => Some(contenders),
         Field::Cached => None,
     };
-    let stage = job.cache.stage("search", super::CODE_VERSION, &borrowed(&decided_by(job, teacher)), |folder| {
+    let stage = job.stage("search", &borrowed(&decided_by(job, teacher)), progress, |folder| {
         // Another process may have swept the cache in between.
         let contenders = contenders.map_or_else(|| halving::enter(job, teacher), Ok)?;
         let winner = halving::compete(job, asked, folder, contenders, progress)?;
@@ -144,7 +144,7 @@ pub fn search(
             let path = folder.join(name);
             files::write_atomic(&path, &bytes).map_err(|source| Error::Output { path, source })?;
         }
-        Ok::<(), Error>(())
+        Ok(())
     })?;
     let path = stage.folder.join("found.json");
     let text = std::fs::read(&path).map_err(|e| Error::read(&path, e))?;

@@ -118,7 +118,9 @@ fn the_exported_file_means_the_same_to_onnx_runtime() {
         let path = folder.path().join(format!("{name}.onnx"));
         std::fs::write(&path, onnx::export(&model.graph).unwrap()).unwrap();
         let engine = match teacher::open(&path, &[], EngineChoice::OnnxRuntime, teacher::UNCOMPARED) {
-            Err(teacher::Error::NoLibrary { what }) => return eprintln!("skipped: no ONNX Runtime ({what})"),
+            Err(teacher::Error::NoLibrary { what }) => {
+                return crate::testing::skipped(format!("no ONNX Runtime ({what})"));
+            }
             engine => engine.unwrap(),
         };
         let program = lower_int8(&model, None).unwrap();
