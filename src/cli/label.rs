@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 
-    /// What runs the teacher; auto takes ONNX Runtime when its library is found
+    /// What runs the teacher; auto takes the built-in tract, and ONNX Runtime, which is faster, where tract cannot
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineName,
 }

@@ -83,7 +83,7 @@ pub(super) struct TrainingArguments {
     #[arg(long, value_name = "EPOCHS", value_parser = values::up_to::<EPOCHS_LIMIT>)]
     patience: Option<usize>,
 
-    /// What runs the teacher; auto takes ONNX Runtime when its library is found
+    /// What runs the teacher; auto takes the built-in tract, and ONNX Runtime, which is faster, where tract cannot
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) engine: EngineName,
 

@@ -118,7 +118,8 @@ pub(super) fn choose(model: &Model, choice: EngineChoice, samples: &[Tensor]) ->
         EngineChoice::Own => return Ok(Box::new(own::Own::open(model, samples)?)),
         EngineChoice::Tract => &[tract],
         EngineChoice::OnnxRuntime => &[onnx_runtime],
-        EngineChoice::Auto => &[onnx_runtime, tract],
+        // The built-in one first: what a student learns must not depend on what else is installed.
+        EngineChoice::Auto => &[tract, onnx_runtime],
     };
     pick(engines, model, samples, (!samples.is_empty()).then(|| own::answer(model, samples)))
 }
@@ -200,6 +201,6 @@ fn no_engine(mut errors: Vec<Error>) -> Error {
     let last = errors.pop().expect("an engine that is there has been returned");
     match errors.pop() {
         None => last,
-        Some(first) => Error::NoEngine { tract: Box::new(last), onnxruntime: Box::new(first) },
+        Some(first) => Error::NoEngine { tract: Box::new(first), onnxruntime: Box::new(last) },
     }
 }

@@ -3,7 +3,8 @@
 //! In: an ONNX file and batches of samples. Out: its outputs and any intermediate values asked for by name (*taps*).
 //! Any operator the engine knows will do; the rest of kdc need not.
 //!
-//! - tract is built in. ONNX Runtime is used when its library is found, about twice as fast on the CPUs tried.
+//! - tract is built in, and taken first: the same inputs give the same student whatever is installed. ONNX Runtime, where its
+//!   library is found, runs what tract does not, or what it is asked to run: about twice as fast on the CPUs tried.
 //! - Whichever it is, its answers to a few samples are compared with those of kdc's own executor first.
 //! - Both run a batch in chunks of a fixed size, so that an answer does not depend on how many cores there are to share
 //!   them.
@@ -66,7 +67,7 @@ pub trait Teacher: Send + Sync {
 /// Which engine runs a teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
-    /// ONNX Runtime when a library is found that works, else tract; kdc itself where neither computes what the file says.
+    /// tract where it computes what the file says, else ONNX Runtime when a library is found that does; else kdc itself.
     #[default]
     Auto,
     /// Built in.

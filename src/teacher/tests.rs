@@ -194,10 +194,9 @@ fn tract_gets_the_branch_that_is_taken() {
 }
 
 #[test]
-fn auto_always_finds_an_engine() {
+fn auto_takes_the_same_engine_whatever_is_installed() {
     let teacher = open(&fashion(), &[], EngineChoice::Auto, UNCOMPARED).unwrap();
-    // Whichever it is, it says why it is not the faster one.
-    assert_eq!(teacher.engine().starts_with("tract"), teacher.note().is_some());
+    assert!(teacher.engine().starts_with("tract") && teacher.note().is_none());
 }
 
 #[test]
