@@ -68,11 +68,8 @@ impl Source {
     }
 
     fn is_as_it_was(&self) -> bool {
-        let now = if self.is_model {
-            teacher::content_hash(&self.path).ok()
-        } else {
-            files::hash_file(&self.path).ok()
-        };
+        let now =
+            if self.is_model { teacher::content_hash(&self.path).ok() } else { files::hash_file(&self.path).ok() };
         now.is_some_and(|now| now == self.hash)
     }
 }

@@ -186,12 +186,7 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
 }
 
 /// Everything after what can be refused at once.
-fn carry_out(
-    job: &mut Job,
-    fingerprint: String,
-    mut clock: Clock,
-    progress: &dyn Progress,
-) -> Result<Report, Error> {
+fn carry_out(job: &mut Job, fingerprint: String, mut clock: Clock, progress: &dyn Progress) -> Result<Report, Error> {
     let teacher = derivation::prepare_teacher(job)?;
     let mut output = output::Output::open(&job.out, &outputs(&job.options), &job.inputs()?)?;
     if job.options.dry_run {
@@ -202,8 +197,7 @@ fn carry_out(
     }
     stages::tell_what_is_missing(job, progress);
     if job.recipe.data.synthetic.is_some() {
-        clock
-            .stage("synthesize", || synthesis::replace_data(job, &teacher, progress).map(|cached| ((), cached)))?;
+        clock.stage("synthesize", || synthesis::replace_data(job, &teacher, progress).map(|cached| ((), cached)))?;
     }
     let field = clock.stage("derive", || Ok((derivation::derive(job, &teacher)?, false)))?;
     let asked = clock.stage("label", || labelling::ask(job, &teacher, progress))?;

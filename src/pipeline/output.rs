@@ -414,8 +414,11 @@ mod tests {
         assert!(read(Some(Tool::Emulator)).is_some());
         for name in [REPORT, REPORT_TEXT] {
             let whole = fs::read_to_string(root.path().join(name)).unwrap();
-            fs::write(root.path().join(name), whole.replacen("5,600,000", "5,600,001", 1).replacen("0.9378", "0.9278", 1))
-                .unwrap();
+            fs::write(
+                root.path().join(name),
+                whole.replacen("5,600,000", "5,600,001", 1).replacen("0.9378", "0.9278", 1),
+            )
+            .unwrap();
             assert_eq!(read(None), None, "{name}");
             fs::write(root.path().join(name), whole).unwrap();
         }
