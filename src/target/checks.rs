@@ -95,7 +95,7 @@ fn of_form(field: &str, text: &str, form: Form) -> Result<(), String> {
         }
         Form::Qemu => (word(text) && text.starts_with("qemu-"), "a qemu-… in PATH"),
         Form::Path => (
-            text.starts_with('/') && text.split('/').skip(1).all(|part| word(part)),
+            text.starts_with('/') && text.split('/').skip(1).all(word),
             "an absolute path of letters, digits and . _ + -",
         ),
         Form::Line => (

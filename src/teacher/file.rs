@@ -99,7 +99,9 @@ fn copies(model: &Path, locations: &BTreeSet<&str>) -> Result<Option<Arc<tempfil
     for location in locations {
         let (from, to) = (beside.join(location), folder.path().join(location));
         to.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed(&from))?;
-        std::fs::copy(&from, &to).map_err(failed(&from))?;
+        let mut file = crate::files::open(&from).map_err(failed(&from))?;
+        let copy = std::fs::File::create(&to).and_then(|mut to| std::io::copy(&mut file, &mut to));
+        copy.map_err(failed(&from))?;
     }
     Ok(Some(Arc::new(folder)))
 }
@@ -150,7 +152,7 @@ pub fn content_hash(path: &Path) -> Result<String, Error> {
 /// # Errors
 /// As [`content_hash`].
 pub fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let bytes = crate::files::read(path, u64::MAX).map_err(|source| Error::Read { path: path.into(), source })?;
     let proto = decode(path, &bytes)?;
     let beside = |location: &str| path.parent().unwrap_or(Path::new("")).join(location);
     let external = external_files(path, &proto)?.into_iter().map(beside);
