@@ -183,9 +183,7 @@ fn accuracy(
             measured.rows.push(row(Name::StudentInt8, "reference interpreter", &said));
             by_integers = Some(said);
         }
-        Err(why) => {
-            measured.skipped.push(Skipped::new("the student in int8", why.clone()))
-        }
+        Err(why) => measured.skipped.push(Skipped::new("the student in int8", why.clone())),
         Ok(_) => (),
     }
     measured.quantization = by_integers.as_ref().map(|said| Changes::of(&by_float, said, &truth));
