@@ -22,7 +22,7 @@ fn two_students(root: &Path) -> (Vec<u8>, [Vec<u8>; 2]) {
     });
     for (program, name) in programs.iter().zip(["a", "b"]) {
         let options = CrateOptions { name: name.into(), ..CrateOptions::default() };
-        write_crate(program, &program::plan(program), &root.join(name), &options).unwrap();
+        write_crate(program, &program::plan(program).unwrap(), &root.join(name), &options).unwrap();
     }
     let [raw, own] = samples(&programs[0], 1, root);
     let answers = programs.map(|program| by_reference(&program, &own));
@@ -114,7 +114,7 @@ fn two_students_of_one_name_do_not_link() {
     let program = corpus::residual_network(Precision::Int8);
     let other = corpus::residual_network(Precision::F32);
     for (program, folder) in [(&program, "a"), (&other, "b")] {
-        write_crate(program, &program::plan(program), &root.path().join(folder), &CrateOptions::default()).unwrap();
+        write_crate(program, &program::plan(program).unwrap(), &root.path().join(folder), &CrateOptions::default()).unwrap();
     }
     let compile = |main: &str, library: &[&str]| {
         std::fs::write(root.path().join("main.c"), main).unwrap();

@@ -36,7 +36,7 @@ fn a_crate_with_names_of_every_class_builds_and_says_them_again() {
     let whole = names.concat();
     let program = named(&whole, &names);
     let options = CrateOptions { name: whole.clone(), source: Some(whole.clone()) };
-    write_crate(&program, &program::plan(&program), &dir, &options).unwrap();
+    write_crate(&program, &program::plan(&program).unwrap(), &dir, &options).unwrap();
     output(&mut cargo(&dir, "runner"));
     let info: serde_json::Value =
         serde_json::from_str(&output(Command::new(dir.join("target/release/student")).arg("info"))).unwrap();
@@ -58,7 +58,7 @@ fn no_file_of_a_crate_has_a_mark_from_a_name() {
     for name in nasty() {
         let program = named(&name, std::slice::from_ref(&name));
         let options = CrateOptions { name: name.clone(), source: Some(name.clone()) };
-        for (path, contents) in files(&program, &program::plan(&program), &options).unwrap() {
+        for (path, contents) in files(&program, &program::plan(&program).unwrap(), &options).unwrap() {
             assert!(path.to_str().is_some_and(|p| p.is_ascii() && p.len() < 100 && !p.contains("..")), "{path:?}");
             let Ok(text) = String::from_utf8(contents) else { continue };
             assert!(path.ends_with("weights.bin") || is_plain(&text), "{name:?} in {}", path.display());

@@ -203,7 +203,7 @@ fn same_outputs(case: &Case, prepared: &Graph) -> Result<(), String> {
 
 /// A program and its plan.
 fn planned(program: Program) -> Result<(Program, Plan), String> {
-    let plan = program::plan(&program);
+    let plan = program::plan(&program).map_err(|e| format!("the plan: {e}"))?;
     program::check(&program, &plan).map_err(|e| format!("the plan: {e}"))?;
     if plan.arena_bytes < plan.lower_bound || plan.offsets.iter().any(|o| o % plan.alignment != 0) {
         return Err(format!("the plan: {} bytes, at least {}", plan.arena_bytes, plan.lower_bound));
