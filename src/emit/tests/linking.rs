@@ -114,7 +114,8 @@ fn two_students_of_one_name_do_not_link() {
     let program = corpus::residual_network(Precision::Int8);
     let other = corpus::residual_network(Precision::F32);
     for (program, folder) in [(&program, "a"), (&other, "b")] {
-        write_crate(program, &program::plan(program).unwrap(), &root.path().join(folder), &CrateOptions::default()).unwrap();
+        write_crate(program, &program::plan(program).unwrap(), &root.path().join(folder), &CrateOptions::default())
+            .unwrap();
     }
     let compile = |main: &str, library: &[&str]| {
         std::fs::write(root.path().join("main.c"), main).unwrap();
