@@ -114,7 +114,7 @@ fn candidate(name: &str, graph: &Graph, precision: Precision, profile: &Profile,
         Precision::Int8 => program::lower_int8(&quantized(graph), None),
     };
     let program = program.unwrap_or_else(|e| panic!("{name}: {e:?}"));
-    let plan = program::plan(&program);
+    let plan = program::plan(&program).expect("a plan");
     let folder = work.join(format!("{name}-{precision:?}"));
     write_crate(&program, &plan, &folder, &CrateOptions::default()).expect("a crate");
     let toolchain = toolchain::find(profile).expect("a toolchain");
