@@ -40,6 +40,8 @@ pub struct Geometry {
     pub taps: Vec<(usize, usize)>,
     /// The stride phases that a tap reads.
     phases: Vec<[usize; 2]>,
+    /// By phase, the elements of an image that are in it; none, if it is in the padding altogether.
+    places: Vec<Option<Place>>,
 }
 
 impl Geometry {
@@ -83,7 +85,10 @@ impl Geometry {
         let (fitting, wanted) = (BLOCK_BYTES / bytes, LEAST_SPAN.div_ceil(area).min(4 * BLOCK_BYTES / bytes));
         let block = balanced(images, fitting.max(wanted));
         let groups = options.groups;
-        Geometry { images, input: [channels, h, w], output, groups, stride, pad, plane, shared, block, taps, phases }
+        let input = [channels, h, w];
+        let places = vec![];
+        let all = Geometry { images, input, output, groups, stride, pad, plane, shared, block, taps, phases, places };
+        Geometry { places: all.phases.iter().map(|phase| all.place(*phase)).collect(), ..all }
     }
 
     pub fn area(&self) -> usize {
@@ -132,9 +137,9 @@ impl Geometry {
         for (index, image) in images.chunks_exact(h * w).enumerate() {
             let (image_index, channel) = (index / channels, index % channels);
             let base = channel * self.input_pitch() + image_index * self.area();
-            for (slot, phase) in self.phases.iter().enumerate() {
+            for (slot, of) in self.places.iter().enumerate() {
                 let place = &mut scratch[base + slot * self.phase_pitch()..][..self.area()];
-                let Some(Place { row, column, rows, at }) = self.place(*phase) else { continue };
+                let Some(Place { row, column, rows, at }) = *of else { continue };
                 let source = &image[row * w + column..];
                 let (from_pitch, to_pitch) = (self.stride[0] * w, self.plane[1]);
                 if self.stride[1] == 1 {
@@ -142,8 +147,13 @@ impl Geometry {
                     continue;
                 }
                 for (from, to) in source.chunks(from_pitch).zip(place[at..].chunks_mut(to_pitch)).take(rows) {
-                    let from = from[..(w - column).min(from.len())].iter().step_by(self.stride[1]);
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+                    let from = &from[..(w - column).min(from.len())];
+                    let count = from.len().div_ceil(self.stride[1]).min(to.len());
+                    let (mut i, mut at, to) = (0, 0, &mut to[..count]);
+                    while i < count {
+                        to[i] = from[at];
+                        (i, at) = (i + 1, at + self.stride[1]);
+                    }
                 }
             }
         }
@@ -153,9 +163,9 @@ impl Geometry {
     /// One channel's gradient from its phases, `[phase][image][plane]` at `pitch` between phases, into an image.
     pub fn store_input(&self, phases: &[f32], pitch: usize, image_index: usize, image: &mut [f32]) {
         let w = self.input[2];
-        for (slot, phase) in self.phases.iter().enumerate() {
+        for (slot, of) in self.places.iter().enumerate() {
             let place = &phases[slot * pitch + image_index * self.area()..][..self.area()];
-            let Some(Place { row, column, rows, at }) = self.place(*phase) else { continue };
+            let Some(Place { row, column, rows, at }) = *of else { continue };
             let target = &mut image[row * w + column..];
             let (from_pitch, to_pitch) = (self.plane[1], self.stride[0] * w);
             if self.stride[1] == 1 {
@@ -164,7 +174,12 @@ impl Geometry {
             }
             for (from, to) in place[at..].chunks(from_pitch).zip(target.chunks_mut(to_pitch)).take(rows) {
                 let end = (w - column).min(to.len());
-                to[..end].iter_mut().step_by(self.stride[1]).zip(from).for_each(|(to, from)| *to = *from);
+                let count = end.div_ceil(self.stride[1]).min(from.len());
+                let (mut i, mut at, from) = (0, 0, &from[..count]);
+                while i < count {
+                    to[at] = from[i];
+                    (i, at) = (i + 1, at + self.stride[1]);
+                }
             }
         }
     }
@@ -206,6 +221,7 @@ impl Geometry {
 }
 
 /// Where elements of an image are in a phase.
+#[derive(Clone, Copy, Debug)]
 struct Place {
     /// Of the first one, in the image.
     row: usize,
