@@ -12,11 +12,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut options = Options::new(model, "host");
     options.budgets.macs = Some(1_000_000);
     options.derivation.search = Search::Off;
-    options.training.epochs = Some(2);
-    options.training.recipe = Some(Recipe::of(
-        "soft labels and similarity",
-        vec![TermSpec::new("soft-label").with("alpha", 0.9), TermSpec::new("similarity")],
-    ));
+    options.training.epochs = Some(1);
+    let term = TermSpec::new("soft-label").with("alpha", 0.9).with("temperature", 2.0);
+    options.training.recipe = Some(Recipe::of("soft labels", vec![term]));
 
     let distilled = pipeline::distill(options, false, &Silent)?;
     for (name, judged) in [("teacher", distilled.teacher), ("student", Some(distilled.distilled))] {

@@ -9,6 +9,7 @@
 //! - [Should I use this crate?](#should-i-use-this-crate)
 //! - [The whole of it in a few lines](#the-whole-of-it-in-a-few-lines)
 //! - [Looking at a network](#looking-at-a-network)
+//! - [Describing data and training](#describing-data-and-training)
 //! - [The parts](#the-parts)
 //!
 //! # Should I use this crate?
@@ -51,6 +52,19 @@
 //!
 //! let board = target::find("raspberry-pi", &[])?;
 //! assert_eq!(board.id, "raspberry-pi-4");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Describing data and training
+//!
+//! ```
+//! use kdc::{data::Sidecar, distill::Recipe};
+//!
+//! let sidecar = Sidecar::load("models/fashion/teacher.toml".as_ref())?;
+//! assert_eq!(sidecar.classes.map(|classes| classes.len()), Some(10));
+//!
+//! let recipe = Recipe::parse("[[term]]\nmethod = \"soft-label\"\n", "recipe.toml".as_ref())?;
+//! assert_eq!(recipe.stages.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -7,6 +7,7 @@ mod links;
 mod methods;
 mod pages;
 mod paths;
+mod readme;
 mod results;
 
 use std::path::Path;
