@@ -115,7 +115,7 @@ pub fn identifier(name: &str) -> String {
         }
     }
     let made = made.trim_end_matches('_');
-    let lost = name.chars().any(|c| !c.is_ascii()) || made.is_empty() || made.len() > IDENTIFIER;
+    let lost = !name.is_ascii() || made.is_empty() || made.len() > IDENTIFIER;
     let mut made: String = made.chars().take(if lost { IDENTIFIER - 9 } else { IDENTIFIER }).collect();
     if lost {
         let hash = &crate::files::hash(name.as_bytes())[..8];

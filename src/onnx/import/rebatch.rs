@@ -51,7 +51,7 @@ pub fn one_row(constant: &Tensor, axis: usize, batch: usize) -> Option<Tensor> {
     let mut shape = constant.shape.clone();
     shape[axis] = 1;
     let inner: usize = shape[axis + 1..].iter().product();
-    let kept = |i: usize| i / inner % batch == 0;
+    let kept = |i: usize| (i / inner).is_multiple_of(batch);
     macro_rules! row {
         ($variant:ident, $values:expr) => {{
             let same = (0..$values.len()).all(|i| $values[i] == $values[i - i / inner % batch * inner]);
