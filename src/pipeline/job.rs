@@ -58,7 +58,7 @@ struct Source {
 
 impl Source {
     fn model(path: &Path) -> Result<Source, Error> {
-        let (hash, files) = (teacher::content_hash(path)?, teacher::files(path)?);
+        let (hash, files) = (contents(path)?, teacher::files(path)?);
         Ok(Source { path: path.into(), hash, files, is_model: true })
     }
 
@@ -72,6 +72,11 @@ impl Source {
             if self.is_model { teacher::content_hash(&self.path).ok() } else { files::hash_file(&self.path).ok() };
         now.is_some_and(|now| now == self.hash)
     }
+}
+
+/// The hash of a model's contents; where it is none, in the words of who reads it.
+pub(super) fn contents(path: &Path) -> Result<String, Error> {
+    teacher::content_hash(path).map_err(Error::from).or_else(|why| onnx::load(path).map_err(Error::from).and(Err(why)))
 }
 
 /// Refuses to go on with a model that is not the one of this hash any more.
@@ -101,7 +106,7 @@ fn others(recipe: &distill::Recipe) -> Result<Vec<OtherTeacher>, Error> {
     let read = |spec: &distill::TeacherSpec| {
         let path = spec.model.clone()?;
         let one = || {
-            let (name, hash) = (spec.name.clone(), teacher::content_hash(&path)?);
+            let (name, hash) = (spec.name.clone(), contents(&path)?);
             let loaded = onnx::load(&path)?;
             let (network, _) = student::prepare(&loaded)?;
             let (logits_value, is_peer) = (logits_name(&loaded), spec.kind == TeacherKind::Peer);

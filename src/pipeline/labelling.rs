@@ -150,7 +150,7 @@ fn reads_answers(job: &Job, name: &str) -> bool {
 /// # Errors
 /// When the model or the data cannot be read, do not fit, no engine runs the model, or the folder cannot be written.
 pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled, Error> {
-    let contents = teacher::content_hash(&options.model)?;
+    let contents = job::contents(&options.model)?;
     let (sidecar, data) = job::locate_data(&options.model, None, options.data.as_deref())?;
     let output = options.output.clone().or(sidecar.output.clone());
     let given = onnx::Given { shapes: options.inputs.clone(), output: output.clone(), ..Default::default() };
