@@ -168,7 +168,10 @@ fn a_full_output_disk() {
         assert_eq!(Some(bytes), whole.get(name), "{} is not whole", name.display());
     }
     let manifest = left.get(Path::new("out/manifest.json")).map(|text| String::from_utf8_lossy(text));
-    assert!(manifest.is_none_or(|text| text.contains("\"fingerprint\": \"\"")), "an unfinished folder counts as finished");
+    assert!(
+        manifest.is_none_or(|text| text.contains("\"fingerprint\": \"\"")),
+        "an unfinished folder counts as finished"
+    );
 }
 
 #[test]
