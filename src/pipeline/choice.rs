@@ -138,10 +138,12 @@ fn suited(
         let config = distill::Config { terms: choice.terms.clone(), ..job.training.clone() };
         match distill::applies(student, &set, &config, &device) {
             Ok(()) => choices.push(choice.clone()),
-            Err(why) => {
+            Err(why @ distill::Error::Inapplicable { .. }) => {
                 progress.note(&format!("'{}' is no choice for this student: {why}", choice.name));
                 obstacle.get_or_insert(why);
             }
+            // A mistake in a setting is one whatever is chosen.
+            Err(why) => return Err(why.into()),
         }
     }
     match obstacle {

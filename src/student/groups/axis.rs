@@ -36,13 +36,34 @@ pub struct Book {
     fixes: usize,
 }
 
+/// Why an extent stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It is one of a kernel's, which nobody thinks of as a width.
+    Kernel,
+    /// In words.
+    Other(String),
+}
+
+impl From<&str> for Reason {
+    fn from(why: &str) -> Reason {
+        Reason::Other(why.into())
+    }
+}
+
+impl From<&String> for Reason {
+    fn from(why: &String) -> Reason {
+        Reason::Other(why.clone())
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     extent: usize,
     /// What the variable turned out to be; `None`: it is independent.
     is: Option<Axis>,
     /// Why its extent must stay, where it must.
-    fixed: Option<String>,
+    fixed: Option<Reason>,
 }
 
 impl Book {
@@ -74,8 +95,8 @@ impl Book {
     }
 
     /// Why a variable's extent must stay, if it must.
-    pub fn reason(&self, var: Var) -> Option<&str> {
-        self.entries[var].fixed.as_deref()
+    pub fn reason(&self, var: Var) -> Option<&Reason> {
+        self.entries[var].fixed.as_ref()
     }
 
     fn size(&self, factor: Factor) -> usize {
@@ -213,7 +234,8 @@ impl Book {
     }
 
     /// Every variable in the axis keeps its extent.
-    pub fn fix(&mut self, axis: &[Segment], why: &str) {
+    pub fn fix(&mut self, axis: &[Segment], why: impl Into<Reason>) {
+        let why = why.into();
         let mut open: Vec<Factor> = axis.concat();
         while let Some(factor) = open.pop() {
             let Factor::Var(var) = factor else { continue };
@@ -222,7 +244,7 @@ impl Book {
                 Some(is) => open.extend(is.iter().flatten()),
                 None => {
                     entry.is = Some(known(entry.extent));
-                    entry.fixed.get_or_insert_with(|| why.into());
+                    entry.fixed.get_or_insert_with(|| why.clone());
                     self.fixes += 1;
                 }
             }
@@ -526,6 +548,6 @@ mod tests {
         let joined = [book.fresh(4), book.fresh(6)].concat();
         book.unify(&known(10), &joined, "a node");
         assert_eq!(text(&mut book, &joined), "10");
-        assert_eq!(book.reason(0), Some("it meets as many that are given, at a node"));
+        assert_eq!(book.reason(0), Some(&"it meets as many that are given, at a node".into()));
     }
 }

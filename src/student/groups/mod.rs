@@ -14,7 +14,7 @@ pub use explain::Trigger;
 pub use relate::Across;
 
 use crate::graph::{Graph, Shape, ValueId};
-use axis::{Factor, Var};
+use axis::{Factor, Reason, Var};
 use relate::Coupler;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -266,9 +266,10 @@ fn fixed(graph: &Graph, coupler: &mut Coupler) -> Vec<Fixed> {
         for &id in node.inputs.iter().flatten().filter(|id| graph.constant(**id).is_some()) {
             for axis in coupler.axes[id.index()].clone() {
                 for var in coupler.book.fixed_within(&axis) {
-                    let why = coupler.book.reason(var).unwrap_or_default().to_string();
-                    if !std::mem::replace(&mut seen[var], true) && !why.contains("extent of a kernel") {
-                        found.push(Fixed { name: node.name.clone(), extent: coupler.book.extent(var), why });
+                    let first = !std::mem::replace(&mut seen[var], true);
+                    if let (true, Some(Reason::Other(why))) = (first, coupler.book.reason(var)) {
+                        let (name, extent, why) = (node.name.clone(), coupler.book.extent(var), why.clone());
+                        found.push(Fixed { name, extent, why });
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! What each operator says about the axes of its operands and results: the one place where coupling is known.
 
-use super::axis::{Axis, BATCH, Book, known};
+use super::axis::{Axis, BATCH, Book, Reason, known};
 use crate::graph::{Graph, Node, Op, Reduction, Shape, ValueId, shape_at};
 
 /// An operator that computes something across an axis: with fewer indices it computes something else, which is that of
@@ -335,7 +335,7 @@ impl<'a> Coupler<'a> {
         let mut result: Vec<Axis> = self.shape(node.output()).iter().map(|&n| known(n)).collect();
         let Some(id) = node.input(1) else { return result };
         let (w, shape) = (self.of(id), self.shape(id));
-        w[2..].iter().for_each(|axis| self.book.fix(axis, "it is the extent of a kernel"));
+        w[2..].iter().for_each(|axis| self.book.fix(axis, Reason::Kernel));
         if group == 1 {
             self.book.unify(&x[1], &w[1], &self.why);
         } else {
@@ -356,7 +356,7 @@ impl<'a> Coupler<'a> {
         let mut result: Vec<Axis> = self.shape(node.output()).iter().map(|&n| known(n)).collect();
         let Some(id) = node.input(1) else { return result };
         let w = self.of(id);
-        w[2..].iter().for_each(|axis| self.book.fix(axis, "it is the extent of a kernel"));
+        w[2..].iter().for_each(|axis| self.book.fix(axis, Reason::Kernel));
         self.book.unify(&x[1], &w[0], &self.why);
         if group > 1 {
             let extent = self.shape(id)[0];
