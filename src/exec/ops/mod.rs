@@ -8,6 +8,10 @@
 //!
 //! In these kernels, loops are written out rather than given to closures: what is in a closure is compiled without the
 //! vector instructions of the function around it, and called for each vector.
+//! Loops over registers run over indices and not over iterators, and copy elements and not slices: with debug assertions,
+//! which are on, the checks inside iterators keep such loops from being unrolled and the sums from registers (a convolution
+//! took 3.4 times as long). For the same reason methods of pulp that are not always inlined, as `abs_f32s`, are spelt out
+//! (a Gelu took 6.7 times as long).
 //!
 //! Results do not depend on the number of threads: work is cut into blocks by the geometry alone, and partial sums are
 //! added in the order of the blocks.
