@@ -83,7 +83,7 @@
 //! | [`target`], [`emit`] | boards, cost model, toolchains; generated crates |
 //! | [`bench`], [`report`] | measuring; what a compilation came to |
 //! | [`pipeline`], [`cli`] | the stages with their cache; the command line |
-//! | [`files`] | files that are either whole or not there |
+//! | [`files`], [`escape`] | files that are either whole or not there; names from files, made safe to print |
 
 pub mod bench;
 pub mod cli;
