@@ -243,14 +243,17 @@ fn samples_are_made_of_what_a_teacher_remembers() {
     assert!(made.values.iter().all(|v| v.abs() <= 3.0));
     assert_eq!(made, make(tempfile::tempdir().unwrap().path()));
 
-    // A batch that is there is taken, one that is cut short or missing is made again.
+    // A batch that is there is taken, one that is damaged, cut short or missing is made again.
     let batch = |index: usize| folder.path().join(format!("batch-{index}.f32"));
-    std::fs::write(batch(0), [0; 12 * 36 * 4]).unwrap();
+    crate::files::write_sealed(&batch(0), &[0; 12 * 36 * 4]).unwrap();
     std::fs::write(batch(1), [0; 12]).unwrap();
     let resumed = make(folder.path());
     assert!(resumed.values[..12 * 36].iter().all(|x| *x == 0.0));
     assert_eq!(resumed.values[12 * 36..], made.values[12 * 36..]);
     std::fs::remove_file(batch(0)).unwrap();
+    let mut damaged = std::fs::read(batch(1)).unwrap();
+    damaged[100] ^= 1;
+    std::fs::write(batch(1), damaged).unwrap();
     assert_eq!(make(folder.path()), made);
 }
 
@@ -287,9 +290,15 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     let mut rounds = 0;
     assert_eq!(play(&how(Maker::Generator), folder.path(), &mut |_, _| rounds += 1).unwrap(), made);
     assert_eq!(rounds, 60 - 44);
-    std::fs::write(folder.path().join("game.safetensors"), "half a file").unwrap();
-    let damaged = play(&how(Maker::Generator), folder.path(), &mut |_, _| ()).unwrap_err().to_string();
-    assert!(damaged.contains("game.safetensors") && damaged.contains("remove it"), "{damaged}");
+    // A damaged one is played again; one that is sound, and of something else, is named.
+    let game = folder.path().join("game.safetensors");
+    std::fs::write(&game, "half a file").unwrap();
+    let mut rounds = 0;
+    assert_eq!(play(&how(Maker::Generator), folder.path(), &mut |_, _| rounds += 1).unwrap(), made);
+    assert_eq!(rounds, 60);
+    crate::files::write_sealed(&game, b"half a file").unwrap();
+    let foreign = play(&how(Maker::Generator), folder.path(), &mut |_, _| ()).unwrap_err().to_string();
+    assert!(foreign.contains("game.safetensors") && foreign.contains("remove it"), "{foreign}");
 
     let folder = tempfile::tempdir().unwrap();
     let wild = Synthesis { rate: 1e30, rounds: 20, batch: 8, ..how(Maker::Generator) };
