@@ -33,6 +33,7 @@ test-all: setup venv vulkan
 	$(CARGO) build --release --features burn-source --bin kdc && \
 	  $(VENV)/bin/python3 benches/burn_source.py $${CARGO_TARGET_DIR:-target}/release/kdc tests/networks/families \
 	    efficientnet gru-kws shufflenetv2 vit
+	$(VENV)/bin/python3 benches/exports.py $${CARGO_TARGET_DIR:-target}/release/kdc fuzz/seeds tests/networks
 	$(CARGO) test --release --features wgpu --lib exec::device::
 	@if [ -z "$$KDC_DATA" ]; then echo "skipped: whole models; KDC_DATA names no folder with models/ in it"; else \
 	  $(CARGO) build --release --bin kdc && conformance=$$($(CARGO) bench --bench conformance --no-run 2>&1 | \

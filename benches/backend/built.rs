@@ -8,6 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// One copy of the kernels for all crates.
+const KERNELS: &str = "kdc-kernels = { package = \"student-kernels\", path = \"../kernels\" }\n";
+
 /// Samples that each program runs.
 const SAMPLES: usize = 4;
 
@@ -45,7 +48,7 @@ impl Workspace {
             }
             let _ = fs::remove_dir_all(folder.join("kernels"));
             let _ = fs::remove_dir_all(folder.join("runner"));
-            self.write(&folder.join("Cargo.toml"), &manifest(&name, "kdc-kernels = { path = \"../kernels\" }\n"))?;
+            self.write(&folder.join("Cargo.toml"), &manifest(&name, KERNELS))?;
             let samples = &samples[..SAMPLES.min(samples.len())];
             let own: Vec<u8> = samples.iter().flat_map(|x| flat(x)).flat_map(f32::to_le_bytes).collect();
             fs::write(self.root.join(format!("{name}.in")), own).map_err(|e| e.to_string())?;
@@ -104,7 +107,7 @@ impl Workspace {
 fn manifest(name: &str, dependencies: &str) -> String {
     format!(
         "[package]\nname = \"{name}\"\nversion.workspace = true\nedition.workspace = true\nlicense.workspace = \
-         true\n\n[features]\nstaticlib = []\n\n[dependencies]\n{dependencies}"
+         true\n\n[dependencies]\n{dependencies}"
     )
 }
 
