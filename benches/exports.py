@@ -63,6 +63,7 @@ def judge(kdc: str, file: pathlib.Path, scratch: pathlib.Path) -> str:
     except Exception as error:
         return f"(ONNX Runtime: {str(error).splitlines()[0][:80]})"
     out = scratch / "out.onnx"
+    out.unlink(missing_ok=True)
     run = subprocess.run([kdc, "export", str(file), "--emit", "onnx", "--out", str(out)], capture_output=True, text=True)
     if run.returncode:
         return f"refused: {run.stderr.strip()[:200]}"
