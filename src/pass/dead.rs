@@ -1,6 +1,6 @@
 //! Dropping what nothing reads.
 
-use crate::graph::{Graph, ValueId};
+use crate::graph::{Graph, Node, Op, ValueId};
 use std::collections::HashSet;
 
 /// Removes nodes none of whose results reach an output, and values nothing mentions.
@@ -15,7 +15,17 @@ pub fn drop_dead_code(graph: &mut Graph) {
     }
     let mut keep = keep.into_iter();
     graph.nodes.retain(|_| keep.next().unwrap_or(true));
+    graph.nodes.iter_mut().for_each(|node| drop_empty_parts(node, &live));
     drop_unused_values(graph);
+}
+
+/// Parts without elements that nobody reads are none.
+fn drop_empty_parts(node: &mut Node, live: &HashSet<ValueId>) {
+    let Op::Split { sizes, .. } = &mut node.op else { return };
+    let kept = |(size, id): &(usize, ValueId)| *size > 0 || live.contains(id);
+    if sizes.len() == node.outputs.len() {
+        (*sizes, node.outputs) = sizes.iter().copied().zip(node.outputs.iter().copied()).filter(kept).unzip();
+    }
 }
 
 /// Removes values that no node, input or output mentions. Ids change; names and order stay.
