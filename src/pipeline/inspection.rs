@@ -78,6 +78,9 @@ pub struct Arena {
 /// The most parameters of a network that is lowered only to plan its arena: its weights are copied for that.
 const PLANNED_PARAMETERS: u64 = 1 << 24;
 
+/// The same of nodes: planning takes the square of their number.
+const PLANNED_NODES: usize = 8192;
+
 /// One node.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayerLine {
@@ -214,7 +217,8 @@ fn coupling(network: &Graph) -> Result<Coupling, Error> {
 }
 
 fn arena(network: &Graph, params: u64) -> Arena {
-    let program = (params <= PLANNED_PARAMETERS).then(|| program::lower_f32(network, None).ok()).flatten();
+    let small = params <= PLANNED_PARAMETERS && network.nodes.len() <= PLANNED_NODES;
+    let program = small.then(|| program::lower_f32(network, None).ok()).flatten();
     match program.and_then(|program| program::plan(&program).ok()) {
         Some(plan) => Arena { bytes: plan.arena_bytes as u64, planned: true },
         None => Arena { bytes: alive(network), planned: false },

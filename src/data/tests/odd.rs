@@ -142,7 +142,7 @@ fn what_systems_leave_in_folders_is_not_seen() {
 }
 
 /// A table of one feature with these labels, as CSV; each is in both parts.
-fn labelled(labels: &[&str], outputs: usize) -> Result<(Vec<u16>, Vec<String>, Vec<String>), Error> {
+fn labelled(labels: &[&str], outputs: usize) -> Result<(Vec<u16>, Vec<String>), Error> {
     let folder = tempfile::tempdir().unwrap();
     let rows: String = labels.iter().map(|label| format!("1.5,{label}\n")).collect();
     put(folder.path(), "train.csv", format!("x,y\n{rows}").as_bytes());
@@ -150,7 +150,7 @@ fn labelled(labels: &[&str], outputs: usize) -> Result<(Vec<u16>, Vec<String>, V
     let text = "[data]\npath = \"x\"\nformat = \"csv\"\n[table]\nlabel = \"y\"\n";
     let splits = load(&parsed(text), folder.path(), &network_for(&[1], outputs))?;
     let classes = (0..splits.test.len()).map(|i| splits.test.label(i).unwrap()).collect();
-    Ok((classes, splits.class_names, splits.notes))
+    Ok((classes, splits.notes))
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn labels_that_are_numbers_are_classes_by_their_size() {
         for count in [2, 11, 12, 101] {
             let labels: Vec<String> = (0..count).map(|k| format!("{k}{suffix}")).collect();
             let labels: Vec<&str> = labels.iter().rev().map(String::as_str).collect();
-            let (classes, _, notes) = labelled(&labels, count).unwrap();
+            let (classes, notes) = labelled(&labels, count).unwrap();
             assert_eq!(classes, (0..count as u16).rev().collect::<Vec<_>>(), "{suffix}");
             assert_eq!(notes.iter().any(|note| note.contains("read as numbers")), !suffix.is_empty(), "{notes:?}");
         }
