@@ -13,7 +13,9 @@ pub(super) fn inside(graph: &Graph) -> HashSet<ValueId> {
     let consumers = graph.consumers();
     let kept = |id: &ValueId| graph.outputs.contains(id);
     let readers = |id: ValueId| consumers.get(&id).into_iter().flatten().map(|&index| &graph.nodes[index]);
-    let roots = roots(graph);
+    // What runs as part of the operator before it begins anew.
+    let fused = fusions(graph).into_iter().flat_map(|f| f.activation.into_iter().chain(f.bias.map(|(node, _)| node)));
+    let roots = roots(graph, &fused.collect());
     let whole = whole(graph);
     let mut inside: HashSet<ValueId> = roots
         .iter()
@@ -51,13 +53,12 @@ fn whole(graph: &Graph) -> HashSet<ValueId> {
     found
 }
 
-/// For each value that is a function of the elements of one other, that other.
-fn roots(graph: &Graph) -> HashMap<ValueId, ValueId> {
-    let activations: HashSet<usize> = fusions(graph).iter().filter_map(|fusion| fusion.activation).collect();
+/// For each value that is a function of the elements of one other, that other; nodes in `fused` make values of their own.
+pub(super) fn roots(graph: &Graph, fused: &HashSet<usize>) -> HashMap<ValueId, ValueId> {
     let mut roots: HashMap<ValueId, ValueId> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
         let real = graph.value(node.output()).dtype == DType::F32;
-        if activations.contains(&index) || !pointwise(node) || !real {
+        if fused.contains(&index) || !pointwise(node) || !real {
             continue;
         }
         let constant = |id: &ValueId| graph.constant(*id);

@@ -1,10 +1,10 @@
 //! Gives every value of a network its parameters.
 
 use super::constants::quantize_constants;
-use super::inside::inside;
+use super::inside::{self, inside};
 use super::shared::Shared;
 use super::{Calibration, Error, Observer, Range, watched};
-use crate::graph::{Graph, Op, ValueId};
+use crate::graph::{Graph, Node, Op, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// A float network (batch norm folded) and the range of each of its activations.
@@ -96,6 +96,9 @@ pub fn fusions(graph: &Graph) -> Vec<Fusion> {
     };
     let biases: HashMap<usize, (usize, ValueId)> = (0..graph.nodes.len()).filter_map(|i| Some((i, bias(i)?))).collect();
     let added: Vec<usize> = biases.values().map(|(node, _)| *node).collect();
+    // So is one of two functions of the same variable: it is a table, and what clamps it a part of that.
+    let roots = inside::roots(graph, &HashSet::new());
+    let one_variable = |node: &Node| roots.contains_key(&node.output());
     let fused = |producer: usize| {
         let node = &graph.nodes[producer];
         let bias = biases.get(&producer).copied();
@@ -104,7 +107,9 @@ pub fn fusions(graph: &Graph) -> Vec<Fusion> {
         let clampable = match node.op {
             Op::Conv(_) | Op::Gemm { .. } => true,
             Op::MatMul => node.input(1).is_some_and(|w| constant(w).is_some()),
-            Op::Add | Op::Mul => !node.inputs.iter().flatten().any(single) && !added.contains(&producer),
+            Op::Add | Op::Mul => {
+                !node.inputs.iter().flatten().any(single) && !added.contains(&producer) && !one_variable(node)
+            }
             _ => false,
         };
         let clamps = |&next: &usize| matches!(graph.nodes[next].op, Op::Relu | Op::Clip { .. });

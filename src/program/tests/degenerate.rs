@@ -307,6 +307,26 @@ fn a_channel_that_is_constant_is_exact() {
     }
 }
 
+/// A function of one variable written as several operators, with a clamp behind it; a product with one output and a bias.
+#[test]
+fn functions_and_products_of_one_channel_have_integers() {
+    for clamp in [Op::Relu, Op::Clip { min: -0.1, max: 0.4 }, Op::Tanh] {
+        for op in [Op::Mul, Op::Add, Op::Sub] {
+            let mut n = Degenerate { b: Builder::new("swish"), drawn: Drawn::new(1), count: 0 };
+            let x = n.b.input("x", &[Dim::Batch, Dim::Fixed(WIDTH)]);
+            let y = n.op(Op::Sigmoid, &[x]);
+            let y = n.op(op.clone(), &[x, y]);
+            let y = n.op(clamp.clone(), &[y]);
+            let numbers = noise(&mut n.drawn.rng, WIDTH);
+            let (w, bias) = (n.constant(&[WIDTH, 1], numbers), n.constant(&[1], vec![0.3]));
+            let y = n.op(Op::MatMul, &[y, w]);
+            let y = n.op(Op::Add, &[y, bias]);
+            let y = n.op(clamp.clone(), &[y]);
+            assert_explained(&n.b.finish(&[y]), &format!("{op:?} {clamp:?}"));
+        }
+    }
+}
+
 #[test]
 fn a_clamp_that_saturation_does_takes_no_step() {
     let mut b = Builder::new("saturated");
