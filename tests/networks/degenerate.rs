@@ -1,5 +1,6 @@
 //! Networks with dead, tiny and zero channels, with a matrix in two layers, with a softmax beside features, and one whose
-//! activations a quantizer took away; outputs are ONNX Runtime's on the floats.
+//! activations a quantizer took away; outputs are ONNX Runtime's on the floats, without its optimisations (fused, products of u8 and s8
+//! saturate on processors without VNNI).
 
 use crate::case;
 use kdc::exec::{Datum, Mode, Network};
