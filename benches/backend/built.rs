@@ -46,8 +46,9 @@ impl Workspace {
             if !kernels.exists() {
                 fs::rename(folder.join("kernels"), &kernels).map_err(|e| e.to_string())?;
             }
-            let _ = fs::remove_dir_all(folder.join("kernels"));
-            let _ = fs::remove_dir_all(folder.join("runner"));
+            for own in ["kernels", "runner", "c"] {
+                let _ = fs::remove_dir_all(folder.join(own));
+            }
             self.write(&folder.join("Cargo.toml"), &manifest(&name, KERNELS))?;
             let samples = &samples[..SAMPLES.min(samples.len())];
             let own: Vec<u8> = samples.iter().flat_map(|x| flat(x)).flat_map(f32::to_le_bytes).collect();

@@ -232,9 +232,11 @@ impl<'a> Coupler<'a> {
                     matches!(reduction, Reduction::Sum | Reduction::L1 | Reduction::L2 | Reduction::SumSquare);
                 vec![self.reduce(index, node, x, axes, *keepdims, !neutral)]
             }
-            Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool | Op::GlobalMaxPool => {
+            Op::MaxPool(_) | Op::AveragePool(_) => {
+                x[2..].iter().for_each(|axis| self.book.fix(axis, "a window slides over it"));
                 vec![self.spatial(node, x)]
             }
+            Op::GlobalAveragePool | Op::GlobalMaxPool => vec![self.spatial(node, x)],
             Op::Resize(_) | Op::Tile { .. } | Op::Pad { .. } => {
                 let (from, to) = (self.shape(node.inputs[0].expect("it has an operand")), self.shape(node.output()));
                 let mut result = vec![];
@@ -336,6 +338,8 @@ impl<'a> Coupler<'a> {
         let Some(id) = node.input(1) else { return result };
         let (w, shape) = (self.of(id), self.shape(id));
         w[2..].iter().for_each(|axis| self.book.fix(axis, Reason::Kernel));
+        // Channels that a Transpose made pixels.
+        x[2..].iter().for_each(|axis| self.book.fix(axis, "a window slides over it"));
         if group == 1 {
             self.book.unify(&x[1], &w[1], &self.why);
         } else {
@@ -357,6 +361,8 @@ impl<'a> Coupler<'a> {
         let Some(id) = node.input(1) else { return result };
         let w = self.of(id);
         w[2..].iter().for_each(|axis| self.book.fix(axis, Reason::Kernel));
+        // Channels that a Transpose made pixels.
+        x[2..].iter().for_each(|axis| self.book.fix(axis, "a window slides over it"));
         self.book.unify(&x[1], &w[0], &self.why);
         if group > 1 {
             let extent = self.shape(id)[0];
