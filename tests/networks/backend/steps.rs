@@ -87,7 +87,7 @@ fn compare(program: &Program, graph: &Graph, mut values: Vec<Held>, samples: &[V
                 let got = contents(index, held.id);
                 let rounding = cancelled(program, &run, index);
                 let allowed = match held.scale > 0.0 {
-                    true => 1.01 * held.scale + 1e-6 * size + rounding,
+                    true => 1.01 * held.scale + 1e-6 * size + 1e-20 + rounding,
                     false => 1e-4 * size + 1e-9 + rounding,
                 };
                 let off = |(g, w): (&f32, &f32)| if g == w { 0.0 } else { (g - w).abs() };
