@@ -38,7 +38,7 @@ fn samples() -> Vec<(Op, Vec<Tensor>)> {
     };
     let fixed = |dims: &[usize]| dims.iter().map(|&n| Dim::Fixed(n)).collect::<Vec<_>>();
     let channel = || ramp(&[4]);
-    let truth = |n: usize| Tensor::new([n], Data::Bool((0..n).map(|i| i % 2 == 0).collect()));
+    let truth = |n: usize| Tensor::new([1, n], Data::Bool((0..n).map(|i| i % 2 == 0).collect()));
     let mut all = vec![
         (Op::Conv(conv(2)), vec![x(), ramp(&[3, 4, 3, 3]), ramp(&[3])]),
         (
@@ -87,7 +87,7 @@ fn samples() -> Vec<(Op, Vec<Tensor>)> {
         (Op::GroupNormalization { groups: 2, epsilon: 1e-5 }, vec![x(), channel(), channel()]),
         (Op::Lrn { size: 3, alpha: 1e-4, beta: 0.75, bias: 1.0 }, vec![x()]),
         (Op::LpNormalization { axis: 1, order: 2 }, vec![x()]),
-        (Op::Expand { shape: fixed(&[2, 4, 6, 6]) }, vec![x()]),
+        (Op::Expand { shape: fixed(&[1, 4, 6, 6]) }, vec![ramp(&[1, 1, 6, 6])]),
         (Op::Tile { repeats: vec![1, 2, 1, 1] }, vec![x()]),
         (Op::Split { axis: 1, sizes: vec![1, 3] }, vec![x()]),
         (Op::GatherElements { axis: 1 }, vec![ramp(&[1, 4]), whole(&[1, 2], &[0, 3])]),

@@ -108,7 +108,10 @@ impl Work<'_> {
             Kernel::Softmax { rows, len, exp } => {
                 let whole = rows * len;
                 let mask = self.inputs.get(1).map_or(*len, |mask| mask.len());
-                ensure(mask % len == 0 && whole % mask == 0, format!("its mask has {mask} elements"))?;
+                ensure(
+                    mask.is_multiple_of(*len) && whole.is_multiple_of(mask),
+                    format!("its mask has {mask} elements"),
+                )?;
                 ensure(self.inputs[0].len() == whole && self.output.len() == whole, "its rows are not its operand's")?;
                 let Some(exp) = exp else {
                     ensure(self.inputs.len() == 1, "in f32 it takes no mask")?;

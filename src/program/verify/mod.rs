@@ -113,7 +113,8 @@ fn raw(program: &Program) -> Checked {
     };
     ensure(precision == program.precision.dtype(), "its tables are of the other precision")?;
     let [port] = &program.inputs[..] else { return Err("the network has several inputs".into()) };
-    ensure(channels > 0 && program.buffer(port.buffer).len() % channels == 0, "its channels do not fit the input")?;
+    let fits = channels > 0 && program.buffer(port.buffer).len().is_multiple_of(channels);
+    ensure(fits, "its channels do not fit the input")?;
     let axes = is_permutation(&raw.axes) && raw.axes.len() == port.shape.len() - 1;
     ensure(axes, format!("its axes {:?} are not those of {:?}", raw.axes, port.shape))
 }

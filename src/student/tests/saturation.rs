@@ -19,7 +19,7 @@ fn teacher(seed: u64) -> (Graph, Tensor) {
     let mut b = Builder::new("quantized");
     let mut x = b.input("x", &[Dim::Batch, Dim::Fixed(6)]);
     let mut cut: Vec<(ValueId, QuantParams)> = vec![];
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         cut.push((x, reaching(-1.0, 1.0)));
     }
     for layer in 0..4 {
