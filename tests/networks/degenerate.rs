@@ -108,7 +108,7 @@ fn programs_in_int8_are_as_near_to_the_floats_as_eight_bits_allow() {
     for (name, tolerance) in NETWORKS {
         let (graph, x, expected) = load(name);
         let exact = case::computed(&graph, vec![x.clone()]).unwrap();
-        assert_eq!(case::difference(&exact, &[expected.clone()], 1e-5, 1e-5), None, "{name}");
+        assert_eq!(case::difference(&exact, std::slice::from_ref(&expected), 1e-5, 1e-5), None, "{name}");
         let share = off(&graph, &x, &expected);
         assert!(share <= tolerance, "{name}: {share} of the range");
         let share = off(&reshaped(&graph), &x, &expected);

@@ -93,8 +93,9 @@ fn compare(program: &Program, graph: &Graph, mut values: Vec<Held>, samples: &[V
                 let off = |(g, w): (&f32, &f32)| if g == w { 0.0 } else { (g - w).abs() };
                 let got = got.to_f32();
                 let worst = got.iter().zip(wanted.iter()).enumerate().map(|(i, pair)| (off(pair), i));
-                let (off, at) = worst.fold((0.0, 0), |worst, next| if next.0 > worst.0 { next } else { worst });
-                if size.is_finite() && !(off <= allowed) {
+                let (off, at) =
+                    worst.fold((0.0, 0), |worst, next| if next.0 > worst.0 || next.0.is_nan() { next } else { worst });
+                if size.is_finite() && (off > allowed || off.is_nan()) {
                     return Err(format!(
                         "{:?}: '{}' [{at}] is {} and the graph makes {} of the same operands (allowed: {allowed}, the \
                          largest: {size}, step {}, made by {})",
