@@ -159,6 +159,9 @@ fn kinds(cache: &Path) -> Vec<PathBuf> {
     kinds.into_values().collect()
 }
 
+/// What is done to a file.
+type Damage = fn(&Path);
+
 #[test]
 #[ignore = "fails for a flipped cache: the outputs differ or a stage does not say so; not yet understood"]
 fn a_damaged_cache_is_made_again_and_never_shipped() {
@@ -174,7 +177,7 @@ fn a_damaged_cache_is_made_again_and_never_shipped() {
     let reference = reproducible(&workshop.path("reference"));
     let kinds = kinds(&workshop.path("whole"));
     assert!(kinds.len() >= 15, "{kinds:?}");
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("flipped", flip),
         ("cut short", |path| {
             let bytes = fs::read(path).unwrap();
