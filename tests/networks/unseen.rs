@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const SEEDS: std::ops::Range<u64> = 0..300;
 
 #[test]
-#[ignore = "dead, tiny and tied weights and shared ranges are mended first"]
 fn random_networks_pass_the_back_end() {
     let one = |seed: u64| {
         let graph = network(seed);
