@@ -67,6 +67,8 @@ fn apply(graph: &mut Graph, readings: Vec<Reading>) {
     }
     for id in order {
         let mut rest = ways.remove(&id).unwrap_or_default();
+        // Copies are of what it was before its first reader changed it.
+        let original = graph.value(id).clone();
         // The value itself serves the first way, unless somebody reads it as it is.
         let mut own = rest.len() == readers.get(&id).copied().unwrap_or(0);
         while !rest.is_empty() {
@@ -77,8 +79,8 @@ fn apply(graph: &mut Graph, readings: Vec<Reading>) {
             let target = match std::mem::take(&mut own) {
                 true => id,
                 false => {
-                    let (name, value) = (graph.fresh_name(&graph.value(id).name), graph.value(id).clone());
-                    graph.add_value(Value { name, ..value })
+                    let name = graph.fresh_name(&original.name);
+                    graph.add_value(Value { name, ..original.clone() })
                 }
             };
             for r in same.iter().chain([&first]) {

@@ -267,6 +267,31 @@ fn layers_that_share_a_matrix_have_parameters_of_their_own() {
     }
 }
 
+/// The first reader wants other numbers: those of a factor, or none, since its operand is always zero.
+#[test]
+fn a_reader_that_changes_a_shared_matrix_changes_its_own_copy() {
+    for (seed, alpha, dead) in [(0, 0.25, false), (1, 1.0, true), (2, -3.0, true), (3, 100.0, false)] {
+        for last in [false, true] {
+            let mut n = Degenerate { b: Builder::new("tied"), drawn: Drawn::new(seed), count: 0 };
+            let x = n.b.input("x", &[Dim::Batch, Dim::Fixed(WIDTH)]);
+            let numbers = noise(&mut n.drawn.rng, WIDTH * WIDTH);
+            let w = n.constant(&[WIDTH, WIDTH], numbers);
+            let gemm = |alpha| Op::Gemm { alpha, beta: 1.0, trans_a: false, trans_b: true };
+            let low = n.constant(&[1], vec![if dead { -1e3 } else { 0.0 }]);
+            let operand = n.op(Op::Add, &[x, low]);
+            let operand = n.op(Op::Relu, &[operand]);
+            let changed = |n: &mut Degenerate| n.op(gemm(alpha), &[operand, w]);
+            let plain = |n: &mut Degenerate| n.op(gemm(1.0), &[x, w]);
+            let parts = match last {
+                false => [changed(&mut n), plain(&mut n)],
+                true => [plain(&mut n), changed(&mut n)],
+            };
+            let y = n.op(Op::Concat { axis: 1 }, &parts);
+            assert_explained(&n.b.finish(&[y]), &format!("{alpha}, {dead}, {last}"));
+        }
+    }
+}
+
 #[test]
 fn whatever_stands_beside_a_softmax_keeps_its_range() {
     for (order, factor) in [([0, 1], 30.0), ([1, 0], 30.0), ([0, 1], 0.01), ([1, 0], 1.0)] {
