@@ -242,17 +242,14 @@ pub fn build(job: &Job, generated: &Generated, progress: &dyn Progress) -> Resul
         let settings = format!("{:?} {:?}", profile.build, profile.cpu);
         let inputs = [generated.key.as_str(), &toolchain.version, &toolchain.triple, &settings];
         let stage = job.stage("build", &inputs, progress, |folder| {
-            // Of an interrupted build nothing is believed. The crate is built from a copy: cargo may write into it.
-            let (scratch, copy) = (folder.join("target"), folder.join("crate"));
+            // Of an interrupted build nothing is believed.
+            let scratch = folder.join("target");
             let failed = |path: &std::path::Path| {
                 let path = path.to_path_buf();
                 move |source| Error::Output { path, source }
             };
-            for left in [&scratch, &copy] {
-                files::remove_folder(left).map_err(failed(left))?;
-            }
-            files::copy_tree(&generated.folder, &copy).map_err(failed(&copy))?;
-            let program = toolchain.build(&copy, profile, &scratch, job.options.verbose)?;
+            files::remove_folder(&scratch).map_err(failed(&scratch))?;
+            let program = toolchain.build(&generated.folder, profile, &scratch, job.options.verbose)?;
             let to = folder.join(toolchain::PROGRAM);
             std::fs::copy(&program, &to).map_err(failed(&to))?;
             if let Some(library) = toolchain.library(&crate::escape::identifier(&job.options.student_name()), &scratch)
@@ -261,7 +258,6 @@ pub fn build(job: &Job, generated: &Generated, progress: &dyn Progress) -> Resul
                 let to = folder.join(OWN);
                 std::fs::write(&to, own).map_err(failed(&to))?;
             }
-            files::remove_folder(&copy).map_err(failed(&copy))?;
             files::remove_folder(&scratch).map_err(failed(&scratch))
         })?;
         cached &= stage.cached;

@@ -6,7 +6,9 @@
 //!
 //! A build is reproducible: it runs offline, takes nothing from the environment but where Rust lives, reads no settings of
 //! cargo's but its own (none above the crate's folder, none of the user's), uses one code generation unit, and has the
-//! folder's name mapped away, so that equal crates give equal programs wherever they are.
+//! folder's name mapped away, so that equal crates give equal programs wherever they are. What is built is a copy in which
+//! library, kernels and runner are one workspace: cargo hashes the paths of packages below a workspace's root relative to it,
+//! those of others absolute, and these hashes are in the names, and so in the order, of a program's functions.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -52,6 +54,8 @@ pub enum BuildError {
     Start { program: PathBuf, source: std::io::Error },
     #[error("generated crate {}: cargo failed; the end of what it said:\n{tail}", .folder.display())]
     Failed { folder: PathBuf, tail: String },
+    #[error("generated crate {}: cannot be copied to {}, where it would be built", .folder.display(), .to.display())]
+    Copy { folder: PathBuf, to: PathBuf, source: std::io::Error },
     #[error("generated crate {}: cargo made no program {}", .folder.display(), .program.display())]
     NoProgram { folder: PathBuf, program: PathBuf },
 }
@@ -78,10 +82,10 @@ pub fn find(profile: &Profile) -> Result<Toolchain, Missing> {
 
 impl Toolchain {
     /// Builds the runner of a generated crate, `crate_dir/runner`, and returns the linked program, which lies under
-    /// `target_dir`. `verbose` lets cargo speak to standard error.
+    /// `target_dir`, a folder outside `crate_dir`. Nothing is written to `crate_dir`. `verbose` shows cargo's output on standard error.
     ///
     /// # Errors
-    /// When cargo cannot be started or fails; the error has the end of its output.
+    /// When the crate cannot be copied, or cargo cannot be started or fails; the error has the end of its output.
     pub fn build(
         &self,
         crate_dir: &Path,
@@ -92,10 +96,16 @@ impl Toolchain {
         let unstarted = |source| BuildError::Start { program: self.cargo.clone(), source };
         let absolute = |path: &Path| std::path::absolute(path).map_err(unstarted);
         let (folder, target_dir) = (absolute(crate_dir)?, absolute(target_dir)?);
+        let copy = target_dir.join("crate");
+        as_one_workspace(&folder, &copy).map_err(|source| BuildError::Copy {
+            folder: folder.clone(),
+            to: copy.clone(),
+            source,
+        })?;
         // A home of its own, with nothing in it.
         let home = target_dir.join("cargo-home");
         std::fs::create_dir_all(&home).map_err(unstarted)?;
-        let mut cargo = self.cargo(&folder, profile, &target_dir);
+        let mut cargo = self.cargo(&copy, profile, &target_dir);
         cargo.env("CARGO_HOME", &home);
         let out = cargo.stdin(Stdio::null()).output().map_err(unstarted)?;
         let said = String::from_utf8_lossy(&out.stderr);
@@ -125,10 +135,12 @@ impl Toolchain {
         cargo.args(["build", "--release", "--offline", "--color", "never"]);
         cargo.args(["--bin", PROGRAM, "--target", &self.triple, "--manifest-path"]);
         cargo.arg(folder.join("runner/Cargo.toml")).arg("--target-dir").arg(target_dir);
-        for setting in ["panic='abort'", "strip='symbols'", "codegen-units=1", "incremental=false", "debug=false"] {
+        for setting in
+            ["opt-level=3", "panic='abort'", "strip='symbols'", "codegen-units=1", "incremental=false", "debug=false"]
+        {
             cargo.arg("--config").arg(format!("profile.release.{setting}"));
         }
-        cargo.env("RUSTC", &self.rustc).env("CARGO_ENCODED_RUSTFLAGS", self.flags(folder, profile, target_dir));
+        cargo.env("RUSTC", &self.rustc).env("CARGO_ENCODED_RUSTFLAGS", self.flags(profile, target_dir));
         if let Some(linker) = &self.linker {
             cargo.env(format!("CARGO_TARGET_{}_LINKER", variable(&self.triple)), linker);
             cargo.env(format!("CC_{}", self.triple.replace('-', "_")), linker);
@@ -137,20 +149,36 @@ impl Toolchain {
     }
 
     /// Flags for the compiler, joined as cargo wants them: by the ASCII unit separator.
-    fn flags(&self, folder: &Path, profile: &Profile, target_dir: &Path) -> OsString {
+    fn flags(&self, profile: &Profile, target_dir: &Path) -> OsString {
         let mut flags: Vec<OsString> = vec![format!("-Ctarget-cpu={}", profile.cpu.name).into()];
         if !profile.cpu.features.is_empty() {
             flags.push(format!("-Ctarget-feature={}", profile.cpu.features.join(",")).into());
         }
-        for (from, to) in [(folder, "/student"), (target_dir, "/target")] {
-            let mut flag = OsString::from("--remap-path-prefix=");
-            flag.push(from);
-            flag.push("=");
-            flag.push(to);
-            flags.push(flag);
-        }
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(target_dir);
+        flag.push("=/student");
+        flags.push(flag);
         flags.join(OsStr::new("\u{1f}"))
     }
+}
+
+/// Copies a generated crate, and makes a workspace of it and of its runner there: see the module.
+fn as_one_workspace(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.starts_with(from) {
+        return Err(std::io::Error::other("the crate holds the folder"));
+    }
+    crate::files::remove_folder(to)?;
+    crate::files::copy_tree(from, to)?;
+    let edit = |manifest: &str, edit: &dyn Fn(&mut toml::Table)| {
+        let path = to.join(manifest);
+        let mut table: toml::Table = std::fs::read_to_string(&path)?.parse().map_err(std::io::Error::other)?;
+        edit(&mut table);
+        std::fs::write(path, table.to_string())
+    };
+    let root = toml::Table::from_iter([("members".to_owned(), vec!["runner"].into())]);
+    edit("Cargo.toml", &|library| _ = library.insert("workspace".into(), root.clone().into()))?;
+    // Only a root has profiles; the settings of this one are on cargo's command line.
+    edit("runner/Cargo.toml", &|runner| runner.retain(|key, _| key != "workspace" && key != "profile"))
 }
 
 /// What a build may know of its environment: where programs, Rust's toolchains, their libraries and temporary files are.

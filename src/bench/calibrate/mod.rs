@@ -201,7 +201,7 @@ impl Session<'_> {
     fn build(&self, name: &str, micro: &Micro) -> Result<PathBuf, Error> {
         let folder = self.work.join(name);
         emit::write_crate(&micro.program, &micro.plan, &folder, &emit::CrateOptions::default())?;
-        Ok(self.toolchain.build(&folder, self.profile, &folder.join("target"), false)?)
+        Ok(self.toolchain.build(&folder, self.profile, &self.work.join(format!("{name}-target")), false)?)
     }
 
     /// Cycles of each kernel by this machine's clock: the least of the medians of all rounds. Rounds of all programs
