@@ -92,6 +92,7 @@ impl Number {
 }
 
 /// Labels of both parts by class, and the names of the classes.
+#[derive(Default)]
 pub(super) struct Classes {
     pub train: Vec<Option<u16>>,
     pub test: Vec<Option<u16>>,

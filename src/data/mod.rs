@@ -120,9 +120,12 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
             let Some(audio) = &sidecar.source.audio else {
                 return Err(Location::whole(&sidecar.path).error("[audio] is missing"));
             };
+            let made =
+                |values, classes| vectors(sidecar, network, readers::wav::extents(audio), vec![], values, classes);
+            // Features of long sounds take their time: what does not fit is told before they are computed.
+            fits_inputs(network, &made((vec![], vec![]), Classes::default())?)?;
             let sounds = readers::wav::load(path, sidecar, audio, outputs)?;
-            let shape = (sounds.shape, Some(sounds.time));
-            vectors(sidecar, network, shape, vec![], (sounds.train, sounds.test), sounds.classes)?
+            made((sounds.train, sounds.test), sounds.classes)?
         }
         Format::Csv | Format::Jsonl | Format::Parquet if let Some(text) = &sidecar.source.text => {
             let encoder = Encoder::new(text, network, sidecar.answers == AnswersOption::Tokens, sidecar.augment)?;

@@ -189,10 +189,15 @@ impl Numbers<'_> {
             return LayerNormParams::F32 { scale, bias, epsilon };
         }
         let ((input, _), (output, output_zero)) = (self.scale(x), self.scale(out));
-        // Beyond these bounds results saturate, and a variance that is so much smaller than epsilon is none.
+        // Beyond these bounds results saturate.
         let bounded = |v: f64| v.clamp(-1e30, 1e30) as f32;
-        scale.iter_mut().chain(&mut bias).for_each(|v| *v = bounded(f64::from(*v) / output));
-        let epsilon = bounded(f64::from(epsilon) * (len as f64 / input).powi(2));
+        // Beside so large an epsilon a variance of 8-bit numbers is nothing: what is left out of it is a factor.
+        let wanted = f64::from(epsilon) * (len as f64 / input).powi(2);
+        let held = wanted.min(1e30);
+        let rest = if held < wanted { (held / wanted).sqrt() } else { 1.0 };
+        scale.iter_mut().for_each(|v| *v = bounded(f64::from(*v) / output * rest));
+        bias.iter_mut().for_each(|v| *v = bounded(f64::from(*v) / output));
+        let epsilon = held as f32;
         LayerNormParams::Int8 { scale, bias, epsilon, output_zero }
     }
 

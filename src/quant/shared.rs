@@ -6,8 +6,9 @@ use super::params::{activation_params, is_zero};
 use crate::graph::{DType, Graph, Node, Op, PadMode, QuantParams, ValueId};
 use std::collections::{HashMap, HashSet};
 
-/// The share of a concatenation's range that an operand with other readers has to fill to be stored in all of it: it loses
-/// less than half a bit then, and needs no step of its own.
+/// The share of a wider range that a value has to fill to be stored in all of it: it loses less than half a bit then. An
+/// operand of a concatenation that has other readers needs no step of its own for that; the result of a clamp saturates for
+/// no sample that calibration did not see.
 const FILLED: f64 = 0.75;
 
 /// Sets of values that share their parameters, because what is between them only moves or selects elements.
@@ -134,11 +135,19 @@ impl<'g> Shared<'g> {
     /// is, and no step is left of it.
     fn saturated(&mut self, node: &Node) {
         let (Some(x), out) = (node.input(0), node.output()) else { return };
-        let Some(kept) = self.ranges.get(&self.root(out)).copied().filter(|_| self.alone.contains(&x)) else { return };
         let (min, max) = match node.op {
             Op::Clip { min, max } => (min, max),
             _ => (0.0, f32::INFINITY),
         };
+        let (root, whole) = (self.root(out), Range { min, max });
+        let Some(mut kept) = self.ranges.get(&root).copied() else { return };
+        if min <= 0.0 && max >= 0.0 && width(kept) >= FILLED * width(whole) {
+            kept = kept.hull(whole);
+            self.ranges.insert(root, kept);
+        }
+        if !self.alone.contains(&x) {
+            return;
+        }
         if min <= 0.0 && max >= 0.0 && kept.min >= min && kept.max <= max && self.ranges.contains_key(&x) {
             self.ranges.remove(&x);
             self.unite(out, x);

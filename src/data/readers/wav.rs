@@ -15,10 +15,13 @@ pub(crate) struct Sounds {
     pub train: Vec<f32>,
     pub test: Vec<f32>,
     pub classes: Classes,
-    /// The extents of one sound's features.
-    pub shape: Vec<usize>,
-    /// Which of them is time.
-    pub time: usize,
+}
+
+/// The extents of one sound's features, and which of them is time.
+pub(crate) fn extents(options: &AudioOptions) -> (Vec<usize>, Option<usize>) {
+    let shape = Extractor::new(options).shape();
+    let time = if options.first == First::Frames { 0 } else { shape.len() - 1 };
+    (shape, Some(time))
 }
 
 /// Reads the sounds below a folder.
@@ -37,9 +40,7 @@ pub(crate) fn load(root: &Path, sidecar: &Sidecar, options: &AudioOptions, outpu
     let extractor = Extractor::new(options);
     let size = extractor.shape().iter().product();
     let features = |entries: &[Entry]| all(entries, &extractor, options, size);
-    let shape = extractor.shape();
-    let time = if options.first == First::Frames { 0 } else { shape.len() - 1 };
-    Ok(Sounds { train: features(&train)?, test: features(&test)?, classes, shape, time })
+    Ok(Sounds { train: features(&train)?, test: features(&test)?, classes })
 }
 
 /// In parallel, each to its place; memory holds one sound per thread beyond the result.

@@ -12,6 +12,9 @@ pub(super) type Order = Vec<usize>;
 /// What each stored number of an `i8` buffer stands for, from −128 on.
 pub(super) type Table = Box<[f32; 256]>;
 
+/// Behind a value's name: its buffer holds what the value is a function of.
+const UNSETTLED: &str = " before its function";
+
 /// A value that has been computed.
 #[derive(Clone)]
 pub(super) struct Held {
@@ -125,6 +128,9 @@ impl Lowering<'_> {
         let output = self.buffer(out, &order, quant, element);
         self.program.steps.push(Step { name: node.name.clone(), kernel, inputs: vec![input], output });
         let table = self.carried(x, input, out);
+        if table.is_some() {
+            self.program.buffers[output.index()].name += UNSETTLED;
+        }
         self.hold(out, vec![(order, output)], table, &node.name);
     }
 
@@ -224,6 +230,9 @@ impl Lowering<'_> {
         }
         let output = self.buffer(id, order, quant, element);
         self.program.steps.push(Step { name, kernel, inputs: vec![input], output });
+        if self.held(node, id)?.table.is_some() {
+            self.program.buffers[output.index()].name += UNSETTLED;
+        }
         if let Some(held) = self.held.get_mut(&id) {
             held.forms.push((order.to_vec(), output));
         }

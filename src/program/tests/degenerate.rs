@@ -293,6 +293,21 @@ fn a_reader_that_changes_a_shared_matrix_changes_its_own_copy() {
 }
 
 #[test]
+fn rows_of_tiny_numbers_are_normalised() {
+    for power in [-3, -8, -17, -25] {
+        for gain in [1.0, 1e4] {
+            let mut n = Degenerate { b: Builder::new("rows"), drawn: Drawn::new(7), count: 0 };
+            let x = n.b.input("x", &[Dim::Batch, Dim::Fixed(WIDTH)]);
+            let small = n.constant(&[1], vec![10f32.powi(power)]);
+            let x = n.op(Op::Mul, &[x, small]);
+            let (w, b) = (n.constant(&[WIDTH], vec![gain; WIDTH]), n.constant(&[WIDTH], vec![0.0; WIDTH]));
+            let y = n.op(Op::LayerNormalization { axis: 1, epsilon: 1e-5 }, &[x, w, b]);
+            assert_explained(&n.b.finish(&[y]), &format!("1e{power}, {gain}"));
+        }
+    }
+}
+
+#[test]
 fn whatever_stands_beside_a_softmax_keeps_its_range() {
     for (order, factor) in [([0, 1], 30.0), ([1, 0], 30.0), ([0, 1], 0.01), ([1, 0], 1.0)] {
         let mut n = Degenerate { b: Builder::new("beside"), drawn: Drawn::new(5), count: 0 };

@@ -2,10 +2,10 @@
 //! between the smallest and the largest number seen (a softmax's between 0 and 1), weights by output channel, nothing shared,
 //! biases as they are.
 
-use super::{Figures, chain, forward, interpret};
+use super::{Figures, chain, forward, interpret, steps, taps};
 use burn::tensor::Device;
 use kdc::exec::Network;
-use kdc::graph::{DType, Graph, Op, QuantParams, Tensor, ValueId};
+use kdc::graph::{DType, Graph, Op, QuantParams, Tensor, ValueId, shape_at};
 use kdc::pass;
 use kdc::program::Program;
 use kdc::quant::{Fusion, fusions};
@@ -15,6 +15,9 @@ use std::sync::Arc;
 const TIMES: f32 = 2.0;
 /// And a share of the output's range.
 const SHARE: f32 = 0.02;
+
+/// Of a network whose outputs are smaller nothing is asked: the scales of their sums are hardly numbers.
+const SMALLEST: f32 = 1e-30;
 
 /// Holds an int8 program to the noise that quantization explains. `ranges` are those of the values `ids`.
 pub fn within(
@@ -26,22 +29,71 @@ pub fn within(
     outputs: &[Vec<f32>],
 ) -> Result<Figures, String> {
     let (low, high) = outputs.iter().flatten().fold((0.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
-    let range = (high - low).max(f32::MIN_POSITIVE);
-    let plain = Network::new(&plain(float, ids, ranges)?, &Device::flex()).map_err(|e| chain(&e))?;
-    let mut figures = Figures::default();
+    let range = (high - low).max(SMALLEST);
+    let simulated = plain(float, ids, ranges)?;
+    let plain = Network::new(&simulated, &Device::flex()).map_err(|e| chain(&e))?;
+    let mut off = vec![[0.0f32; 2]; outputs[0].len()];
     for (sample, wanted) in samples.iter().zip(outputs) {
-        let off = |got: &[f32]| got.iter().zip(wanted).map(|(g, w)| (g - w).abs() / range).fold(0.0, f32::max);
-        figures.plain = figures.plain.max(off(&forward(&plain, sample)?));
-        figures.program = figures.program.max(off(&interpret(program, sample)?.output_f32()));
+        let (own, theirs) = (interpret(program, sample)?.output_f32(), forward(&plain, sample)?);
+        for (((off, own), theirs), wanted) in off.iter_mut().zip(own).zip(theirs).zip(wanted) {
+            off[0] += (own - wanted).abs() / range / samples.len() as f32;
+            off[1] += (theirs - wanted).abs() / range / samples.len() as f32;
+        }
     }
+    let worst = |which: usize| off.iter().map(|off| off[which]).fold(0.0, f32::max);
+    let figures = Figures { program: worst(0), plain: worst(1) };
     let step = program.buffer(program.output.buffer).quant.map_or(0.0, |q| q.scale / range);
     if figures.program > TIMES * figures.plain + SHARE + step {
         return Err(format!(
-            "the int8 program is off by {:.4} of the output's range, the plainest quantizer by {:.4}",
-            figures.program, figures.plain
+            "the int8 program is off by {:.4} of the output's range, the plainest quantizer by {:.4}; {}",
+            figures.program,
+            figures.plain,
+            by_value(program, float, &plain, &simulated, ids, samples)?
         ));
     }
     Ok(figures)
+}
+
+/// How far each value is off, as shares of its range: where a difference comes from.
+fn by_value(
+    program: &Program,
+    float: &Graph,
+    plain: &Network,
+    simulated: &Graph,
+    ids: &[ValueId],
+    samples: &[Vec<Tensor>],
+) -> Result<String, String> {
+    let network = Network::new(float, &Device::flex()).map_err(|e| chain(&e))?;
+    // In the order of computation; what is fused away has no buffer.
+    let held: Vec<(usize, ValueId, ValueId)> = program
+        .buffers
+        .iter()
+        .enumerate()
+        .filter(|(_, buffer)| steps::holds_a_value(buffer))
+        .filter_map(|(index, buffer)| Some((index, float.find(&buffer.name)?, simulated.find(&buffer.name)?)))
+        .filter(|(_, id, _)| ids.contains(id))
+        .collect();
+    let (own, theirs): (Vec<_>, Vec<_>) = held.iter().map(|&(_, own, theirs)| (own, theirs)).unzip();
+    let mut off = vec![[0.0f32; 3]; held.len()];
+    for sample in samples {
+        let run = interpret(program, sample)?;
+        let (wanted, plain) = (taps(&network, sample, &own)?, taps(plain, sample, &theirs)?);
+        for (place, &(index, id, _)) in held.iter().enumerate() {
+            let got = steps::contents(program, &run, index, &shape_at(&float.value(id).shape, 1)).to_f32().into_owned();
+            let far = |got: &[f32]| got.iter().zip(&wanted[place]).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max);
+            let size = wanted[place].iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+            off[place] = [off[place][0].max(far(&got)), off[place][1].max(far(&plain[place])), off[place][2].max(size)];
+        }
+    }
+    let one = |(&(index, ..), [program_off, plain_off, size]): (&(usize, ValueId, ValueId), &[f32; 3])| {
+        format!(
+            "{} {:.4} ({:.4}) of {size}",
+            program.buffers[index].name,
+            program_off / size.max(f32::MIN_POSITIVE),
+            plain_off / size.max(f32::MIN_POSITIVE)
+        )
+    };
+    Ok(held.iter().zip(&off).map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// The graph with its quantization simulated.

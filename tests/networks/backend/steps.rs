@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use kdc::exec::{Datum, Mode, Network, Value};
 use kdc::graph::{Graph, Tensor, ValueId, shape_at};
 use kdc::pass;
-use kdc::program::{Buffer, BufferId, Kernel, Linear, Program, reference};
+use kdc::program::{Buffer, BufferId, Function, Kernel, LayerNormParams, Linear, Program, reference};
 use kdc::quant::{QuantizedModel, dequantize};
 use std::collections::HashMap;
 
@@ -60,7 +60,8 @@ pub fn f32(program: &Program, graph: &Graph, samples: &[Vec<Tensor>]) -> Result<
     compare(program, graph, values.into_values().collect(), samples)
 }
 
-fn holds_a_value(buffer: &Buffer) -> bool {
+/// Whether a buffer is one of the network's values.
+pub fn holds_a_value(buffer: &Buffer) -> bool {
     buffer.constant.is_none() && !buffer.order.is_empty() && buffer.element == kdc::program::Element::Real
 }
 
@@ -131,6 +132,22 @@ fn cancelled(program: &Program, run: &reference::Run, index: usize) -> f32 {
     let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let factor = match &step.kernel {
         Kernel::Add(_) | Kernel::AveragePool { .. } => 1.0,
+        // `1 + erf(x / √2)`, or `1 + tanh(…)`, is a difference of two numbers near one.
+        Kernel::Map(Function::Gelu | Function::GeluTanh) => 0.1,
+        // What is only moved was rounded before.
+        Kernel::Transpose { .. } | Kernel::Reshape | Kernel::View { .. } => {
+            return cancelled(program, run, step.inputs[0].index());
+        }
+        // The numbers of a constant row are their mean, which the program's whole numbers have exactly and floats do not.
+        Kernel::LayerNorm { params, len, .. } => {
+            let (scale, by_deviation) = match params {
+                LayerNormParams::F32 { scale, epsilon, .. } => (scale, epsilon.sqrt()),
+                LayerNormParams::Int8 { scale, epsilon, .. } => (scale, epsilon.sqrt() / *len as f32),
+            };
+            let (input, output) = (program.buffer(step.inputs[0]).quant, program.buffers[index].quant);
+            let steps = input.zip(output).map_or(1.0, |(input, output)| output.scale / input.scale);
+            largest(scale) / by_deviation * steps
+        }
         Kernel::Conv2d { linear: Linear::F32 { weights, .. }, .. }
         | Kernel::DepthwiseConv2d { linear: Linear::F32 { weights, .. }, .. }
         | Kernel::FullyConnected { linear: Linear::F32 { weights, .. }, .. } => largest(weights),
@@ -141,7 +158,7 @@ fn cancelled(program: &Program, run: &reference::Run, index: usize) -> f32 {
 }
 
 /// The real numbers of a buffer, in the order of its value's axes.
-fn contents(program: &Program, run: &reference::Run, index: usize, shape: &[usize]) -> Tensor {
+pub fn contents(program: &Program, run: &reference::Run, index: usize, shape: &[usize]) -> Tensor {
     let buffer = &program.buffers[index];
     let real = self::stored(program, run, index);
     let stored: Vec<usize> = buffer.order.iter().map(|&axis| shape[axis]).collect();
