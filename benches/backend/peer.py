@@ -63,9 +63,14 @@ def main(root: pathlib.Path) -> int:
         model = str(folder / "student.onnx")
         inputs = [np.load(folder / f"input_{i}.npy") for i in range(len(list(folder.glob("input_*.npy"))))]
         answers = {name: np.load(folder / f"output_{name}.npy").astype(np.float64) for name in ("int8", "f32")}
-        names = [i.name for i in session(model).get_inputs()]
-        feeds = [{n: x[i : i + 1] for n, x in zip(names, inputs)} for i in range(len(inputs[0]))]
         counted += 1
+        try:
+            names = [i.name for i in session(model).get_inputs()]
+        except Exception as error:
+            wrong += 1
+            print(f"LOAD {folder.name}: {str(error).splitlines()[0][-160:]}", flush=True)
+            continue
+        feeds = [{n: x[i : i + 1] for n, x in zip(names, inputs)} for i in range(len(inputs[0]))]
         try:
             float_by_ort = run(model, feeds).astype(np.float64)
         except Exception as error:  # what the peer cannot do is no fault of kdc

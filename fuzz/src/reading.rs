@@ -37,18 +37,17 @@ fn network(name: &str, shape: &[usize], dtype: DType) -> Graph {
 
 const TEXTS: &str = "text,y\ngood film,0\n\"schlecht, sehr\u{301} 🦀\",1\n,0\nverylongwordwithoutanyend,1\n";
 
+/// Writes a file below a folder.
+fn put(root: &Path, name: &str, contents: &[u8]) {
+    let path = root.join(name);
+    path.parent().map(fs::create_dir_all).transpose().and_then(|_| fs::write(path, contents)).expect("room for files");
+}
+
 /// Reads a file of samples, or a tokenizer and some texts.
 pub fn samples(file: &[u8]) {
     let Ok(folder) = tempfile::tempdir() else { return };
     let root = folder.path();
-    let put = |name: &str, contents: &[u8]| {
-        let path = root.join(name);
-        path.parent()
-            .map(fs::create_dir_all)
-            .transpose()
-            .and_then(|_| fs::write(path, contents))
-            .expect("room for files");
-    };
+    let put = |name: &str, contents: &[u8]| put(root, name, contents);
     let format = format(file);
     let split = "[split]\nratio = 0.5\n";
     let (more, path, shape): (String, &str, &[usize]) = match format {
@@ -138,14 +137,7 @@ pub fn settings(file: &[u8]) {
     }
     let Ok(folder) = tempfile::tempdir() else { return };
     let root = folder.path();
-    let put = |name: &str, contents: &[u8]| {
-        let path = root.join(name);
-        path.parent()
-            .map(fs::create_dir_all)
-            .transpose()
-            .and_then(|_| fs::write(path, contents))
-            .expect("room for files");
-    };
+    let put = |name: &str, contents: &[u8]| put(root, name, contents);
     put("net.toml", file);
     let Ok(sidecar) = Sidecar::load(&root.join("net.toml")) else { return };
     put("tokenizer.json", include_bytes!("../seeds/data/tokenizer.json"));

@@ -170,7 +170,10 @@ pub fn inspect(
     let mut folded = network.clone();
     pass::run(&mut folded, pass::DEPLOY).map_err(Error::Pass)?;
     let without_kernel = target.map(|_| {
-        let one = |e: program::LowerError| Unsupported { node: e.node, operator: e.op, why: e.why };
+        let one = |e: program::LowerError| match e {
+            program::LowerError::NoKernel { node, op, why } => Unsupported { node, operator: op, why },
+            whole => Unsupported { node: network.name.clone(), operator: "the network".into(), why: whole.to_string() },
+        };
         program::obstacles(&folded).into_iter().map(one).collect()
     });
     let (mut shown, mut no_sample) = (None, None);

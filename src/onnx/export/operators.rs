@@ -46,10 +46,10 @@ pub fn encode(op: &Op, opset: i64, operand: Option<&Value>) -> (Vec<AttributePro
         Op::Gather { axis } => attributes(vec![int("axis", *axis as i64)]),
         Op::MaxPool(pool) => {
             let dilations = ints("dilations", &signed(&pool.dilations));
-            attributes([pooling(pool), vec![dilations]].concat())
+            attributes([pooling(pool, operand), vec![dilations]].concat())
         }
         Op::AveragePool(pool) => {
-            let mut list = pooling(pool);
+            let mut list = pooling(pool, operand);
             list.push(int("count_include_pad", pool.count_include_pad.into()));
             if pool.dilations.iter().any(|&d| d != 1) {
                 list.push(ints("dilations", &signed(&pool.dilations)));
@@ -141,11 +141,29 @@ pub fn window(conv: &Conv) -> Vec<AttributeProto> {
     ]
 }
 
-fn pooling(pool: &Pool) -> Vec<AttributeProto> {
+/// Runtimes differ in whether a last window that would start in the padding counts with `ceil_mode` (ONNX Runtime's shapes
+/// have it, its results do not): such a window is not left to them, and the others of its kind are written as padding.
+fn pooling(pool: &Pool, operand: Option<&Value>) -> Vec<AttributeProto> {
+    let (mut ceil, mut pads) = (pool.ceil_mode, pool.pads.clone());
+    let spatial = pool.kernel.len();
+    let extents = operand.map_or(&[][..], |value| &value.shape).iter().skip(2).map(|dim| dim.at(1));
+    let ends = extents.enumerate().map(|(d, n)| {
+        let dilated = pool.dilations[d] * (pool.kernel[d] - 1) + 1;
+        let room = (n + pads[d] + pads[d + spatial]).saturating_sub(dilated);
+        let last = room.div_ceil(pool.strides[d]) * pool.strides[d];
+        let dropped = last > room && last >= n + pads[d];
+        (dropped, if dropped { 0 } else { last.saturating_sub(room) })
+    });
+    let ends: Vec<(bool, usize)> = if ceil { ends.collect() } else { vec![] };
+    let counted = pool.count_include_pad && ends.iter().any(|&(_, over)| over > 0);
+    if ends.iter().any(|&(dropped, _)| dropped) && !counted {
+        ceil = false;
+        pads[spatial..].iter_mut().zip(ends).for_each(|(end, (_, over))| *end += over);
+    }
     vec![
-        int("ceil_mode", pool.ceil_mode.into()),
+        int("ceil_mode", ceil.into()),
         ints("kernel_shape", &signed(&pool.kernel)),
-        ints("pads", &signed(&pool.pads)),
+        ints("pads", &signed(&pads)),
         ints("strides", &signed(&pool.strides)),
     ]
 }

@@ -168,6 +168,37 @@ fn an_export_says_what_its_opset_could_not() {
     assert!(export(&b.finish(&[y])).unwrap_err().to_string().contains("'shift'"));
 }
 
+#[test]
+fn a_window_in_the_padding_is_not_left_to_the_runtime() {
+    // Extents, the end padding that is written, and whether ceil_mode is.
+    for (extents, counted, pads, ceil) in [
+        ([6, 6], false, [0, 0], 0),
+        ([6, 7], false, [0, 1], 0),
+        ([7, 7], false, [0, 0], 1),
+        ([6, 7], true, [0, 0], 1),
+        ([6, 6], true, [0, 0], 0),
+    ] {
+        let mut b = Builder::new("pool");
+        let x = b.input("x", &batch(&[1, extents[0], extents[1]]));
+        let pool = Pool {
+            kernel: vec![2; 2],
+            strides: vec![3; 2],
+            pads: vec![0; 4],
+            dilations: vec![1; 2],
+            ceil_mode: true,
+            count_include_pad: counted,
+        };
+        let y = b.node("pool", Op::AveragePool(pool), &[x]).unwrap();
+        let graph = b.finish(&[y]);
+        let node = written(&graph).0;
+        let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name).unwrap();
+        assert_eq!(attribute("pads").ints, [0, 0, pads[0], pads[1]], "{extents:?}, {counted}");
+        assert_eq!(attribute("ceil_mode").i, Some(ceil), "{extents:?}, {counted}");
+        let again = import(export(&graph).unwrap().into(), None).unwrap();
+        assert_eq!(again.value(again.outputs[0]).shape, graph.value(y).shape);
+    }
+}
+
 /// A file whose input and output have this type.
 fn of_type(code: i32, mut file: ModelProto) -> ModelProto {
     let graph = file.graph.as_mut().unwrap();

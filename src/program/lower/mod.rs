@@ -22,17 +22,28 @@ use std::collections::{HashMap, HashSet};
 
 /// Why a network has no program.
 #[derive(Debug, thiserror::Error)]
-#[error("node '{node}' ({op}) cannot run on the device: {why}")]
-pub struct LowerError {
-    pub node: String,
-    pub op: String,
-    pub why: String,
+pub enum LowerError {
+    /// No kernel computes what a node does.
+    #[error("node '{node}' ({op}) cannot run on the device: {why}")]
+    NoKernel { node: String, op: String, why: String },
+    /// Programs have one output, and at least one step.
+    #[error("the network has {count} {what}; programs have one")]
+    Ports { what: &'static str, count: usize },
+    /// In an `i8` program: a value that a node reads or makes was left without parameters of quantization.
+    #[error("node '{node}' ({op}): its value '{value}' has no parameters of quantization")]
+    Unquantized { node: String, op: String, value: String },
+    /// The network for one sample is not well formed.
+    #[error("the network of one sample is not well formed; this is a fault of kdc, please report it")]
+    Graph(#[from] crate::graph::VerifyError),
+    /// The program is not well formed.
+    #[error("the program of the network is not well formed")]
+    Program(#[from] super::verify::ProgramError),
 }
 
 type Result1<T> = Result<T, LowerError>;
 
 fn fail(node: &Node, why: impl Into<String>) -> LowerError {
-    LowerError { node: node.name.clone(), op: node.op.name().into(), why: why.into() }
+    LowerError::NoKernel { node: node.name.clone(), op: node.op.name().into(), why: why.into() }
 }
 
 /// The integer program of a quantized network. `raw` says what input each byte stands for.
@@ -120,11 +131,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn run(mut self, raw: Option<&RawBytes>) -> Result1<Program> {
-        let port = |what: &str, count: usize| LowerError {
-            node: "the network".into(),
-            op: what.into(),
-            why: format!("it has {count} {what}; programs have one"),
-        };
+        let port = |what, count| LowerError::Ports { what, count };
         let [output] = self.graph.outputs[..] else { return Err(port("outputs", self.graph.outputs.len())) };
         let inputs = self.inputs();
         self.program.inputs = self.graph.inputs.iter().zip(inputs).map(|(&id, buffer)| self.port(id, buffer)).collect();
@@ -148,11 +155,7 @@ impl<'a> Lowering<'a> {
             self.program.raw_input = Some(self.raw_input(raw));
         }
         sweep::sweep(&mut self.program);
-        verify(&self.program).map_err(|fault| LowerError {
-            node: fault.place,
-            op: "its program".into(),
-            why: format!("{}; this is a fault of kdc, please report it", fault.what),
-        })?;
+        verify(&self.program)?;
         Ok(self.program)
     }
 

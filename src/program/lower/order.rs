@@ -1,6 +1,6 @@
 //! Where the elements of the network's values lie: buffers, in which order, and standing for what.
 
-use super::{Lowering, Result1, fail};
+use super::{LowerError, Lowering, Result1, fail};
 use crate::graph::{DType, Node, Tensor, ValueId, shape_at};
 use crate::program::reference::transpose;
 use crate::program::{Buffer, BufferId, Constant, Element, Kernel, Precision, Quant, Step};
@@ -107,7 +107,7 @@ impl Lowering<'_> {
     ) -> Result1<()> {
         let quant = self.quant(out);
         if quant.is_none() && self.program.precision == Precision::Int8 {
-            return Err(fail(node, "its result has no integers"));
+            return Err(self.unquantized(node, out));
         }
         let output = self.buffer(out, &order, quant, Element::Real);
         self.program.steps.push(Step { name: node.name.clone(), kernel, inputs, output });
@@ -168,7 +168,7 @@ impl Lowering<'_> {
         if let Some(tensor) = self.graph.constant(id) {
             let (tensor, quant) = (tensor.clone(), self.quant(id));
             if quant.is_none() && self.program.precision == Precision::Int8 {
-                return Err(fail(node, format!("the constant '{}' has no integers", self.graph.value(id).name)));
+                return Err(self.unquantized(node, id));
             }
             return Ok(self.constant(id, &tensor, order, quant));
         }
@@ -199,8 +199,7 @@ impl Lowering<'_> {
     fn settle(&mut self, node: &Node, id: ValueId) -> Result1<()> {
         let held = self.held(node, id)?.clone();
         let Some(table) = held.table else { return Ok(()) };
-        let what = format!("its operand '{}' has no integers", self.graph.value(id).name);
-        let quant = self.quant(id).ok_or_else(|| fail(node, what))?;
+        let quant = self.quant(id).ok_or_else(|| self.unquantized(node, id))?;
         let store = |real: f32| quantize(real, quant.scale, quant.zero_point.into(), -128, 127) as i8;
         let table = Box::new(table.map(store));
         let (order, input) = held.forms[0].clone();
@@ -209,6 +208,11 @@ impl Lowering<'_> {
         self.program.steps.push(Step { name: held.node.clone(), kernel, inputs: vec![input], output });
         self.hold(id, vec![(order, output)], None, &held.node);
         Ok(())
+    }
+
+    fn unquantized(&self, node: &Node, id: ValueId) -> LowerError {
+        let value = self.graph.value(id).name.clone();
+        LowerError::Unquantized { node: node.name.clone(), op: node.op.name().into(), value }
     }
 
     /// The buffer of a value in this order, whatever its numbers stand for.

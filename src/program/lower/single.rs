@@ -1,6 +1,6 @@
 //! The network for one sample: every extent is known, and what follows from that is computed.
 
-use super::{LowerError, Result1};
+use super::Result1;
 use crate::graph::{Dim, Graph, Op, Tensor, Unary, ValueId, shape_at, verify};
 use crate::{host, pass};
 use std::collections::HashMap;
@@ -38,12 +38,7 @@ pub(super) fn single(graph: &Graph) -> Result1<Graph> {
     }
     graph.outputs.iter_mut().for_each(|id| *id = same.get(id).copied().unwrap_or(*id));
     pass::drop_dead_code(&mut graph);
-    let broken = |e| LowerError {
-        node: "the network".into(),
-        op: "of one sample".into(),
-        why: format!("{e}; this is a fault of kdc, please report it"),
-    };
-    verify(&graph).map_err(broken)?;
+    verify(&graph)?;
     Ok(graph)
 }
 

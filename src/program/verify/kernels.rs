@@ -1,6 +1,7 @@
 //! What the steps of a program are checked for, kernel by kernel.
 
 use super::{Buffer, Checked, Element, Kernel, Precision, Program, Step, ensure, is_permutation};
+use crate::program::numbers::MOST_SHIFTED;
 use crate::program::{
     AddParams, AverageParams, LONGEST_SUM, LayerNormParams, Linear, MatMulParams, MulParams, Multiplier, Quant, Window,
 };
@@ -91,7 +92,7 @@ impl Work<'_> {
             }
             Kernel::Div(params) => {
                 self.pair(false)?;
-                self.product(params, 52)
+                self.product(params, MOST_SHIFTED as u8)
             }
             Kernel::Choose { .. } => {
                 self.precision(Precision::F32)?;

@@ -133,13 +133,11 @@ pub fn check(case: &Case) -> Result<Outcome, String> {
 
 /// An obstacle that is no fault: there is no kernel for what the network computes.
 fn refused(stage: &str, obstacle: &LowerError) -> Result<Outcome, String> {
-    let text = obstacle.to_string();
-    // Scales, zeros and ranges are numbers, and no reason for there being no program.
-    let numbers = ["scale", "too far apart", "32 bits", "no integers", "range"];
-    if numbers.iter().any(|word| text.contains(word)) {
-        return Err(format!("{stage} refused numbers: {text}"));
+    match obstacle {
+        LowerError::NoKernel { .. } => Ok(Outcome::NoKernel(obstacle.to_string())),
+        // Whatever the numbers are, there is a program.
+        _ => Err(format!("{stage}: {}", chain(obstacle))),
     }
-    Ok(Outcome::NoKernel(text))
 }
 
 /// An error and its causes.
