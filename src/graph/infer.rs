@@ -336,10 +336,15 @@ fn padded(dim: Dim, by: i64) -> Result<Dim, String> {
     usize::try_from(n as i64 + by).map(Dim::Fixed).map_err(|_| format!("padding {n} by {by} leaves nothing"))
 }
 
-/// The extent of a window's result: `⌊(in + pads − dilated) / stride⌋ + 1`, or rounded up.
+/// The extent of a window's result: `⌊(in + pads − dilated) / stride⌋ + 1`, or rounded up: then the only window may hang over,
+/// by less than its stride.
 fn window(input: usize, pads: usize, kernel: usize, stride: usize, dilation: usize, ceil: bool) -> Option<usize> {
     let dilated = dilation.checked_mul(kernel.checked_sub(1)?)?.checked_add(1)?;
-    let room = (input.checked_add(pads)?).checked_sub(dilated)?;
+    let padded = input.checked_add(pads)?;
+    if ceil && input > 0 && padded < dilated && dilated - padded < stride {
+        return Some(1);
+    }
+    let room = padded.checked_sub(dilated)?;
     let steps = if ceil { room.div_ceil(stride.max(1)) } else { room.checked_div(stride)? };
     Some(steps + 1)
 }

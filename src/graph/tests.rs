@@ -45,6 +45,10 @@ fn windows_follow_the_onnx_formulas() {
     assert_eq!(conv(2, [0, 0, 1, 1], 1, 4), Ok(batched(&[8, 3, 3])));
     assert_eq!(conv(1, [0; 4], 3, 1), Ok(batched(&[8, 1, 1])));
     assert!(conv(1, [0; 4], 4, 1).unwrap_err().contains("'n'"), "a kernel larger than the image is an error");
+    // ONNX Runtime 1.22: a last window of two elements in three; none where the stride does not reach.
+    let pooled = |stride, ceil_mode| shape_of(Op::MaxPool(pool(3, stride, [0; 4], ceil_mode)), &[batched(&[1, 2, 2])]);
+    assert_eq!(pooled(2, true), Ok(batched(&[1, 1, 1])));
+    assert!(pooled(1, true).is_err() && pooled(2, false).is_err());
     assert_eq!(shape_of(Op::MaxPool(pool(2, 2, [0; 4], false)), std::slice::from_ref(&x)), Ok(batched(&[4, 3, 3])));
     assert_eq!(shape_of(Op::MaxPool(pool(2, 2, [0; 4], true)), std::slice::from_ref(&x)), Ok(batched(&[4, 4, 4])));
     // The last window would start in the padding: dropped.

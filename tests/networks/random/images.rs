@@ -163,13 +163,17 @@ fn window(kernel: Vec<usize>, strides: Vec<usize>) -> Pool {
 
 fn pool(m: &mut Maker, x: ValueId) -> ValueId {
     let spatial = m.shape(x)[1..].to_vec();
-    let kernel: Vec<usize> = spatial.iter().map(|&n| m.one(&[2, 2, 3, 1]).min(n)).collect();
+    let wished: Vec<usize> = spatial.iter().map(|_| m.one(&[2, 2, 3, 1])).collect();
+    let kernel: Vec<usize> = wished.iter().zip(&spatial).map(|(&k, &n)| k.min(n)).collect();
     let strides: Vec<usize> = spatial.iter().map(|_| m.one(&[1, 2, 2, 3])).collect();
     let pads = (0..2 * spatial.len()).map(|i| if m.chance(0.3) { (kernel[i % spatial.len()] - 1).min(1) } else { 0 });
     let pads = pads.collect();
     let mut pool = Pool { pads, ..window(kernel, strides) };
     if m.chance(0.3) {
         pool.ceil_mode = true;
+        // The only window may hang over.
+        let most = pool.strides.iter().zip(&spatial).map(|(&stride, &n)| n + stride - 1);
+        pool.kernel = wished.iter().zip(most).map(|(&k, most)| k.min(most)).collect();
     } else {
         pool.count_include_pad = m.chance(0.5);
     }
