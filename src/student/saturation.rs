@@ -7,7 +7,7 @@
 use crate::graph::{DType, Graph, Node, Op, PadMode, Value, ValueId};
 use std::collections::{HashMap, HashSet};
 
-/// What a value is known to lie between, and how coarse its integers are.
+/// What a value is known to lie between.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Span {
     min: f32,
