@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What is in an output folder and what it was made from. The same inputs and seed give the same bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl Output {
         let probe = tempfile::Builder::new().prefix(".kdc-").tempfile_in(folder).map_err(failed)?;
         drop(probe);
         // Its hashes need not be those of what is there: an interrupted run lists what it was about to write.
-        output.ours.retain(|name, _| fs::symlink_metadata(folder.join(name)).is_ok());
+        output.ours.retain(|name, _| is_within(folder, name) && fs::symlink_metadata(folder.join(name)).is_ok());
         Ok(output)
     }
 
@@ -198,7 +198,8 @@ impl Output {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(mut self, manifest: Manifest) -> Result<(), Error> {
-        for name in self.ours.keys().filter(|name| !self.files.contains_key(*name)) {
+        let gone = |name: &&String| !self.files.contains_key(*name) && is_within(&self.folder, name);
+        for name in self.ours.keys().filter(gone) {
             let path = self.folder.join(name);
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::Output { path, source: e }),
@@ -224,6 +225,16 @@ impl Drop for Output {
             let _ = fs::remove_dir(&self.folder);
         }
     }
+}
+
+/// Whether a name of a manifest, which anybody may have written, is of a file in the folder: a relative path downwards, through
+/// folders and no links.
+fn is_within(folder: &Path, name: &str) -> bool {
+    let name = Path::new(name);
+    let down = name.components().all(|part| matches!(part, Component::Normal(_)));
+    let parents = name.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+    let link = |parent: &Path| fs::symlink_metadata(folder.join(parent)).is_ok_and(|meta| meta.is_symlink());
+    down && !parents.into_iter().any(link)
 }
 
 /// The manifest of a folder; `None` where there is no such file.
@@ -400,6 +411,25 @@ mod tests {
         assert_eq!(names(root.path()), set(&[MANIFEST, "mine", "report.json", "student.onnx"]));
         assert_eq!(fs::read(root.path().join("student.onnx")).unwrap(), b"2");
         let listed = manifest(root.path()).unwrap().unwrap().files;
+        assert_eq!(listed.keys().collect::<Vec<_>>(), ["student.onnx"]);
+    }
+
+    #[test]
+    fn a_manifest_removes_nothing_outside_of_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let (out, victim) = (root.path().join("out"), root.path().join("home/victim"));
+        fs::create_dir_all(root.path().join("home")).unwrap();
+        fs::write(&victim, "precious").unwrap();
+        fs::create_dir_all(out.join("crate")).unwrap();
+        std::os::unix::fs::symlink("../home", out.join("link")).unwrap();
+        let names = ["../home/victim", victim.to_str().unwrap(), "crate/../../home/victim", "link/victim"];
+        let files = names.map(|name| (name.to_string(), "0".to_string())).into();
+        fs::write(out.join(MANIFEST), serde_json::to_vec(&Manifest { files, ..Manifest::new() }).unwrap()).unwrap();
+        let mut output = Output::open(&out, &["student.onnx"], &[]).unwrap();
+        output.put("student.onnx", b"1").unwrap();
+        output.finish(Manifest::new()).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        let listed = manifest(&out).unwrap().unwrap().files;
         assert_eq!(listed.keys().collect::<Vec<_>>(), ["student.onnx"]);
     }
 
