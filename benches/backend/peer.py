@@ -4,11 +4,10 @@
     peer.py DIR     one line for each network of which something is wrong, and a summary
 
 The f32 program against ONNX Runtime on the float network, its graph as it is written, within 1e-3 of the output's range (where
-they differ, ONNX's reference evaluator says who is right: ONNX Runtime's fast functions cancel, and its optimizer takes the
-zeros of a Pad for a pool's padding); the int8 program's error beside
+they differ, ONNX's reference evaluator says who is right: ONNX Runtime's fast functions cancel); the int8 program's error beside
 that of ONNX Runtime's own static quantizer (QDQ, signed, per channel, min-max, the same samples of calibration): never
 more than 2% of the output's range worse. Errors are means over all outputs of all samples, as shares of the range; the
-largest is printed beside.
+largest is printed beside. Networks that ONNX Runtime's optimizer changes the answer of, or cannot load, are counted.
 """
 import logging
 import pathlib
@@ -61,7 +60,7 @@ def quantized(model, feeds, folder):
 def main(root: pathlib.Path) -> int:
     warnings.filterwarnings("ignore")
     ort.set_default_logger_severity(4)
-    wrong, by_definition, worse, better, by_largest, counted, unquantized, gains = 0, 0, 0, 0, 0, 0, 0, []
+    wrong, by_definition, optimized, worse, better, by_largest, counted, unquantized, gains = 0, 0, 0, 0, 0, 0, 0, 0, []
     for folder in sorted(p for p in root.iterdir() if (p / "student.onnx").exists()):
         model = str(folder / "student.onnx")
         inputs = [np.load(folder / f"input_{i}.npy") for i in range(len(list(folder.glob("input_*.npy"))))]
@@ -82,10 +81,20 @@ def main(root: pathlib.Path) -> int:
             continue
         span = max(float(float_by_ort.max(initial=0) - float_by_ort.min(initial=0)), 1e-30)
         share = lambda got: np.abs(got.reshape(float_by_ort.shape) - float_by_ort) / span
+        try:
+            optimizer = share(run(model, feeds)).max()
+        except Exception:
+            optimizer = np.inf
+        if not optimizer <= 1e-3:
+            optimized += 1
+            print(f"optimizer {folder.name}: off by {optimizer:.5f} of the range", flush=True)
         if not share(answers["f32"]).max() <= 1e-3:
-            defined = ReferenceEvaluator(model)
-            float_by_ort = np.concatenate([defined.run(None, feed)[0] for feed in feeds]).astype(np.float64)
-            by_definition += 1
+            try:
+                defined = ReferenceEvaluator(model)
+                float_by_ort = np.concatenate([defined.run(None, feed)[0] for feed in feeds]).astype(np.float64)
+                by_definition += 1
+            except Exception as error:
+                print(f"reference {folder.name}: {str(error).splitlines()[0][-120:]}", flush=True)
         if not share(answers["f32"]).max() <= 1e-3:
             wrong += 1
             print(f"F32 {folder.name}: off by {share(answers['f32']).max():.5f} of the range", flush=True)
@@ -105,8 +114,9 @@ def main(root: pathlib.Path) -> int:
             print(f"WORSE {folder.name}: {ours.mean():.4f} against {peer.mean():.4f} (largest {ours.max():.4f} against "
                   f"{peer.max():.4f})", flush=True)
     gains = np.array(gains or [0.0])
-    print(f"{counted} networks: {wrong} differ in f32 ({by_definition} judged by ONNX's reference evaluator); {worse} more than 2% of the "
-          f"range worse than ONNX Runtime's quantizer, {better} as much better ({by_largest} worse by the largest error); {unquantized} it could not run or quantize; error less the peer's: "
+    print(f"{counted} networks: {wrong} differ in f32 ({by_definition} judged by ONNX's reference evaluator), {optimized} otherwise "
+          f"by ONNX Runtime's optimizer; {worse} more than 2% of the range worse than its quantizer, {better} as much better "
+          f"({by_largest} worse by the largest error); {unquantized} it could not run or quantize; error less the peer's: "
           f"median {np.median(gains):+.5f}, largest {gains.max():+.5f}, smallest {gains.min():+.5f}")
     return 1 if wrong or worse else 0
 

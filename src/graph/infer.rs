@@ -402,6 +402,15 @@ fn recurrent_shapes(op: &Recurrent, xs: &[Dim]) -> Result<Vec<Shape>, String> {
     })
 }
 
+/// Windows of a pool along axis `d` of an operand with `n` elements there: as the formula has them, and without a last one that
+/// `ceil_mode` would start in the end padding, which is dropped (ONNX, as PyTorch). `None`: the window is larger.
+pub(crate) fn pool_windows(pool: &Pool, d: usize, n: usize) -> Option<[usize; 2]> {
+    let (begin, end, stride) = (pool.pads[d], pool.pads[d + pool.kernel.len()], pool.strides[d]);
+    let said = window(n, begin + end, pool.kernel[d], stride, pool.dilations[d], pool.ceil_mode)?;
+    let dropped = pool.ceil_mode && (said - 1) * stride >= n + begin;
+    Some([said, said - usize::from(dropped)])
+}
+
 fn pool_shape(pool: &Pool, xs: &[Dim]) -> Result<Shape, String> {
     let spatial = pool.kernel.len();
     let x = shape_text(xs);
@@ -411,13 +420,8 @@ fn pool_shape(pool: &Pool, xs: &[Dim]) -> Result<Shape, String> {
     let mut shape = xs[..2].to_vec();
     for d in 0..spatial {
         let n = fixed(xs[d + 2], "a spatial extent")?;
-        let (begin, end, stride) = (pool.pads[d], pool.pads[d + spatial], pool.strides[d]);
-        let extent = window(n, begin + end, pool.kernel[d], stride, pool.dilations[d], pool.ceil_mode);
-        let mut extent = extent.ok_or_else(|| format!("window {:?} is larger than {x}", pool.kernel))?;
-        // With ceil_mode a last window that would start in the end padding is dropped (ONNX, as PyTorch).
-        if pool.ceil_mode && (extent - 1) * stride >= n + begin {
-            extent -= 1;
-        }
+        let windows = pool_windows(pool, d, n);
+        let [_, extent] = windows.ok_or_else(|| format!("window {:?} is larger than {x}", pool.kernel))?;
         shape.push(Dim::Fixed(extent));
     }
     Ok(shape)

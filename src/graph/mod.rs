@@ -29,6 +29,7 @@ pub use builder::Builder;
 pub use cost::{Cost, LayerCost, cost};
 pub use floats::Floats;
 pub use function::{Binary, Reduction, Unary, Variadic};
+pub(crate) use infer::pool_windows;
 pub use infer::{InferError, infer_node, infer_shapes};
 pub use names::Names;
 pub use op::{

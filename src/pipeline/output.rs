@@ -86,7 +86,7 @@ impl Output {
         let probe = tempfile::Builder::new().prefix(".kdc-").tempfile_in(folder).map_err(failed)?;
         drop(probe);
         // Its hashes need not be those of what is there: an interrupted run lists what it was about to write.
-        output.ours.retain(|name, _| is_within(folder, name) && fs::symlink_metadata(folder.join(name)).is_ok());
+        output.ours.retain(|name, _| fs::symlink_metadata(folder.join(name)).is_ok());
         Ok(output)
     }
 
@@ -198,8 +198,7 @@ impl Output {
     /// # Errors
     /// When the disk refuses.
     pub fn finish(mut self, manifest: Manifest) -> Result<(), Error> {
-        let gone = |name: &&String| !self.files.contains_key(*name) && is_within(&self.folder, name);
-        for name in self.ours.keys().filter(gone) {
+        for name in self.ours.keys().filter(|name| !self.files.contains_key(*name)) {
             let path = self.folder.join(name);
             match fs::remove_file(&path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::Output { path, source: e }),
@@ -237,14 +236,18 @@ fn is_within(folder: &Path, name: &str) -> bool {
     down && !parents.into_iter().any(link)
 }
 
-/// The manifest of a folder; `None` where there is no such file.
+/// The manifest of a folder, of what is in the folder; `None` where there is no such file.
 fn manifest(folder: &Path) -> Result<Option<Manifest>, Error> {
     let path = folder.join(MANIFEST);
     match fs::read(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(Error::Output { path: folder.into(), source: e }),
         Err(e) => Err(Error::read(&path, e)),
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|_| Error::NotOurs { path }),
+        Ok(text) => {
+            let mut read: Manifest = serde_json::from_slice(&text).map_err(|_| Error::NotOurs { path })?;
+            read.files.retain(|name, _| is_within(folder, name));
+            Ok(Some(read))
+        }
     }
 }
 

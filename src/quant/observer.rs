@@ -98,7 +98,7 @@ impl Observer {
         let full = Range { min: self.min, max: self.max };
         let Calibration::Percentile(percent) = calibration else { return Some(full) };
         let tail = ((1.0 - percent / 100.0) / 2.0 * self.count as f64) as u64;
-        let edge = |side: &[u64], other: u64| -> f32 {
+        let edge = |side: &[u64]| -> f32 {
             // From the outermost bin inwards, until the tail is used up.
             let mut left = tail;
             for bin in (0..BINS).rev() {
@@ -108,11 +108,10 @@ impl Observer {
                 left -= side[bin];
             }
             // The whole side lies in the tail: the range ends at zero (it holds zero anyway).
-            let _ = other;
             0.0
         };
-        let max = edge(&self.positive, 0).min(full.max.max(0.0));
-        let min = (-edge(&self.negative, 0)).max(full.min.min(0.0));
+        let max = edge(&self.positive).min(full.max.max(0.0));
+        let min = (-edge(&self.negative)).max(full.min.min(0.0));
         Some(Range { min, max })
     }
 }

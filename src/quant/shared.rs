@@ -7,8 +7,8 @@ use crate::graph::{DType, Graph, Node, Op, PadMode, QuantParams, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// The share of a wider range that a value has to fill to be stored in all of it: it loses less than half a bit then. An
-/// operand of a concatenation that has other readers needs no step of its own for that; the result of a clamp saturates for
-/// no sample that calibration did not see.
+/// operand of a concatenation that has other readers needs no step of its own for that; a result that its operator bounds
+/// saturates for no sample that calibration did not see.
 const FILLED: f64 = 0.75;
 
 /// Sets of values that share their parameters, because what is between them only moves or selects elements.
@@ -41,6 +41,18 @@ fn alone(graph: &Graph) -> HashSet<ValueId> {
     let values = graph.inputs.iter().copied().chain(made.flat_map(|node| node.outputs.iter().copied()));
     let once = |id: &ValueId| consumers.get(id).is_some_and(|c| c.len() == 1) && !graph.outputs.contains(id);
     values.filter(once).collect()
+}
+
+/// What the results of an operator lie between, whatever its operand is.
+fn bounds(op: &Op) -> Option<Range> {
+    let (min, max) = match op {
+        Op::Relu => (0.0, f32::INFINITY),
+        Op::Clip { min, max } => (*min, *max),
+        Op::Sigmoid | Op::HardSigmoid { .. } => (0.0, 1.0),
+        Op::Tanh => (-1.0, 1.0),
+        _ => return None,
+    };
+    Some(Range { min, max })
 }
 
 fn width(range: Range) -> f64 {
@@ -104,6 +116,11 @@ impl<'g> Shared<'g> {
             self.ranges.insert(root, range);
             return;
         }
+        if let Some(bounds) = bounds(&node.op) {
+            let root = self.root(out);
+            let seen = self.ranges.get_mut(&root).filter(|seen| width(**seen) >= FILLED * width(bounds));
+            seen.into_iter().for_each(|seen| *seen = seen.hull(bounds));
+        }
         match &node.op {
             Op::MaxPool(_) | Op::GlobalMaxPool => {
                 self.computed(node).into_iter().for_each(|id| self.unite(out, id));
@@ -135,19 +152,8 @@ impl<'g> Shared<'g> {
     /// is, and no step is left of it.
     fn saturated(&mut self, node: &Node) {
         let (Some(x), out) = (node.input(0), node.output()) else { return };
-        let (min, max) = match node.op {
-            Op::Clip { min, max } => (min, max),
-            _ => (0.0, f32::INFINITY),
-        };
-        let (root, whole) = (self.root(out), Range { min, max });
-        let Some(mut kept) = self.ranges.get(&root).copied() else { return };
-        if min <= 0.0 && max >= 0.0 && width(kept) >= FILLED * width(whole) {
-            kept = kept.hull(whole);
-            self.ranges.insert(root, kept);
-        }
-        if !self.alone.contains(&x) {
-            return;
-        }
+        let Some(Range { min, max }) = bounds(&node.op) else { return };
+        let Some(kept) = self.ranges.get(&self.root(out)).copied().filter(|_| self.alone.contains(&x)) else { return };
         if min <= 0.0 && max >= 0.0 && kept.min >= min && kept.max <= max && self.ranges.contains_key(&x) {
             self.ranges.remove(&x);
             self.unite(out, x);

@@ -82,7 +82,8 @@ pub fn find(profile: &Profile) -> Result<Toolchain, Missing> {
 
 impl Toolchain {
     /// Builds the runner of a generated crate, `crate_dir/runner`, and returns the linked program, which lies under
-    /// `target_dir`, a folder outside `crate_dir`. Nothing is written to `crate_dir`. `verbose` shows cargo's output on standard error.
+    /// `target_dir`, a folder outside `crate_dir`. Nothing is written to `crate_dir`. `verbose` shows cargo's output on
+    /// standard error.
     ///
     /// # Errors
     /// When the crate cannot be copied, or cargo cannot be started or fails; the error has the end of its output.
@@ -361,6 +362,20 @@ mod tests {
         write_crate(&crate_dir, MAIN);
         let program = toolchain.build(&crate_dir, &profile, &root.path().join("inside/target"), false).unwrap();
         assert!(std::fs::read(program).unwrap() == plain.unwrap(), "the program is another one");
+    }
+
+    #[test]
+    fn a_crate_is_not_written_to() {
+        let profile = target::find("host", &[]).unwrap();
+        let Ok(toolchain) = find(&profile) else { return crate::testing::skipped("no toolchain for this machine") };
+        let root = tempfile::tempdir().unwrap();
+        let crate_dir = root.path().join("crate");
+        write_crate(&crate_dir, MAIN);
+        let before = crate::files::hashes(&crate_dir).unwrap();
+        toolchain.build(&crate_dir, &profile, &root.path().join("target"), false).unwrap();
+        let inside = toolchain.build(&crate_dir, &profile, &crate_dir.join("target"), false).unwrap_err();
+        assert!(matches!(inside, BuildError::Copy { .. }), "{inside}");
+        assert_eq!(crate::files::hashes(&crate_dir).unwrap(), before);
     }
 
     #[test]

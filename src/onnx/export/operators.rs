@@ -3,7 +3,7 @@
 use super::super::proto::{AttributeProto, attribute_type};
 use super::super::tensor::dtype_code;
 use super::more;
-use crate::graph::{Conv, DType, Data, Dim, Op, PadMode, Pool, Reduction, Tensor, Value};
+use crate::graph::{Conv, DType, Data, Dim, Op, PadMode, Pool, Reduction, Tensor, Value, pool_windows};
 use bytes::Bytes;
 
 /// Constant operands after the node's own: what to name each, and its contents, or `None` for one left out.
@@ -142,23 +142,23 @@ pub fn window(conv: &Conv) -> Vec<AttributeProto> {
 }
 
 /// Runtimes differ in whether a last window that would start in the padding counts with `ceil_mode` (ONNX Runtime's shapes
-/// have it, its results do not): such a window is not left to them, and the others of its kind are written as padding.
+/// have it, its results do not). Where one would, the file rounds down, with as much end padding as the other windows take;
+/// an average that counts padding, and has a window that hangs over it, cannot be written so.
 fn pooling(pool: &Pool, operand: Option<&Value>) -> Vec<AttributeProto> {
     let (mut ceil, mut pads) = (pool.ceil_mode, pool.pads.clone());
-    let spatial = pool.kernel.len();
+    let (begin, end) = pads.split_at_mut(pool.kernel.len());
     let extents = operand.map_or(&[][..], |value| &value.shape).iter().skip(2).map(|dim| dim.at(1));
-    let ends = extents.enumerate().map(|(d, n)| {
-        let dilated = pool.dilations[d] * (pool.kernel[d] - 1) + 1;
-        let room = (n + pads[d] + pads[d + spatial]).saturating_sub(dilated);
-        let last = room.div_ceil(pool.strides[d]) * pool.strides[d];
-        let dropped = last > room && last >= n + pads[d];
-        (dropped, if dropped { 0 } else { last.saturating_sub(room) })
+    // By axis: whether a window is dropped, and the end padding that those that are there take.
+    let along = extents.enumerate().filter_map(|(d, n)| {
+        let [said, windows] = pool_windows(pool, d, n)?;
+        let reach = (windows - 1) * pool.strides[d] + pool.dilations[d] * (pool.kernel[d] - 1) + 1;
+        Some((said > windows, reach.saturating_sub(n + begin[d])))
     });
-    let ends: Vec<(bool, usize)> = if ceil { ends.collect() } else { vec![] };
-    let counted = pool.count_include_pad && ends.iter().any(|&(_, over)| over > 0);
-    if ends.iter().any(|&(dropped, _)| dropped) && !counted {
+    let along: Vec<(bool, usize)> = along.collect();
+    let hangs = end.iter().zip(&along).any(|(&end, &(_, taken))| taken > end);
+    if along.iter().any(|&(dropped, _)| dropped) && !(pool.count_include_pad && hangs) {
         ceil = false;
-        pads[spatial..].iter_mut().zip(ends).for_each(|(end, (_, over))| *end += over);
+        end.iter_mut().zip(along).for_each(|(end, (_, taken))| *end = taken);
     }
     vec![
         int("ceil_mode", ceil.into()),

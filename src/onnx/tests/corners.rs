@@ -118,18 +118,17 @@ fn written(graph: &Graph) -> (NodeProto, i64) {
     (file.graph.unwrap().node.pop().unwrap(), file.opset_import[0].version)
 }
 
+/// Two axes, rounded up.
+fn pool(kernel: usize, stride: usize, pad: usize, count_include_pad: bool) -> Pool {
+    let (kernel, strides, pads, dilations) = (vec![kernel; 2], vec![stride; 2], vec![pad; 4], vec![1; 2]);
+    Pool { kernel, strides, pads, dilations, ceil_mode: true, count_include_pad }
+}
+
 #[test]
 fn an_export_says_what_its_opset_could_not() {
     let mut b = Builder::new("pool");
     let x = b.input("x", &batch(&[1, 4, 4]));
-    let pool = Pool {
-        kernel: vec![3; 2],
-        strides: vec![2; 2],
-        pads: vec![1; 4],
-        dilations: vec![1; 2],
-        ceil_mode: true,
-        count_include_pad: true,
-    };
+    let pool = pool(3, 2, 1, true);
     let y = b.node("pool", Op::AveragePool(pool), &[x]).unwrap();
     assert_eq!(written(&b.finish(&[y])).1, 19);
 
@@ -180,15 +179,7 @@ fn a_window_in_the_padding_is_not_left_to_the_runtime() {
     ] {
         let mut b = Builder::new("pool");
         let x = b.input("x", &batch(&[1, extents[0], extents[1]]));
-        let pool = Pool {
-            kernel: vec![2; 2],
-            strides: vec![3; 2],
-            pads: vec![0; 4],
-            dilations: vec![1; 2],
-            ceil_mode: true,
-            count_include_pad: counted,
-        };
-        let y = b.node("pool", Op::AveragePool(pool), &[x]).unwrap();
+        let y = b.node("pool", Op::AveragePool(pool(2, 3, 0, counted)), &[x]).unwrap();
         let graph = b.finish(&[y]);
         let node = written(&graph).0;
         let attribute = |name: &str| node.attribute.iter().find(|a| a.name == name).unwrap();
