@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release --example inspect -- models/fashion/teacher.onnx raspberry-pi
 
-use kdc::{onnx::Given, pipeline, target};
+use kdc::pipeline::{self, SampleSource};
+use kdc::{onnx::Given, target};
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let board = arguments.next().unwrap_or("host".into());
 
     let profile = target::find(&board, &target::folders(&[]))?;
-    let inspection = pipeline::inspect(&model, &Given::default(), Some(&profile), None, false)?;
+    let inspection = pipeline::inspect(&model, &Given::default(), Some(&profile), &SampleSource::default(), false)?;
 
     println!("{}: {} MACs, {} parameters", inspection.model, inspection.cost.macs, inspection.cost.params);
     for layer in &inspection.layers {

@@ -57,7 +57,7 @@ pub struct Arguments {
 
     /// What the student is called: its crate, C symbols and header have names by it, so that a program may hold several
     /// students [default: as MODEL]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: Option<String>,
 
     /// Make everything again, whatever the cache holds

@@ -1,7 +1,7 @@
 //! `kdc eval`: how right a model is.
 
 use crate::escape::line;
-use crate::pipeline::{self, Evaluation};
+use crate::pipeline::{self, Evaluation, SampleSource};
 use crate::report::{Align, count, table};
 use clap::Args;
 use std::error::Error;
@@ -25,6 +25,10 @@ pub struct Arguments {
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
 
+    /// What the samples are, e.g. the teacher's for its student [default: the TOML file beside MODEL]
+    #[arg(long, value_name = "FILE")]
+    sidecar: Option<PathBuf>,
+
     /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -36,12 +40,9 @@ pub struct Arguments {
 
 /// Evaluates and prints.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let evaluation = pipeline::evaluate(
-        &arguments.model,
-        arguments.output.as_deref(),
-        arguments.against.as_deref(),
-        arguments.data.as_deref(),
-    )?;
+    let samples = SampleSource { sidecar: arguments.sidecar.as_deref(), data: arguments.data.as_deref() };
+    let (output, against) = (arguments.output.as_deref(), arguments.against.as_deref());
+    let evaluation = pipeline::evaluate(&arguments.model, output, against, &samples)?;
     match arguments.json {
         true => super::print_json(&(serde_json::to_string_pretty(&evaluation)? + "\n"))?,
         false => super::print(&shown(&evaluation))?,

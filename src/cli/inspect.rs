@@ -4,7 +4,7 @@ use super::values;
 use crate::data::Shown;
 use crate::escape::{line, shown as shown_name};
 use crate::onnx::Given;
-use crate::pipeline::{self, Coupling, Inspection, Range, Sample, Unsupported};
+use crate::pipeline::{self, Coupling, Inspection, Range, Sample, SampleSource, Unsupported};
 use crate::report::{Align, Port, bytes, count, list, table};
 use crate::target;
 use clap::Args;
@@ -33,6 +33,10 @@ pub struct Arguments {
     #[arg(short, long, value_name = "NAME")]
     target: Option<String>,
 
+    /// What the samples are, e.g. the teacher's for its student [default: the TOML file beside MODEL]
+    #[arg(long, value_name = "FILE")]
+    sidecar: Option<PathBuf>,
+
     /// File or folder with the samples [default: where the model's sidecar says]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -56,8 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let profile = arguments.target.as_ref().map(|name| target::find(name, &folders)).transpose()?;
     let shapes = arguments.inputs.iter().cloned().collect();
     let given = Given { shapes, output: arguments.output.clone(), ..Given::default() };
-    let inspection =
-        pipeline::inspect(&arguments.model, &given, profile.as_ref(), arguments.data.as_deref(), arguments.groups)?;
+    let samples = SampleSource { sidecar: arguments.sidecar.as_deref(), data: arguments.data.as_deref() };
+    let inspection = pipeline::inspect(&arguments.model, &given, profile.as_ref(), &samples, arguments.groups)?;
     match arguments.json {
         true => super::print_json(&(serde_json::to_string_pretty(&inspection)? + "\n"))?,
         false => super::print(&shown(&inspection, profile.map(|p| p.id).as_deref()))?,

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// The most bytes of a sidecar: a list of 65,535 classes fits.
 const MOST_BYTES: u64 = 1 << 24;
+/// Said of a file that lies beside a student.
+const SPECIFICATION: &str = "this is the specification of a student, which says nothing of its data; name the sidecar of its \
+                             teacher with --sidecar";
 
 /// The contents of a sidecar. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,7 +173,10 @@ impl Sidecar {
             let before = text.get(..span.map_or(0, |s| s.start)).unwrap_or_default();
             Error::Sidecar { path: path.into(), line: before.matches('\n').count() + 1, what }
         };
-        let file: File = toml::from_str(text).map_err(|e| fail(e.span(), e.message().to_string()))?;
+        let file: File = toml::from_str(text).map_err(|e| match toml::from_str::<toml::Table>(text) {
+            Ok(table) if table.contains_key("kind") && table.contains_key("widths") => fail(None, SPECIFICATION.into()),
+            _ => fail(e.span(), e.message().to_string()),
+        })?;
 
         let folder = path.parent().unwrap_or(Path::new(""));
         let (data, format, names, classes, answers) = match file.data {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::weights::Numbers;
-use super::{Error, step, text};
+use super::{CrateOptions, Error, step, text};
 use crate::escape;
 use crate::program::{BufferId, Element, Plan, Port, Precision, Program, RawTables};
 
@@ -32,7 +32,7 @@ impl Places<'_> {
 }
 
 /// The whole file.
-pub fn library(program: &Program, plan: &Plan, numbers: &mut Numbers) -> Result<String, Error> {
+pub fn library(program: &Program, plan: &Plan, options: &CrateOptions, numbers: &mut Numbers) -> Result<String, Error> {
     let places = Places { program, plan };
     let mut calls = String::new();
     let mut steps = String::new();
@@ -58,13 +58,13 @@ pub fn library(program: &Program, plan: &Plan, numbers: &mut Numbers) -> Result<
         "{head}{ports}{functions}\n/// Takes the input in the arena through the network.\npub fn run(arena: &mut Arena) {{\n{calls}}}\n\n\
          /// What `run` does: position in the network, name and function of each step, for measurements.\n\
          pub const STEPS: &[(usize, &str, fn(&mut Arena))] = &[\n{table}];\n{steps}",
-        head = head(program, plan),
+        head = head(program, plan, &options.name),
         ports = ports(program)?,
         functions = functions(&places, numbers)?,
     ))
 }
 
-fn head(program: &Program, plan: &Plan) -> String {
+fn head(program: &Program, plan: &Plan, title: &str) -> String {
     let stored = match program.precision {
         Precision::Int8 => "i8",
         Precision::F32 => "f32",
@@ -131,6 +131,7 @@ impl Default for Arena {{
 }}
 
 /// A tensor at the network's border.
+#[derive(Clone, Copy, Debug)]
 pub struct Port {{
     pub name: &'static str,
     /// The network's own, with batch 1.
@@ -144,8 +145,8 @@ pub struct Port {{
 }}
 
 "#,
-        network = escape::code_span(&program.name),
-        name = escape::rust_string(&program.name),
+        network = escape::code_span(title),
+        name = escape::rust_string(title),
         precision = text::precision(program),
         arena = plan.arena_bytes,
         input = program.input_len(),

@@ -79,14 +79,14 @@ pub fn write_crate(program: &Program, plan: &Plan, dir: &Path, options: &CrateOp
 fn files(program: &Program, plan: &Plan, options: &CrateOptions) -> Result<Vec<(PathBuf, Vec<u8>)>, Error> {
     let name = &escape::identifier(&options.name);
     let mut numbers = weights::Numbers::default();
-    let library = code::library(program, plan, &mut numbers)?;
+    let library = code::library(program, plan, options, &mut numbers)?;
     let library = library.replace(code::WEIGHTS_BYTES, &numbers.bytes().to_string());
     let (weights, blob) = (numbers.source(), numbers.into_blob());
     // What tells this student from others of its name.
     let mark = crate::files::hash(&[library.as_bytes(), &blob].concat());
-    let interface = header::Interface { program, name, mark: &mark[..8] };
+    let interface = header::Interface { program, title: &options.name, name, mark: &mark[..8] };
     let mut files: Vec<(PathBuf, Vec<u8>)> = vec![
-        ("Cargo.toml".into(), text::manifest(program, name).into()),
+        ("Cargo.toml".into(), text::manifest(options, name).into()),
         ("README.md".into(), text::readme(program, plan, options, name).into()),
         ("src/lib.rs".into(), library.into()),
         ("src/weights.rs".into(), weights.into()),

@@ -214,7 +214,10 @@ impl Writer<'_> {
                     let table = self.push("EXP", &table[..], &[]);
                     match self.operands.inputs.len() {
                         1 => format!("softmax_i8({len}, {table}, a, output);"),
-                        _ => format!("masked_softmax_i8({len}, {table}, a, b, output);"),
+                        _ => {
+                            let [a, mask] = self.two()?;
+                            format!("masked_softmax_i8({len}, {table}, {a}, {mask}, output);")
+                        }
                     }
                 }
             },

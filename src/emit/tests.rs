@@ -128,6 +128,21 @@ fn samples(program: &Program, count: usize, root: &Path) -> [PathBuf; 2] {
     paths
 }
 
+/// Samples with what no preprocessing makes: not-a-number, infinities, numbers at the ends of the range.
+fn odd_samples(own: &Path, sample: usize) -> PathBuf {
+    let mut values = std::fs::read(own).unwrap();
+    let odd = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE / 4.0, -0.0];
+    for (number, one) in values.chunks_mut(4 * sample).enumerate() {
+        // One odd number, then more and more of them.
+        for (at, value) in one.chunks_mut(4).skip(number).step_by((sample >> (2 * number)).max(1)).enumerate() {
+            value.copy_from_slice(&odd[(number + at) % odd.len()].to_le_bytes());
+        }
+    }
+    let path = own.with_extension("odd");
+    std::fs::write(&path, values).unwrap();
+    path
+}
+
 /// What a student answers, byte for byte.
 fn answers(mut student: Command, arguments: &[&str], input: &Path) -> Vec<u8> {
     let out = input.with_extension("out");
@@ -161,8 +176,18 @@ fn every_kernel_equals_the_reference_and_uses_the_planned_arena() {
         assert_eq!(from_raw, by_reference(&program, &own), "{} and the reference", program.name);
         let student = build(&program, &program::plan(&program).unwrap(), root.path(), &[]);
         assert_eq!(from_raw, answers(Command::new(&student), &["--input", "u8"], &raw), "{} in place", program.name);
-        if let Some(student) = build_aarch64(&root.path().join(&program.name)) {
-            assert_eq!(from_raw, answers(student, &["--input", "u8"], &raw), "{} on aarch64", program.name);
+        let odd = odd_samples(&own, program.input_len());
+        let from_odd = by_reference(&program, &odd);
+        let float = ["--input", "f32"];
+        assert_eq!(from_odd, answers(Command::new(&student), &float, &odd), "{}, odd numbers", program.name);
+        if let Some(emulated) = build_aarch64(&root.path().join(&program.name)) {
+            let again = || {
+                let mut student = Command::new(emulated.get_program());
+                student.args(emulated.get_args());
+                student
+            };
+            assert_eq!(from_raw, answers(again(), &["--input", "u8"], &raw), "{} on aarch64", program.name);
+            assert_eq!(from_odd, answers(again(), &float, &odd), "{}, odd numbers, on aarch64", program.name);
         }
     }
 }
@@ -200,7 +225,8 @@ fn the_stack_is_what_an_inference_takes() {
 #[test]
 fn a_transformer_equals_the_reference_and_uses_the_planned_arena() {
     let root = tempfile::tempdir().unwrap();
-    for (program, samples) in program::tests::sequences::transformers() {
+    let masked = program::tests::masks::masked();
+    for (program, samples) in program::tests::sequences::transformers().into_iter().chain(masked) {
         let plan = program::plan(&program).unwrap();
         let own = root.path().join(format!("{}.f32", program.name));
         std::fs::write(&own, samples.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();

@@ -19,12 +19,12 @@ fn package(name: &str, description: &str) -> String {
 }
 
 /// `Cargo.toml` of the library. It is no workspace of its own, so that it may stand in any.
-pub fn manifest(program: &Program, name: &str) -> String {
+pub fn manifest(options: &CrateOptions, name: &str) -> String {
     format!(
         "{MARK} {VERSION}: the network {network}.\n\n{package}\n\
          [lib]\nname = \"{name}\"\n\n\
          [dependencies]\nkdc-kernels = {{ package = \"{name}-kernels\", path = \"kernels\" }}\n",
-        network = escape::toml_comment(&program.name),
+        network = escape::toml_comment(&options.name),
         package = package(name, "A neural network as a no_std crate"),
     )
 }
@@ -87,7 +87,7 @@ pub fn readme(program: &Program, plan: &Plan, options: &CrateOptions, name: &str
         `include/{name}.h`.\n\n\
         The crate, its kernels, its header and all of its C symbols are named after the student, so that a program may hold \
         several: `kdc compile --name` chooses the name. The folder may stand inside another workspace.\n",
-        network = escape::code_span(&program.name),
+        network = escape::code_span(&options.name),
         precision = precision(program),
         arena = plan.arena_bytes,
         input = program.inputs.iter().map(|port| &port.shape).collect::<Vec<_>>(),

@@ -9,6 +9,7 @@ mod compose;
 mod dead;
 mod fold;
 mod identity;
+mod masks;
 mod simulate;
 mod softmax;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use compose::compose_lrn;
 pub use dead::{drop_dead_code, drop_unused_values};
 pub use fold::fold_constants;
 pub use identity::drop_identities;
+pub use masks::{MASKED, before_softmax, is_mask, separate_masks};
 pub use simulate::simulate_quantization;
 pub use softmax::{TrailingSoftmax, restore_softmax, strip_softmax};
 
@@ -46,8 +48,13 @@ const NORMALIZE: &[Pass] = &[
     ("drop dead code", drop_dead_code),
 ];
 
-/// What a trained network goes through before it becomes a program: no normalisation is left that has no kernel.
-pub const DEPLOY: &[Pass] = &[("fold batch norm", fold_batch_norm), ("convolve batch norm", convolve_batch_norm)];
+/// What a trained network goes through before it becomes a program: no normalisation is left that has no kernel, and masks
+/// are known as such.
+pub const DEPLOY: &[Pass] = &[
+    ("fold batch norm", fold_batch_norm),
+    ("convolve batch norm", convolve_batch_norm),
+    ("separate masks", separate_masks),
+];
 
 /// Runs rewrites in order and verifies the graph after each.
 ///

@@ -72,9 +72,18 @@ fn beside<'a>(model: &'a Path, output: &'a str) -> Result<Judged<'a>, Error> {
     Ok(Judged { model, output: several.then_some(output) })
 }
 
+/// Where the samples of a model are; by default where the sidecar beside it says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SampleSource<'a> {
+    /// The sidecar that is meant, in place of the one beside the model.
+    pub sidecar: Option<&'a Path>,
+    /// File or folder with the samples.
+    pub data: Option<&'a Path>,
+}
+
 /// The data that goes with a model, checked against it.
-pub(super) fn samples_for(model: &Path, data: Option<&Path>, network: &Graph) -> Result<Splits, Error> {
-    let (sidecar, path) = job::locate_data(model, None, data)?;
+pub(super) fn samples_for(model: &Path, samples: &SampleSource, network: &Graph) -> Result<Splits, Error> {
+    let (sidecar, path) = job::locate_data(model, samples.sidecar, samples.data)?;
     job::load_data(model, &sidecar, &path, network)
 }
 
@@ -131,15 +140,16 @@ pub fn evaluate(
     model: &Path,
     output: Option<&str>,
     against: Option<&Path>,
-    data: Option<&Path>,
+    samples: &SampleSource,
 ) -> Result<Evaluation, Error> {
-    let of_sidecar = job::locate_data(model, None, data).ok().and_then(|(sidecar, _)| sidecar.output);
+    let of_sidecar =
+        job::locate_data(model, samples.sidecar, samples.data).ok().and_then(|(sidecar, _)| sidecar.output);
     let output = output.map(String::from).or(of_sidecar);
     let network = job::load_one_output(model, &onnx::Given { output: output.clone(), ..Default::default() })?;
     let answer = network.outputs.first().map_or("", |&id| network.value(id).name.as_str());
     let judged = Judged { model, output: output.as_deref() };
     let against = against.map(|other| beside(other, answer)).transpose()?;
-    let dataset = samples_for(model, data, &network)?;
+    let dataset = samples_for(model, samples, &network)?;
     if !dataset.answers.are_classes() {
         return evaluate_numbers(judged, against, &dataset);
     }

@@ -232,7 +232,7 @@ fn qdq(
     let row = theirs.len() / test.len().max(1);
     let compared = with.few.iter().flat_map(|&sample| &theirs[sample * row..][..row]);
     // An output that leaves the program as a float (a softmax) has no step; then the last bit of an i8 is taken.
-    let step = program.buffer(program.output.buffer).quant.map_or(1.0 / 256.0, |q| q.scale);
+    let step = program.buffer(program.output.buffer).quant.map_or(1.0 / 255.0, |q| q.scale);
     let steps: Vec<u32> = ours.iter().zip(compared).map(|(a, b)| ((a - b).abs() / step).round() as u32).collect();
     let beyond = steps.iter().filter(|&&s| s > 1).count();
     let said = classes(&theirs, job.data.class_names.len());

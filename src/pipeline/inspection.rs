@@ -1,6 +1,6 @@
 //! What a model is: read, not run, unless there is data to run it on.
 
-use super::evaluation::{predicted, samples_for, scored};
+use super::evaluation::{SampleSource, predicted, samples_for, scored};
 use super::{Error, job};
 use crate::data::{Look, Shown};
 use crate::graph::{self, Cost, Graph, Op, shape_text};
@@ -140,10 +140,10 @@ pub fn inspect(
     model: &Path,
     given: &onnx::Given,
     target: Option<&Profile>,
-    data: Option<&Path>,
+    samples: &SampleSource,
     groups: bool,
 ) -> Result<Inspection, Error> {
-    let located = job::locate_data(model, None, data).ok();
+    let located = job::locate_data(model, samples.sidecar, samples.data).ok();
     let of_sidecar = || located.as_ref().and_then(|(sidecar, _)| sidecar.output.clone());
     let given = &onnx::Given { output: given.output.clone().or_else(of_sidecar), ..given.clone() };
     let mut network = onnx::load_with(model, given)?;
@@ -169,6 +169,10 @@ pub fn inspect(
     });
     let mut folded = network.clone();
     pass::run(&mut folded, pass::DEPLOY).map_err(Error::Pass)?;
+    // A student ends in no LogSoftmax.
+    if folded.nodes.last().is_some_and(|last| matches!(last.op, Op::LogSoftmax { .. })) {
+        pass::apply(&mut folded, "strip softmax", pass::strip_softmax).map_err(Error::Pass)?;
+    }
     let without_kernel = target.map(|_| {
         let one = |e: program::LowerError| match e {
             program::LowerError::NoKernel { node, op, why } => Unsupported { node, operator: op, why },
@@ -178,8 +182,8 @@ pub fn inspect(
     });
     let (mut shown, mut no_sample) = (None, None);
     // Nobody can tell which of several outputs the data are about.
-    if (data.is_some() || located.is_some()) && network.outputs.len() == 1 {
-        match sample(model, given.output.as_deref(), data, &network) {
+    if (samples.data.is_some() || samples.sidecar.is_some() || located.is_some()) && network.outputs.len() == 1 {
+        match sample(model, given.output.as_deref(), samples, &network) {
             // Its layers are worth a look all the same.
             Err(Error::NotSupported { source, .. }) => no_sample = Some(source.to_string()),
             other => shown = Some(other?),
@@ -254,8 +258,8 @@ fn alive(network: &Graph) -> u64 {
     most
 }
 
-fn sample(model: &Path, output: Option<&str>, data: Option<&Path>, network: &Graph) -> Result<Sample, Error> {
-    let dataset = samples_for(model, data, network)?;
+fn sample(model: &Path, output: Option<&str>, samples: &SampleSource, network: &Graph) -> Result<Sample, Error> {
+    let dataset = samples_for(model, samples, network)?;
     let test = dataset.test.as_ref();
     let engine = teacher::open_output(model, output, &[], teacher::EngineChoice::Auto, &teacher::probe(test))?;
     let said = match dataset.answers.are_classes() {

@@ -32,7 +32,7 @@ mod training;
 pub use cache::Cache;
 pub use choice::Trial;
 pub use distillation::{Distilled, Judged, distill};
-pub use evaluation::{ClassResult, Evaluation, evaluate};
+pub use evaluation::{ClassResult, Evaluation, SampleSource, evaluate};
 pub use inspection::{Arena, Coupling, Inspection, LayerLine, Range, Sample, Unsupported, inspect};
 pub use job::Job;
 pub use labelling::label;
@@ -47,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Changes when the same inputs would give other results: part of every key.
-const CODE_VERSION: u32 = 17;
+const CODE_VERSION: u32 = 18;
 
 /// Why a compilation stopped.
 #[derive(Debug, thiserror::Error)]
@@ -195,6 +195,7 @@ fn carry_out(job: &mut Job, fingerprint: String, mut clock: Clock, progress: &dy
         output.put("plan.toml", report::plan_toml(job, &teacher, &student.found).as_bytes())?;
         return Ok(report::plan(job, &teacher, &student.found, precision, clock.stages));
     }
+    output.changed().iter().for_each(|note| progress.note(note));
     stages::tell_what_is_missing(job, progress);
     if job.recipe.data.synthetic.is_some() {
         clock.stage("synthesize", || synthesis::replace_data(job, &teacher, progress).map(|cached| ((), cached)))?;

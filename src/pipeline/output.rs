@@ -55,6 +55,8 @@ pub struct Output {
     fresh: bool,
     /// What is or may be there of kdc's: by earlier runs, and by this one.
     ours: BTreeMap<String, String>,
+    /// What somebody changed of an earlier run's.
+    changed: Vec<String>,
     /// Put there by this run.
     files: BTreeMap<String, String>,
 }
@@ -74,8 +76,9 @@ impl Output {
         }
         let earlier = manifest(folder)?;
         let known = earlier.is_some();
+        let earlier = earlier.unwrap_or_default();
         let mut output =
-            Output { folder: folder.into(), fresh, ours: earlier.unwrap_or_default().files, files: BTreeMap::new() };
+            Output { folder: folder.into(), fresh, ours: earlier.files, changed: vec![], files: BTreeMap::new() };
         for name in names.iter().chain(&[MANIFEST]) {
             output.refuse_others(name, known)?;
         }
@@ -87,7 +90,23 @@ impl Output {
         drop(probe);
         // Its hashes need not be those of what is there: an interrupted run lists what it was about to write.
         output.ours.retain(|name, _| fs::symlink_metadata(folder.join(name)).is_ok());
+        if !earlier.fingerprint.is_empty() {
+            let differs = |(name, hash): &(&String, &String)| {
+                files::hash_file(&folder.join(name)).is_ok_and(|found| found != **hash)
+            };
+            output.changed = output.ours.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+        }
         Ok(output)
+    }
+
+    /// What to tell of files that somebody changed since they were written; `None` where nobody did.
+    pub fn changed(&self) -> Option<String> {
+        let [first, rest @ ..] = &self.changed[..] else { return None };
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more files", rest.len()) };
+        let folder = self.folder.display();
+        Some(format!(
+            "{folder}/{first}{more}: changed since kdc wrote it, and written anew; keep changes of your own outside of {folder}"
+        ))
     }
 
     /// Refuses what somebody else put where `name` shall be.
@@ -365,7 +384,10 @@ mod tests {
         fs::write(out.join("crate/target/CACHEDIR.TAG"), "").unwrap();
         fs::write(out.join("crate/Cargo.lock"), format!("{LOCK}\nversion = 4\n")).unwrap();
         fs::write(out.join("crate/target/debug/x"), "").unwrap();
+        assert_eq!(Output::open(&out, &["crate"], &[]).unwrap().changed(), None);
+        fs::write(out.join("crate/src/lib.rs"), "edited").unwrap();
         let mut output = Output::open(&out, &["crate"], &[]).unwrap();
+        assert!(output.changed().unwrap().contains("crate/src/lib.rs: changed since kdc wrote it"));
         output.put_folder("crate", &b).unwrap();
         output.finish(Manifest { fingerprint: "2".into(), ..Manifest::new() }).unwrap();
         assert_eq!(names(&out.join("crate")), set(&["new"]));

@@ -5,7 +5,7 @@ use super::exports::{FLOAT_TOLERANCE, QDQ_STEPS, QdqCheck};
 use super::labelling::Asked;
 use super::measure::Measured;
 use super::output::{Manifest, Output};
-use super::stages::{Built, CALIBRATION_SAMPLES, Compiled, Exports, Generated};
+use super::stages::{Built, Compiled, Exports, Generated, calibration_samples};
 use super::training::Trained;
 use super::{Artefact, Error, Job};
 use crate::bench::Origin;
@@ -36,6 +36,8 @@ pub struct Made {
 const SATURATION: &str = "student.int8.onnx: ONNX Runtime on x86-64 processors without VNNI (Intel before 2019, AMD before Zen 4) \
                           saturates sums of two products in 16 bits and answers otherwise; set the session's entry \
                           session.x64quantprecision to 1 there, as kdc does";
+const LOGITS: &str = "the teacher ends in a LogSoftmax, which the program and the exported students leave off: their outputs are \
+                      logits, which differ from log-probabilities by one number for each sample; the class is the same";
 /// Percentage points of accuracy that quantization may take where nothing is said.
 const QUANT_DROP: f64 = 0.3;
 /// A program that says something else than the reference interpreter: kept to be looked into, and not under its final name.
@@ -53,7 +55,7 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Found) -> String {
          kdc = \"{}\"\ntarget = \"{}\"\nseed = {}\nteacher = \"{}\"\ndata = \"{}\"\n\n\
          [budgets]\nmacs = \"{}\"\nparams = \"{}\"\nram_bytes = \"{}\"\nflash_bytes = \"{}\"\nlatency_s = \"{}\"\n\n\
          [student]\nname = {}\nmacs = {}\nparams = {}\n{}\n\
-         [quantization]\ncalibration = \"{}\"\nsamples = {CALIBRATION_SAMPLES}\n\n\
+         [quantization]\ncalibration = \"{}\"\nsamples = {}\n\n\
          [training]\n{}",
         env!("CARGO_PKG_VERSION"),
         job.profile.id,
@@ -70,6 +72,7 @@ pub fn plan_toml(job: &Job, teacher: &Prepared, student: &Found) -> String {
         student.cost.params,
         spec.replace("[kind]", "\n[student.kind]").replace("[widths]", "[student.widths]"),
         job.options.calibration,
+        calibration_samples(job),
         training.replace("\n[", "\n[training.").replace("[training.training.", "[training."),
     )
 }
@@ -129,7 +132,7 @@ fn skeleton(job: &Job, teacher: &Prepared, student: &Found, precision: Precision
                     ),
                 },
                 quantization: (precision == Precision::Int8)
-                    .then(|| format!("{} over {CALIBRATION_SAMPLES} training samples", job.options.calibration)),
+                    .then(|| format!("{} over {} training samples", job.options.calibration, calibration_samples(job))),
             },
         },
         inputs: job.teacher.inputs.iter().map(value).collect(),
@@ -211,7 +214,7 @@ pub fn finish(
     report.measurements.clone_from(&measured.measurements);
     report.skipped.clone_from(&measured.skipped);
     report.verdicts = verdicts(job, &teacher, &compiled, &storage, &measured);
-    report.findings = findings(job, &compiled, &report.verdicts);
+    report.findings = findings(job, &teacher, &compiled, &report.verdicts);
     if !job.options.build {
         let skipped = Skipped::new("building, and all that is measured with the program", "--no-build");
         report.skipped.push(Skipped { enable: Some("run without --no-build".into()), ..skipped });
@@ -421,13 +424,16 @@ fn verdicts(
 }
 
 /// What is to be known of the exported files: where engines answer otherwise than the student, here and elsewhere.
-fn findings(job: &Job, compiled: &Compiled, verdicts: &[Verdict]) -> Vec<String> {
+fn findings(job: &Job, teacher: &Prepared, compiled: &Compiled, verdicts: &[Verdict]) -> Vec<String> {
     let differing = verdicts.iter().filter(|v| !v.met && !v.decides());
     let mut lines: Vec<String> = differing
         .map(|v| format!("{v}; the program is not concerned, but whoever runs that file gets other answers"))
         .collect();
     if job.options.emits(Artefact::Qdq) && compiled.precision == Precision::Int8 {
         lines.push(SATURATION.into());
+    }
+    if teacher.softmax.is_some() && teacher.deployed_softmax().is_none() {
+        lines.push(LOGITS.into());
     }
     lines
 }

@@ -61,11 +61,11 @@ pub fn planned_precision(job: &Job, teacher: &Prepared, student: &Graph) -> Resu
     Ok(choose_precision(job, &program::lower_f32(&float, raw_bytes(job).as_ref())?))
 }
 
-/// The student as it runs: batch norm folded, the teacher's softmax back on.
+/// The student as it runs: batch norm folded, the teacher's softmax back on (see [`Prepared::deployed_softmax`]).
 fn finished(teacher: &Prepared, student: &Graph) -> Result<Graph, Error> {
     let mut float = student.clone();
     pass::run(&mut float, pass::DEPLOY)?;
-    if let Some(softmax) = teacher.softmax.clone() {
+    if let Some(softmax) = teacher.deployed_softmax() {
         pass::apply(&mut float, "restore softmax", |graph| pass::restore_softmax(graph, softmax))?;
     }
     Ok(float)
@@ -114,6 +114,11 @@ fn integers(job: &Job, float: &Graph, raw: Option<&RawBytes>) -> Result<Integers
     graph::verify(&model.graph).map_err(|source| pass::Error { pass: "quantize", source })?;
     let program = program::lower_int8(&model, raw)?;
     Ok(Integers { model, program })
+}
+
+/// How many training samples ranges are taken from.
+pub fn calibration_samples(job: &Job) -> usize {
+    CALIBRATION_SAMPLES.min(job.data.train.len())
 }
 
 /// Runs a network on some training samples, batch by batch, and shows what its values become.

@@ -317,7 +317,7 @@ pub enum Kernel {
     /// `f32` only, element by element.
     Map(Function),
     /// Over the last axis of `rows · len` elements. For `i8`: `exp[d]` is `exp(−d · scale) · 2^23` rounded, where `d` is
-    /// the distance to the row's maximum; results are at scale 1/256, zero point −128.
+    /// the distance to the row's maximum; results are at scale 1/255, zero point −128.
     ///
     /// With a second operand, `i8` only, elements whose mask is zero get nothing; the mask is repeated over the rows. A row
     /// that is masked altogether, or minus infinity in `f32`, gives zeros.

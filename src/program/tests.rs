@@ -1,4 +1,5 @@
 mod degenerate;
+pub(crate) mod masks;
 pub(crate) mod sequences;
 mod sound;
 

@@ -117,8 +117,7 @@ impl Reader<'_> {
                 return Ok(());
             }
             Op::Add | Op::Sub | Op::Mul | Op::Div => {
-                self.operands(index, readings);
-                return Ok(());
+                return self.operands(index, readings);
             }
             _ => return Ok(()),
         };
@@ -127,8 +126,7 @@ impl Reader<'_> {
         };
         let Some(weights) = self.graph.constant(w) else {
             if node.op == Op::MatMul {
-                self.operands(index, readings);
-                return Ok(());
+                return self.operands(index, readings);
             }
             return Err(unsupported(node, "its weights are computed by the network itself"));
         };
@@ -178,17 +176,32 @@ impl Reader<'_> {
     }
 
     /// Constants that meet activations element by element are stored as activations are; a bias belongs to its product.
-    fn operands(&self, index: usize, readings: &mut Vec<Reading>) {
+    fn operands(&self, index: usize, readings: &mut Vec<Reading>) -> Result<(), Error> {
         let node = &self.graph.nodes[index];
         let out = node.output();
         let bias = self.biases.values().any(|f| f.bias.is_some_and(|(add, _)| add == index));
         if bias || self.inside.contains(&out) || self.graph.value(out).dtype != DType::F32 {
-            return;
+            return Ok(());
         }
         for (operand, id) in node.inputs.iter().enumerate() {
-            let Some(data) = id.and_then(|id| self.graph.constant(id)) else { continue };
-            let params = activation_params(range_of(&data.to_f32()));
-            readings.push(Reading { node: index, operand, numbers: None, params });
+            let constant = id.and_then(|id| Some((self.graph.value(id), self.graph.constant(id)?)));
+            let Some((value, data)) = constant else { continue };
+            let numbers = data.to_f32();
+            if let Some(what) = numbers.iter().find(|v| !v.is_finite()) {
+                let why = format!(
+                    "its constant '{}' holds {what}, which integers have no form of; a mask is left out where it is added \
+                     right in front of a Softmax over the last axis, and keeps something in each row",
+                    value.name
+                );
+                return Err(unsupported(node, &why));
+            }
+            readings.push(Reading {
+                node: index,
+                operand,
+                numbers: None,
+                params: activation_params(range_of(&numbers)),
+            });
         }
+        Ok(())
     }
 }

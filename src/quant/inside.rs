@@ -2,13 +2,14 @@
 
 use super::fusions;
 use crate::graph::{DType, Graph, Node, Op, ValueId};
+use crate::pass::{before_softmax, is_mask};
 use std::collections::{HashMap, HashSet};
 
 /// Real values that no sample is needed for and no integers are given to:
 ///
 /// - inside a function of one variable, such as a Gelu written as five operators: the device has a table of the whole;
-/// - masks in front of a softmax, computed from whole numbers alone, and the sums with them: numbers so large that nothing
-///   else would be left of the range. The device leaves out what is masked.
+/// - masks in front of a softmax, constant or computed from whole numbers alone, and the sums with them: numbers so large
+///   that nothing else would be left of the range. The device leaves out what is masked.
 pub(super) fn inside(graph: &Graph) -> HashSet<ValueId> {
     let consumers = graph.consumers();
     let kept = |id: &ValueId| graph.outputs.contains(id);
@@ -16,7 +17,7 @@ pub(super) fn inside(graph: &Graph) -> HashSet<ValueId> {
     // What runs as part of the operator before it begins anew.
     let fused = fusions(graph).into_iter().flat_map(|f| f.activation.into_iter().chain(f.bias.map(|(node, _)| node)));
     let roots = roots(graph, &fused.collect());
-    let whole = whole(graph);
+    let (whole, before_softmax) = (whole(graph), before_softmax(graph));
     let mut inside: HashSet<ValueId> = roots
         .iter()
         .filter(|(id, root)| !kept(id) && readers(**id).all(|node| roots.get(&node.output()) == Some(*root)))
@@ -26,7 +27,12 @@ pub(super) fn inside(graph: &Graph) -> HashSet<ValueId> {
     for node in graph.nodes.iter().rev() {
         let out = node.output();
         let only_softmax = readers(out).all(|n| matches!(n.op, Op::Softmax { .. })) && readers(out).next().is_some();
-        let masked = matches!(node.op, Op::Add) && node.inputs.iter().flatten().any(|id| whole.contains(id));
+        let shape = |id: &ValueId| &graph.value(*id).shape;
+        let whole_rows = before_softmax.contains(&out)
+            && node.inputs.iter().flatten().any(|id| shape(id) == shape(&out) && graph.constant(*id).is_none());
+        let constant = |id: &ValueId| whole_rows && graph.constant(*id).is_some_and(is_mask);
+        let masked =
+            matches!(node.op, Op::Add) && node.inputs.iter().flatten().any(|id| whole.contains(id) || constant(id));
         let mask = whole.contains(&out)
             && readers(out).next().is_some()
             && readers(out).all(|n| inside.contains(&n.output()) && (n.op.moves() || pointwise(n)));

@@ -35,7 +35,9 @@ pub enum Error {
     #[error("value '{value}' was not seen in calibration")]
     Unseen { value: String },
     /// A value that is not finite.
-    #[error("value '{value}' became {what} in calibration; the trained network is damaged")]
+    #[error(
+        "value '{value}' became {what} in calibration: look for a division by zero in the network, and at scale, mean and std in the sidecar; or training destroyed it"
+    )]
     NotFinite { value: String, what: f32 },
 }
 

@@ -21,9 +21,9 @@ pub(super) struct Shared<'g> {
     alone: HashSet<ValueId>,
 }
 
-/// What a softmax is stored as, whatever was seen of it.
+/// What a softmax is stored as, whatever was seen of it: a one is exact, as in the attention to one token.
 fn of_softmax() -> QuantParams {
-    QuantParams { scale: vec![1.0 / 256.0], zero_point: vec![-128], axis: None, dtype: DType::I8 }
+    QuantParams { scale: vec![1.0 / 255.0], zero_point: vec![-128], axis: None, dtype: DType::I8 }
 }
 
 /// All that stored integers can stand for.

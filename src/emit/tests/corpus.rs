@@ -171,7 +171,7 @@ impl Maker {
         });
         let output = self.step(Kernel::Softmax { rows, len, exp }, &[x], &[rows, len]);
         if self.int8 {
-            self.program.buffers[output.index()].quant = Some(Quant { scale: 1.0 / 256.0, zero_point: -128 });
+            self.program.buffers[output.index()].quant = Some(Quant { scale: 1.0 / 255.0, zero_point: -128 });
         }
         output
     }

@@ -14,7 +14,7 @@ use super::labelling::Asked;
 use super::options::{Search, Start};
 use super::{Error, Job, Progress, job as jobs};
 use crate::files;
-use crate::graph::{self, Cost, Graph};
+use crate::graph::{self, Cost, Graph, Op};
 use crate::onnx;
 use crate::pass::TrailingSoftmax;
 use crate::report::{CandidateRow, Replaced};
@@ -28,6 +28,14 @@ pub struct Prepared {
     pub cost: Cost,
     /// What was taken off the end, to be put back on the student.
     pub softmax: Option<TrailingSoftmax>,
+}
+
+impl Prepared {
+    /// The Softmax that the student's program ends in, as its teacher does. A LogSoftmax is left off: the class is the same
+    /// without it, and nothing but a sample's sum of scores differs.
+    pub fn deployed_softmax(&self) -> Option<TrailingSoftmax> {
+        self.softmax.clone().filter(|softmax| matches!(softmax.op, Op::Softmax { .. }))
+    }
 }
 
 /// Takes off what a student is not trained with.

@@ -5,6 +5,7 @@ use super::order::Order;
 use super::{Lowering, Result1, fail};
 use crate::graph::{DType, Data, Node, Op, Tensor, Unary, ValueId};
 use crate::host;
+use crate::pass::is_mask;
 use crate::program::numbers::Bounds;
 use crate::program::{Buffer, BufferId, Function, Kernel, Precision, Step, reference};
 
@@ -47,7 +48,7 @@ impl Lowering<'_> {
         match function(&node.op) {
             Some(function) => self.mapped(node, x, out, function),
             None if self.program.precision == Precision::Int8 => self.tabled(node, out),
-            None => Err(fail(node, "there is no kernel for it in f32")),
+            None => Err(fail(node, "there is no kernel for it in f32, which int8 programs need too")),
         }
     }
 
@@ -167,7 +168,10 @@ impl Lowering<'_> {
             if self.root(node).is_some() {
                 return self.tabled(node, out);
             }
-            let large = |id: ValueId| self.graph.value(id).quant.is_none() && self.table(id).is_some();
+            let large = |id: ValueId| {
+                let constant = self.graph.constant(id).is_some_and(is_mask);
+                self.graph.value(id).quant.is_none() && (constant || self.table(id).is_some())
+            };
             match (&node.op, large(a), large(b)) {
                 (Op::Add, false, true) => return Ok(_ = self.masked.insert(out, (a, b))),
                 (Op::Add, true, false) => return Ok(_ = self.masked.insert(out, (b, a))),

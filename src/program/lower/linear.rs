@@ -1,10 +1,12 @@
 //! Matrix products, and what stands between them in attention.
 
 use super::{Lowering, Result1, fail};
-use crate::graph::{Node, Op, ValueId};
+use crate::graph::{Node, Op, Tensor, ValueId};
+use crate::host::elements::broadcast;
+use crate::pass::MASKED;
 use crate::program::numbers::Bounds;
 use crate::program::reference::transpose;
-use crate::program::{BufferId, Kernel, LONGEST_SUM, Precision};
+use crate::program::{BufferId, Kernel, LONGEST_SUM, Precision, Quant};
 
 impl Lowering<'_> {
     /// The buffer of a value with this axis innermost, the others as they are.
@@ -101,20 +103,34 @@ impl Lowering<'_> {
     /// Which elements a softmax keeps: 0 for those to which the network adds a large negative number, 1 for the others.
     fn mask(&mut self, node: &Node, mask: ValueId, scores: ValueId, order: &[usize]) -> Result1<BufferId> {
         let (shape, whole) = (self.shape(mask), self.shape(scores));
+        if node.input(0).is_none_or(|sum| self.shape(sum) != whole) {
+            return Err(fail(node, "one operand's rows are masked in several ways, which has no kernel"));
+        }
         let missing = whole.len().saturating_sub(shape.len());
         let own: Vec<usize> = order.iter().filter(|&&axis| axis >= missing).map(|axis| axis - missing).collect();
         // Repeated as a whole over the rows: its outer axes have one element, its inner ones all of theirs.
         let wide = own.iter().position(|&axis| shape[axis] > 1).unwrap_or(own.len());
-        if own[wide..].iter().any(|&axis| shape[axis] != whole[axis + missing]) {
+        let repeats = own[wide..].iter().all(|&axis| shape[axis] == whole[axis + missing]);
+        if let Some(tensor) = self.graph.constant(mask) {
+            let keep = tensor.to_f32().iter().map(|&v| f32::from(u8::from(v > MASKED))).collect();
+            let mut keep = Tensor::f32(tensor.shape.clone(), keep);
+            if !repeats {
+                let from = broadcast(&shape, &whole);
+                keep = Tensor::f32(whole, from.into_iter().map(|i| keep.to_f32()[i]).collect());
+            }
+            let (quant, order) = (Quant { scale: 1.0, zero_point: 0 }, if repeats { &own } else { order });
+            return Ok(self.constant(mask, &keep, order, Some(quant)));
+        }
+        if !repeats {
             return Err(fail(node, "its mask is repeated along an inner axis, which has no kernel"));
         }
         let table = self.table(mask).ok_or_else(|| fail(node, "its mask is not computed from whole numbers"))?;
         // Whole numbers are stored from −128 on; a mask says 0 or 1.
-        if table[..2].iter().any(|&v| v < 0.0 && v > -1000.0) {
+        if table[..2].iter().any(|&v| v < 0.0 && v > MASKED) {
             return Err(fail(node, "what is added to its operand is neither nothing nor so much that nothing is left"));
         }
         let input = self.raw(node, mask, &own)?;
-        let keep = Box::new(table.map(|v| i8::from(v > -1000.0)));
+        let keep = Box::new(table.map(|v| i8::from(v > MASKED)));
         let shape = self.program.buffer(input).shape.clone();
         Ok(self.like(node, Kernel::Lookup { table: keep }, input, shape))
     }

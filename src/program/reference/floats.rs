@@ -47,8 +47,7 @@ pub(super) fn step_f32(program: &Program, step: &Step, x: &[&[f32]]) -> Vec<f32>
         Kernel::MaxPool { window: w, channels } => each_output(w, *channels, |oy, ox, c| {
             let mut max = f32::NEG_INFINITY;
             window(w, oy, ox, |_, _, pixel| {
-                let v = pixel.map_or(f32::NEG_INFINITY, |p| a[p * channels + c]);
-                max = if v > max { v } else { max };
+                max = math::larger(max, pixel.map_or(f32::NEG_INFINITY, |p| a[p * channels + c]));
             });
             out.push(max);
         }),
@@ -92,7 +91,7 @@ pub(super) fn step_f32(program: &Program, step: &Step, x: &[&[f32]]) -> Vec<f32>
         Kernel::Map(function) => out.extend(a.iter().map(|&v| apply(*function, v))),
         Kernel::Softmax { len, .. } => {
             for row in a.chunks(*len) {
-                let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
+                let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| math::larger(m, v));
                 if max == f32::NEG_INFINITY {
                     out.extend(row.iter().map(|_| 0.0));
                     continue;

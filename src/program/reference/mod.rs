@@ -356,8 +356,8 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
                 let power = |v: i8| u64::from(exp[usize::from(max.abs_diff(v))]);
                 let sum: u64 = kept.iter().map(|&v| power(v)).sum();
                 for (&v, &m) in row.iter().zip(mask) {
-                    let share = if m == 0 { 0 } else { (power(v) * 256 + sum / 2) / sum };
-                    out.push((share as i64 - 128).min(127) as i8);
+                    let share = if m == 0 { 0 } else { (power(v) * 255 + sum / 2) / sum };
+                    out.push((share as i64 - 128) as i8);
                 }
             }
         }
@@ -368,9 +368,7 @@ fn step_i8(program: &Program, step: &Step, x: &[&[i8]]) -> Vec<i8> {
                 let max = row.iter().copied().max().unwrap_or(i8::MIN);
                 let power = |v: i8| u64::from(exp[usize::from(max.abs_diff(v))]);
                 let sum: u64 = row.iter().map(|&v| power(v)).sum();
-                out.extend(
-                    row.iter().map(|&v| ((power(v) * 256 + sum / 2) / sum) as i64 - 128).map(|v| v.min(127) as i8),
-                );
+                out.extend(row.iter().map(|&v| (((power(v) * 255 + sum / 2) / sum) as i64 - 128) as i8));
             }
         }
         Kernel::Pad { input, pads, stored, .. } => pad(*input, *pads, *stored, a, &mut out),

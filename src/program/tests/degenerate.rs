@@ -323,10 +323,10 @@ fn whatever_stands_beside_a_softmax_keeps_its_range() {
         let y = n.op(Op::Concat { axis: 1 }, &[parts[order[0]], parts[order[1]]]);
         let graph = n.b.finish(&[y]);
         assert_explained(&graph, &format!("{order:?} {factor}"));
-        // The shares themselves stay in 256ths.
+        // The shares themselves stay in 255ths.
         let model = quantized(&graph);
         let quant = model.graph.value(model.graph.nodes[1].output()).quant.clone().unwrap();
-        assert_eq!((quant.scale[0], quant.zero_point[0]), (1.0 / 256.0, -128));
+        assert_eq!((quant.scale[0], quant.zero_point[0]), (1.0 / 255.0, -128));
     }
 }
 

@@ -78,7 +78,7 @@ fn parameters_that_do_not_fit_are_refused() {
         let Linear::Int8 { min, max, .. } = linear(p, "conv2d") else { panic!() };
         (*min, *max) = (3, 2);
     });
-    refused(&program, "256ths", |p| {
+    refused(&program, "255ths", |p| {
         let output = p.output.buffer;
         p.buffers[output.index()].quant = Some(Quant { scale: 0.5, zero_point: -128 });
     });

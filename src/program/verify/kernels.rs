@@ -120,8 +120,8 @@ impl Work<'_> {
                 };
                 self.precision(Precision::Int8)?;
                 ensure(exp[0] > 0 && exp.windows(2).all(|pair| pair[0] >= pair[1]), "its table does not fall")?;
-                let stored = Some(Quant { scale: 1.0 / 256.0, zero_point: -128 });
-                ensure(self.output.quant == stored, "its result is not stored in 256ths")
+                let stored = Some(Quant { scale: 1.0 / 255.0, zero_point: -128 });
+                ensure(self.output.quant == stored, "its result is not stored in 255ths")
             }
             Kernel::MatMul { batch, rows, inner, columns, params } => {
                 let matrix = inner * columns;

@@ -7,6 +7,12 @@ pub const fn clamp(x: f32, min: f32, max: f32) -> f32 {
     if x > max { max } else { x }
 }
 
+/// The larger of two numbers; not-a-number if either is.
+#[inline(always)]
+pub const fn larger(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
 /// The nearest integer, the even one of two. `|x|` is at most 2^22.
 #[inline(always)]
 pub const fn round_ties_even(x: f32) -> f32 {

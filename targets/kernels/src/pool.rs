@@ -1,5 +1,6 @@
 //! Pooling.
 
+use crate::math::larger;
 use crate::{Multiplier, Window, store};
 
 /// What a pooling operator does with the elements of one channel under the window.
@@ -17,7 +18,7 @@ pub trait Pool: Copy {
 #[derive(Clone, Copy, Debug)]
 pub struct MaxInt8;
 
-/// The largest `f32`.
+/// The largest `f32`; not-a-number where there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxFloat;
 
@@ -69,7 +70,7 @@ impl Pool for MaxFloat {
 
     #[inline(always)]
     fn add(&self, sum: f32, operand: f32) -> f32 {
-        if operand > sum { operand } else { sum }
+        larger(sum, operand)
     }
 
     #[inline(always)]

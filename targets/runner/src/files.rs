@@ -18,6 +18,10 @@ pub enum Load {
 
 /// Runs every sample of one file and writes the outputs to another.
 pub fn run(arena: &mut Arena, load: Load, stored: bool, from: &str, to: &str) -> Result<(), Failure> {
+    let place = std::fs::canonicalize;
+    if place(from).is_ok_and(|from| place(to).is_ok_and(|to| from == to)) {
+        return Err(format!("{to} holds the samples: write the outputs to another file"));
+    }
     let bytes = std::fs::read(from).map_err(|e| format!("{from}: {e}"))?;
     let sample = match load {
         Load::F32 => INPUT_LEN * size_of::<f32>(),

@@ -103,7 +103,7 @@ fn plain(float: &Graph, ids: &[ValueId], ranges: &[(f32, f32)]) -> Result<Graph,
     let inside = |id: &ValueId| interior.iter().any(|&index| float.nodes[index].output() == *id);
     let softmax = |id: ValueId| float.nodes.iter().any(|n| matches!(n.op, Op::Softmax { .. }) && n.output() == id);
     for (&id, &(low, high)) in ids.iter().zip(ranges).filter(|(id, _)| !inside(id)) {
-        let (low, high) = if softmax(id) { (0.0, 255.0 / 256.0) } else { (low, high) };
+        let (low, high) = if softmax(id) { (0.0, 1.0) } else { (low, high) };
         let (low, high) = (f64::from(low.min(0.0)), f64::from(high.max(0.0)));
         let scale = (((high - low) / 255.0) as f32).max(f32::MIN_POSITIVE);
         let zero = (-128.0 - low / f64::from(scale)).round().clamp(-128.0, 127.0) as i32;
