@@ -34,7 +34,7 @@ test-all: setup venv vulkan
 	  $(VENV)/bin/python3 benches/burn_source.py $${CARGO_TARGET_DIR:-target}/release/kdc tests/networks/families \
 	    efficientnet gru-kws shufflenetv2 vit
 	$(VENV)/bin/python3 benches/exports.py $${CARGO_TARGET_DIR:-target}/release/kdc fuzz/seeds tests/networks
-	$(CARGO) test --release --features wgpu --lib exec::device::
+	$(CARGO) test --release -p kdc-exec --features wgpu --lib device::
 	@if [ -z "$$KDC_DATA" ]; then echo "skipped: whole models; KDC_DATA names no folder with models/ in it"; else \
 	  $(CARGO) build --release --bin kdc && conformance=$$($(CARGO) bench --bench conformance --no-run 2>&1 | \
 	    sed -n 's/.*Executable .*(\(.*\)).*/\1/p') && \

@@ -28,7 +28,7 @@ case $target in
       more+=(onnx-cases)
     fi
     ;;
-  settings) more=(../tests/networks/hostile/settings ../src/distill/presets) ;;
+  settings) more=(../tests/networks/hostile/settings ../crates/train/src/distill/presets) ;;
   data) more=(../tests/networks/hostile/data) ;;
 esac
 # Each finding ends one process; the fuzzer goes on in another.

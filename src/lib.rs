@@ -85,24 +85,13 @@
 //! | [`pipeline`], [`cli`] | the stages with their cache; the command line |
 //! | [`files`], [`escape`] | files that are either whole or not there; names from files, made safe to print |
 
-pub mod bench;
 pub mod cli;
-pub mod data;
-pub mod distill;
-pub mod emit;
-pub mod escape;
-pub mod exec;
-pub mod files;
-pub mod graph;
-pub mod host;
-pub mod onnx;
-pub mod pass;
 pub mod pipeline;
-pub mod program;
-pub mod quant;
 pub mod report;
-pub mod student;
-pub mod target;
-pub mod teacher;
+
+pub use kdc_device::{bench, emit, program, quant, target};
+pub use kdc_exec as exec;
 #[doc(hidden)]
-pub mod testing;
+pub use kdc_ir::testing;
+pub use kdc_ir::{escape, files, graph, host, onnx, pass};
+pub use kdc_train::{data, distill, student, teacher};

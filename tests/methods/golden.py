@@ -5,7 +5,7 @@ that the published formula has for them.
     pip install torch==2.15.0 && python tests/methods/golden.py
 
 Everything here is written from the papers with torch's own functions and differentiated by torch in 64 bits; nothing is
-taken from kdc but the names of methods, settings and tensors. src/distill/tests/golden.rs holds kdc against the file.
+taken from kdc but the names of methods, settings and tensors. crates/train/src/distill/tests/golden.rs holds kdc against the file.
 """
 
 import json

@@ -52,7 +52,7 @@ fn a_file_of_samples_is_read_or_refused() {
 
 #[test]
 fn settings_are_read_or_refused() {
-    let folders = ["tests/networks/hostile/settings", "fuzz/seeds/settings", "src/distill/presets"];
+    let folders = ["tests/networks/hostile/settings", "fuzz/seeds/settings", "crates/train/src/distill/presets"];
     let seen = each(&folders, |_, file| reading::settings(&file));
     assert!(seen > 20, "{seen} files");
 }

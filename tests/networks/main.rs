@@ -1,6 +1,7 @@
 //! Whole networks of many families, and every operator that kdc knows. One binary, so that it is linked once.
 
 mod backend;
+mod batches;
 mod case;
 mod degenerate;
 mod einsum;

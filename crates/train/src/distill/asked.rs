@@ -1,0 +1,107 @@
+//! Those who are asked at every step and do not learn: networks that kdc runs, and others that an engine does.
+
+use super::Error;
+use super::teachers::{self, Said, Source, rows};
+use crate::teacher::{self, EngineChoice, Teacher};
+use burn::tensor::Device;
+use kdc_exec::{Mode, Network, Value};
+use kdc_ir::graph::{Graph, Tensor as HostTensor, ValueId};
+use std::path::Path;
+
+/// A network's file, for an engine that runs what kdc cannot: what happens inside is asked for by name.
+#[derive(Clone, Copy)]
+pub struct Engine<'a> {
+    pub model: &'a Path,
+    /// The one of its outputs that is meant; `None`: its only one.
+    pub output: Option<&'a str>,
+    /// The value that holds the logits; `None`: the first output does.
+    pub logits: Option<&'a str>,
+    pub choice: EngineChoice,
+}
+
+impl Engine<'_> {
+    /// Opens the network for some of its values.
+    ///
+    /// # Errors
+    /// When no engine runs it, or the file has no such value.
+    pub fn open(&self, graph: &Graph, values: &[ValueId]) -> Result<Box<dyn Teacher>, Error> {
+        let names = values.iter().map(|&id| graph.value(id).name.clone());
+        let names: Vec<String> = self.logits.iter().map(|name| name.to_string()).chain(names).collect();
+        // It is asked because kdc cannot run the network, and so cannot compare.
+        Ok(teacher::open_output(self.model, self.output, &names, self.choice, teacher::UNCOMPARED)?)
+    }
+
+    /// The values of some samples, in the order asked for.
+    ///
+    /// # Errors
+    /// As [`Engine::open`]; also when an answer is no number.
+    pub fn values(&self, graph: &Graph, values: &[ValueId], inputs: &[HostTensor]) -> Result<Vec<HostTensor>, Error> {
+        let taps = self.open(graph, values)?.run(inputs)?.taps;
+        Ok(taps.into_iter().skip(self.logits.iter().len()).collect())
+    }
+}
+
+/// Somebody who is asked at every step.
+pub enum Asked {
+    Here(Box<Network>),
+    /// Its answers are brought to the device.
+    Elsewhere {
+        teacher: Box<dyn Teacher>,
+        has_logits_tap: bool,
+        device: Device,
+    },
+}
+
+impl Asked {
+    /// A source's network, where it has to run at every step: for activations, `taps`, and for answers, `logits`, that
+    /// nobody kept or that are to inputs which change (`mixes`).
+    ///
+    /// # Errors
+    /// When nobody can run it.
+    pub fn by(
+        source: &Source,
+        (logits, taps): (bool, &[ValueId]),
+        mixes: bool,
+        device: &Device,
+    ) -> Result<Option<Asked>, Error> {
+        let kept = source.logits.is_some() && !mixes;
+        if taps.is_empty() && !(logits && (source.is_peer || !kept)) {
+            return Ok(None);
+        }
+        let graph = source.graph.ok_or_else(|| {
+            Error::inapplicable(
+                source.name.as_ref(),
+                "is a teacher that has to run at every step, and there is no network of it",
+            )
+        })?;
+        match &source.engine {
+            Some(engine) if !source.is_peer => Ok(Some(Asked::Elsewhere {
+                teacher: engine.open(graph, taps)?,
+                has_logits_tap: engine.logits.is_some(),
+                device: device.clone().autodiff(),
+            })),
+            _ => {
+                let device = if source.is_peer { device.clone().autodiff() } else { device.clone() };
+                Ok(Some(Asked::Here(Box::new(Network::new(graph, &device)?))))
+            }
+        }
+    }
+
+    /// What it says of a batch, as constants of the gradient graph.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn ask(&self, inputs: Vec<HostTensor>, taps: &[ValueId]) -> Result<Said, Error> {
+        match self {
+            Asked::Here(network) => teachers::ask(network, inputs, &[], taps, Mode::Infer),
+            Asked::Elsewhere { teacher, has_logits_tap, device } => {
+                let reply = teacher.run(&inputs)?;
+                let here = |tensor: &HostTensor| Ok::<_, Error>(Value::from_host(tensor, device)?);
+                let mut taps = reply.taps.iter();
+                let logits = if *has_logits_tap { taps.next() } else { reply.outputs.first() };
+                let logits = logits.map(|logits| here(logits).and_then(rows)).transpose()?;
+                Ok(Said { logits, taps: taps.map(here).collect::<Result<_, _>>()? })
+            }
+        }
+    }
+}

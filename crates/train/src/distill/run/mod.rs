@@ -1,0 +1,398 @@
+//! A run under way: the network, what moves it, and what has to be remembered between two steps.
+
+mod values;
+
+use super::asked::Asked;
+use super::feed::Batch;
+use super::history::{Event, Hits, Step, Tally, chosen};
+use super::learners::{Learners, Snapshot};
+use super::objective::Part;
+use super::optimizer::Optimizer;
+use super::teachers::{self, Wiring};
+use super::terms::Route;
+use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
+use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
+use crate::data::{Answers, Reading};
+use burn::tensor::{Device, Tensor, TensorData};
+use kdc_exec::{Mode, Network};
+use kdc_ir::graph::Graph;
+use std::path::{Path, PathBuf};
+use values::hits;
+
+/// What became of a batch.
+pub enum Learned {
+    /// It is part of a step.
+    Batch,
+    /// The parameters moved.
+    Step(Step),
+    /// The loss, or a gradient, is no number. Nothing moved.
+    Lost(f32),
+}
+
+pub struct Run {
+    learners: Learners,
+    objective: Objective,
+    wiring: Wiring,
+    /// Those who are asked and do not learn, by source.
+    asked: Vec<Option<Asked>>,
+    /// By source, whether it is a peer that a term teaches. One that only answers is run without a record for gradients,
+    /// which nobody would come back for.
+    taught: Vec<bool>,
+    /// By source, networks that gradients go through and that do not change.
+    relays: Vec<Option<Network>>,
+    optimizer: Optimizer,
+    device: Device,
+    file: PathBuf,
+    /// Whether there was a checkpoint that is damaged, so that this run begins from the front.
+    pub is_anew: bool,
+    /// Steps done.
+    pub done: usize,
+    pub history: Vec<Epoch>,
+    tally: Tally,
+    best: Snapshot,
+    /// See [`Beginning::floor`].
+    floor: f64,
+    rollbacks: u32,
+    /// By parameter, where one is kept.
+    average: Vec<Tensor<1>>,
+    /// By class; empty where all samples count alike.
+    class_weights: Vec<f32>,
+    classes: usize,
+    /// What answers stand for.
+    answers: Answers,
+    pending: Pending,
+}
+
+/// A step whose batches are not all there.
+#[derive(Default)]
+struct Pending {
+    batches: usize,
+    gradients: Vec<Option<Tensor<1>>>,
+    loss: f64,
+    parts: Vec<Part>,
+    hits: Hits,
+}
+
+impl Run {
+    /// How often numbers may be lost.
+    pub const MOST_ROLLBACKS: u32 = 3;
+
+    /// A fresh run, or the one that the file keeps. A fresh one is saved, so that there is always something to go back
+    /// to.
+    pub fn start(
+        beginning: &Beginning,
+        set: &TrainingSet,
+        config: &Config,
+        device: &Device,
+        file: &Path,
+    ) -> Result<Run, Error> {
+        let (student, tracked) = (beginning.student, device.clone().autodiff());
+        let (objective, wiring, extras) = set_up(student, set, config, device)?;
+        let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
+        let mut asked = vec![];
+        for (index, source) in set.teachers.iter().enumerate() {
+            let (peer, other) = match Asked::by(source, wiring.reads_of(index), config.data.mixes(), device)? {
+                Some(Asked::Here(network)) if source.is_peer => (Some((source.name.clone(), *network)), None),
+                other => (None, other),
+            };
+            learners.peers.push(peer);
+            asked.push(other);
+        }
+        learners.adopt(beginning.others);
+        let mut relays: Vec<Option<Network>> = set.teachers.iter().map(|_| None).collect();
+        for (index, term) in objective.terms().enumerate() {
+            let (_, source) = wiring.places(index);
+            let graph = set.teachers.get(source).and_then(|s| s.graph);
+            if let (Route::Relay { .. }, Some(graph)) = (term.route(0.0), graph) {
+                relays[source] = Some(Network::new(graph, &tracked)?.untrained());
+            }
+        }
+        let mut taught = vec![false; set.teachers.len()];
+        for (index, term) in objective.terms().enumerate().filter(|(_, term)| term.wants_peer()) {
+            let source = wiring.places(index).1;
+            if !set.teachers[source].is_peer {
+                let (term, name) = (term.name(), &set.teachers[source].name);
+                let what = "does not learn along; name a [[teacher]] of kind = \"peer\" or \"tuned\"";
+                return Err(Error::Config(format!("'{term}' teaches whom it learns from, and '{name}' {what}")));
+            }
+            taught[source] = true;
+        }
+        let optimizer = Optimizer::new(config.optimizer, config.clip_norm, learners.count());
+        let classes = teachers::classes(student);
+        let average = match config.ema > 0.0 {
+            true => learners.student.params().iter().map(|p| p.tensor.clone().inner()).collect(),
+            false => vec![],
+        };
+        let class_weights = match config.class_weights {
+            ClassWeights::Even => vec![],
+            ClassWeights::Balanced => balanced(set, classes),
+        };
+        let mut run = Run {
+            learners,
+            objective,
+            wiring,
+            asked,
+            taught,
+            relays,
+            optimizer,
+            device: device.clone(),
+            file: file.into(),
+            is_anew: false,
+            done: 0,
+            history: vec![],
+            tally: Tally::default(),
+            best: vec![],
+            floor: beginning.floor,
+            rollbacks: 0,
+            average,
+            class_weights,
+            classes,
+            answers: set.answers.clone(),
+            pending: Pending::default(),
+        };
+        let was_there = file.exists();
+        match Checkpoint::load(file)? {
+            Some(saved) => run.take(saved)?,
+            None => {
+                run.is_anew = was_there;
+                run.save()?;
+            }
+        }
+        Ok(run)
+    }
+
+    /// By source, whether its kept answers are read.
+    pub fn asked(&self) -> Vec<bool> {
+        (0..self.asked.len()).map(|index| self.wiring.reads_of(index).0).collect()
+    }
+
+    /// A forward and a backward pass; with the last batch of a step the parameters move.
+    pub fn learn(&mut self, batch: &Batch, config: &Config, steps: usize) -> Result<Learned, Error> {
+        let progress = self.done as f64 / steps as f64;
+        // Running statistics of a student that is frozen stay as they are.
+        let frozen = config.freeze.iter().any(|f| f == "student");
+        let mode = Mode::Train { momentum: if frozen { 1.0 } else { config.norm_momentum } };
+        let said = self.said(batch, mode)?;
+        let given = self.mixed(batch, &said, mode, progress)?;
+        let taps = self.wiring.student_taps();
+        let student = teachers::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
+        let logits = student.logits.ok_or(Error::NoOutput)?;
+        let first = said.first().and_then(|s| s.logits.clone());
+        let hits = hits(&logits, batch, first, &self.answers);
+        let (mut values, teaches) = self.values(logits, &student.taps, &said, batch, config.seed, progress);
+        self.reroute(batch, mode, &mut values)?;
+        let mut parts = self.objective.parts(&values, &mut self.learners.extras);
+        parts.extend(teaches.into_iter().map(|loss| ("teacher weights".to_string(), loss)));
+        let values = parts.iter().map(|(name, part)| Part { name: name.clone(), loss: number(part) });
+        let values: Vec<Part> = values.collect();
+        let loss = parts.into_iter().map(|(_, part)| part).reduce(|a, b| a + b);
+        let loss = loss.ok_or_else(|| Error::Config("the objective is empty".into()))?;
+        let value = number(&loss) as f32;
+        if !value.is_finite() {
+            self.pending = Pending::default();
+            return Ok(Learned::Lost(value));
+        }
+        let mut gradients = loss.backward();
+        let gradients = self.learners.take_gradients(&mut gradients, &config.freeze);
+        self.pending.add(gradients, value, values, hits);
+        if self.pending.batches < config.accumulate {
+            return Ok(Learned::Batch);
+        }
+        let Pending { batches, gradients, loss, parts, hits } = std::mem::take(&mut self.pending);
+        let share = 1.0 / batches as f64;
+        let mean = |g: Tensor<1>| if batches == 1 { g } else { g.mul_scalar(share) };
+        let lr = config.learning_rate().at(progress) * self.factor();
+        let gradients = gradients.into_iter().map(|g| g.map(mean)).collect();
+        let norm = self.optimizer.step(&mut self.learners, gradients, lr);
+        if !norm.is_finite() {
+            return Ok(Learned::Lost(f32::NAN));
+        }
+        self.move_average(config.ema);
+        let parts: Vec<Part> = parts.into_iter().map(|p| Part { loss: p.loss * share, ..p }).collect();
+        let loss = (loss * share) as f32;
+        self.tally.add(loss, &parts, &hits, lr);
+        self.done += 1;
+        let train_accuracy = self.tally.accuracy();
+        Ok(Learned::Step(Step { done: self.done, total: steps, loss, parts, train_accuracy, lr }))
+    }
+
+    /// What rollbacks have left of the learning rate.
+    fn factor(&self) -> f64 {
+        0.5f64.powi(self.rollbacks as i32)
+    }
+
+    /// `average = d · average + (1 − d) · parameter`, with a decay that starts lower: the first averages would be of the
+    /// random start.
+    fn move_average(&mut self, decay: f64) {
+        let decay = decay.min((1.0 + self.done as f64) / (10.0 + self.done as f64));
+        for (average, param) in self.average.iter_mut().zip(self.learners.student.params()) {
+            let param = param.tensor.clone().inner();
+            *average = average.clone().mul_scalar(decay) + param.mul_scalar(1.0 - decay);
+        }
+    }
+
+    /// Goes back to the last checkpoint, with half the learning rate.
+    pub fn roll_back(&mut self, loss: f32, config: &Config, steps: usize) -> Result<Event, Error> {
+        let (step, rollbacks) = (self.done, self.rollbacks + 1);
+        if rollbacks > Run::MOST_ROLLBACKS {
+            let (epoch, lr, checkpoint) = (self.history.len() + 1, config.lr * self.factor(), self.file.clone());
+            return Err(Error::NonFinite { loss, step, steps, epoch, lr, checkpoint });
+        }
+        let gone =
+            || Error::Checkpoint { path: self.file.clone(), what: "it was removed or damaged during the run".into() };
+        let saved = Checkpoint::load(&self.file)?.ok_or_else(gone)?;
+        self.take(saved)?;
+        self.rollbacks = rollbacks;
+        self.save()?;
+        Ok(Event::RolledBack { loss, step, to: self.done, lr: config.lr * self.factor() })
+    }
+
+    /// Validates, and remembers the parameters if they are the best so far.
+    pub fn end_epoch(&mut self, set: &TrainingSet, epoch: usize) -> Result<Epoch, Error> {
+        let kept = self.kept();
+        let accuracy = if self.average.is_empty() {
+            evaluate(&self.learners.student, set.samples, set.validation, set.answers)?.0
+        } else {
+            let running = self.learners.student.snapshot();
+            self.learners.student.restore(&kept)?;
+            let (accuracy, _) = evaluate(&self.learners.student, set.samples, set.validation, set.answers)?;
+            self.learners.student.restore(&running)?;
+            accuracy
+        };
+        let done = std::mem::take(&mut self.tally).epoch(epoch, accuracy);
+        self.history.push(done.clone());
+        if chosen(&self.history, judges(set), self.floor) == Some(self.history.len() - 1) {
+            self.best = kept;
+        }
+        Ok(done)
+    }
+
+    /// The network as it would be kept: with averages in place of parameters, where there are some.
+    fn kept(&self) -> Snapshot {
+        let mut kept = self.learners.student.snapshot();
+        for ((_, values), average) in kept.iter_mut().zip(&self.average) {
+            *values = numbers(average);
+        }
+        kept
+    }
+
+    /// How many epochs at the end brought no better validation accuracy; `None` where nothing is validated.
+    pub fn epochs_without_gain(&self) -> Option<usize> {
+        let mut best = (0, f64::NEG_INFINITY);
+        for (index, epoch) in self.history.iter().enumerate() {
+            if epoch.accuracy.is_nan() {
+                return None;
+            }
+            if epoch.accuracy > best.1 {
+                best = (index, epoch.accuracy);
+            }
+        }
+        Some(self.history.len().saturating_sub(best.0 + 1))
+    }
+
+    /// Writes the checkpoint.
+    pub fn save(&self) -> Result<(), Error> {
+        let state = self.optimizer.state();
+        let names = self.learners.student.params().iter().map(|p| p.name.clone());
+        let checkpoint = Checkpoint {
+            step: self.done,
+            network: self.learners.student.snapshot(),
+            best: self.best.clone(),
+            moments: state.tensors,
+            counters: state.counters,
+            history: self.history.clone(),
+            tally: self.tally.clone(),
+            average: names.zip(self.average.iter().map(numbers)).collect(),
+            others: self.learners.others(),
+            rollbacks: self.rollbacks,
+        };
+        checkpoint.save(&self.file)
+    }
+
+    fn take(&mut self, saved: Checkpoint) -> Result<(), Error> {
+        let damaged = |what: String| Error::Checkpoint { path: self.file.clone(), what };
+        self.learners.student.restore(&saved.network).map_err(|e| damaged(e.to_string()))?;
+        self.learners.restore_others(&saved.others).map_err(|e| damaged(e.to_string()))?;
+        for (average, param) in self.average.iter_mut().zip(self.learners.student.params()) {
+            let values = saved.average.iter().find(|(name, _)| *name == param.name);
+            let (_, values) = values.ok_or_else(|| damaged(format!("the average of '{}' is missing", param.name)))?;
+            *average = Tensor::from_data(TensorData::new(values.clone(), [values.len()]), &self.device);
+        }
+        self.optimizer.set_state(saved.optimizer_state(), &self.device);
+        (self.done, self.tally, self.history, self.best) = (saved.step, saved.tally, saved.history, saved.best);
+        self.rollbacks = saved.rollbacks;
+        self.pending = Pending::default();
+        Ok(())
+    }
+
+    /// The result: the parameters of the best epoch.
+    pub fn finish(mut self, set: &TrainingSet) -> Result<Trained, Error> {
+        let best = chosen(&self.history, judges(set), self.floor).map_or(0, |index| self.history[index].epoch);
+        if best > 0 {
+            self.learners.student.restore(&self.best)?;
+        }
+        let others = self.learners.others();
+        Ok(Trained { graph: self.learners.student.to_graph(), history: self.history, best, steps: self.done, others })
+    }
+}
+
+/// The objective of a run, what its terms compare, and what they train beside the student.
+///
+/// # Errors
+/// When a term has nothing to compare in these networks, or a setting cannot work.
+pub fn set_up(
+    student: &Graph,
+    set: &TrainingSet,
+    config: &Config,
+    device: &Device,
+) -> Result<(Objective, Wiring, Extras), Error> {
+    let mut objective = config.objective()?;
+    let mut extras = Extras::new(device, config.seed);
+    let (wiring, mut plans) = Wiring::new(student, set, &config.terms, &objective.reads(), &mut extras)?;
+    let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
+    let (numbers, hides) = (*set.answers == Answers::Input, *set.answers == Answers::Tokens);
+    plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers, plan.hides) = (spells, numbers, hides));
+    objective.prepare(&plans, &mut extras)?;
+    Ok((objective, wiring, extras))
+}
+
+/// How many samples' shares of right answers an epoch's score is; 0 where it is none.
+fn judges(set: &TrainingSet) -> usize {
+    if *set.answers == Answers::Input { 0 } else { set.validation.len() }
+}
+
+impl Pending {
+    fn add(&mut self, gradients: Vec<Option<Tensor<1>>>, loss: f32, parts: Vec<Part>, hits: Hits) {
+        self.batches += 1;
+        self.loss += f64::from(loss);
+        if self.batches == 1 {
+            (self.gradients, self.parts, self.hits) = (gradients, parts, hits);
+            return;
+        }
+        for (sum, gradient) in self.gradients.iter_mut().zip(gradients) {
+            *sum = match (sum.take(), gradient) {
+                (Some(sum), Some(gradient)) => Some(sum + gradient),
+                (one, other) => one.or(other),
+            };
+        }
+        self.parts.iter_mut().zip(parts).for_each(|(sum, part)| sum.loss += part.loss);
+        self.hits = self.hits.with(hits);
+    }
+}
+
+/// `samples / (classes · samples of the class)`; a class without samples never asks.
+pub(super) fn balanced(set: &TrainingSet, classes: usize) -> Vec<f32> {
+    let mut counts = vec![0usize; classes];
+    let labels = set.train.iter().filter_map(|&sample| set.samples.label(sample));
+    labels.for_each(|label| counts[usize::from(label)] += 1);
+    let (all, there) = (counts.iter().sum::<usize>() as f32, counts.iter().filter(|&&n| n > 0).count() as f32);
+    counts.into_iter().map(|n| all / (there * n.max(1) as f32)).collect()
+}
+
+fn numbers(tensor: &Tensor<1>) -> Vec<f32> {
+    tensor.clone().into_data().iter::<f32>().collect()
+}
+
+fn number(loss: &Tensor<1>) -> f64 {
+    loss.clone().inner().into_data().iter::<f64>().next().unwrap_or(f64::NAN)
+}
