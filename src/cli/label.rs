@@ -1,13 +1,13 @@
 //! `kdc label`: the teacher's answers, ahead of compilations and on as many machines as there are.
 
 use super::progress::Terminal;
-use super::training::MOST_CLASSES;
+use super::training::{EngineName, MOST_CLASSES};
 use super::values;
 use crate::distill::{self, VIEWS_LIMIT};
 use crate::pipeline::{self, LabelOptions, Outcome, Progress};
 use crate::report::count;
-use crate::teacher::{EngineChoice, Shard};
-use clap::{Args, ValueEnum};
+use crate::teacher::Shard;
+use clap::Args;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,27 +58,6 @@ pub struct Arguments {
     /// What runs the teacher; auto takes the built-in tract, and ONNX Runtime, which is faster, where tract cannot
     #[arg(long, value_enum, default_value = "auto")]
     engine: EngineName,
-}
-
-/// What runs a teacher, as the command line names it.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum EngineName {
-    Auto,
-    Tract,
-    Onnxruntime,
-    /// kdc's own executor
-    Kdc,
-}
-
-impl From<EngineName> for EngineChoice {
-    fn from(name: EngineName) -> EngineChoice {
-        match name {
-            EngineName::Auto => EngineChoice::Auto,
-            EngineName::Tract => EngineChoice::Tract,
-            EngineName::Onnxruntime => EngineChoice::OnnxRuntime,
-            EngineName::Kdc => EngineChoice::Own,
-        }
-    }
 }
 
 /// Labels, and says what is there.

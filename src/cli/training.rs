@@ -1,10 +1,10 @@
 //! What is said of training on the command line, by `compile` and `distill` alike.
 
-use super::label::EngineName;
 use super::values;
 use crate::distill::{self, BATCH_LIMIT, ClassWeights, EPOCHS_LIMIT, Recipe, VIEWS_LIMIT, presets};
 use crate::exec::Place;
 use crate::pipeline::options::{Optimizer, Training};
+use crate::teacher::EngineChoice;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 
@@ -156,6 +156,27 @@ fn recipe(word: &str) -> Result<Recipe, distill::Error> {
             let names: Vec<&str> = presets::PRESETS.iter().map(|p| p.name).collect();
             let what = format!("--recipe {word} is no file and no preset; the presets are {}", names.join(", "));
             Err(distill::Error::Config(what))
+        }
+    }
+}
+
+/// What runs a teacher, as the command line names it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum EngineName {
+    Auto,
+    Tract,
+    Onnxruntime,
+    /// kdc's own executor
+    Kdc,
+}
+
+impl From<EngineName> for EngineChoice {
+    fn from(name: EngineName) -> EngineChoice {
+        match name {
+            EngineName::Auto => EngineChoice::Auto,
+            EngineName::Tract => EngineChoice::Tract,
+            EngineName::Onnxruntime => EngineChoice::OnnxRuntime,
+            EngineName::Kdc => EngineChoice::Own,
         }
     }
 }

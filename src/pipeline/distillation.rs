@@ -3,8 +3,9 @@
 use super::choice::{self, Trial};
 use super::labelling::{self, Asked};
 use super::output::{Manifest, Output};
+use super::prepared::{self, Prepared};
 use super::training::{self, Trained};
-use super::{Error, Job, Options, Progress, derivation, job, synthesis};
+use super::{Error, Job, Options, Progress, derivation, job, options, synthesis};
 use crate::data::Answers;
 use crate::distill::{Recipe, evaluate};
 use crate::exec::Network;
@@ -80,7 +81,8 @@ pub struct Class {
 /// As [`compile`](super::compile), up to the training.
 pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -> Result<Distilled, Error> {
     let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
-    let out = options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-student", job::name(&options.model))));
+    let out =
+        options.out.clone().unwrap_or_else(|| PathBuf::from(format!("{}-student", options::name(&options.model))));
     let mut job = Job::prepare(options, profile, out)?;
     job.is_without_program = true;
     job.data.notes.iter().for_each(|note| progress.note(note));
@@ -90,7 +92,7 @@ pub fn distill(options: Options, with_baseline: bool, progress: &dyn Progress) -
 
 /// Everything after what can be refused at once.
 fn carry_out(job: &mut Job, with_baseline: bool, progress: &dyn Progress) -> Result<Distilled, Error> {
-    let prepared = derivation::prepare_teacher(job)?;
+    let prepared = prepared::prepare_teacher(job)?;
     let names = ["student.onnx", "recipe.toml", "train/log.csv", "train/log.json", "train/curves.svg", JUDGEMENT];
     let mut output = Output::open(&job.out, &names, &job.inputs()?)?;
     if job.recipe.data.synthetic.is_some() {
@@ -254,7 +256,7 @@ fn judge(score: f64, logits: &[f32], truth: &[Option<u16>], answers: &Answers) -
 }
 
 /// The student, and how it came about.
-fn write(job: &Job, teacher: &derivation::Prepared, trained: &Trained, output: &mut Output) -> Result<(), Error> {
+fn write(job: &Job, teacher: &Prepared, trained: &Trained, output: &mut Output) -> Result<(), Error> {
     let mut student = trained.graph.clone();
     pass::run(&mut student, &[("fold batch norm", pass::fold_batch_norm)])?;
     if let Some(softmax) = teacher.softmax.clone() {

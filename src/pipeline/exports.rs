@@ -2,8 +2,8 @@
 //! does not stand the comparison is left out, and the program beside it is none the worse.
 
 use super::answers::{classes, interpret, right, share};
-use super::measure::Measured;
-use super::operators::{self, OperatorCheck};
+use super::measured::{FLOAT_TOLERANCE, Measured, NnefCheck, QdqCheck};
+use super::operators;
 use super::stages::{Compiled, Exports};
 use super::{Artefact, Error, Job};
 use crate::bench::{Figure, Unit};
@@ -16,58 +16,7 @@ use crate::report::{Measurement, Skipped, Tool};
 use crate::teacher::{self, EngineChoice};
 use burn::tensor::Device;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::io::Write;
-
-/// Outputs of an exported file in floats may differ by this share of their scale: all are `f32`, in other orders of summation.
-pub(super) const FLOAT_TOLERANCE: f64 = 1e-4;
-/// Percentage points of accuracy by which ONNX Runtime on the QDQ file may differ from the int8 student.
-const QDQ_POINTS: f64 = 0.2;
-/// Steps by which an operator of the QDQ file may differ from the program's.
-pub(super) const QDQ_STEPS: u32 = 1;
-
-/// The student's outputs by burn and by tract from the NNEF file.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct NnefCheck {
-    /// The largest difference, relative to the outputs' own scale.
-    pub difference: f64,
-    /// Samples that tract puts into another class.
-    pub other_class: usize,
-}
-
-/// The int8 student's outputs by the reference interpreter and by ONNX Runtime from the QDQ file.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct QdqCheck {
-    /// Outputs compared.
-    pub values: usize,
-    /// The share of them that differ by more than one quantization step.
-    pub beyond_one_step: f64,
-    /// The largest difference in steps.
-    pub largest: u32,
-    /// Operators on equal operands.
-    pub operators: OperatorCheck,
-    /// How far apart the two accuracies are, as a share of the test samples.
-    pub accuracy_difference: f64,
-}
-
-impl NnefCheck {
-    fn is_met(&self) -> bool {
-        self.difference <= FLOAT_TOLERANCE && self.other_class == 0
-    }
-}
-
-impl QdqCheck {
-    /// The difference of the accuracies in points.
-    pub fn points(&self) -> f64 {
-        // Rounded, so that what is exactly at the limit does not exceed it by what binary fractions cannot say.
-        (1e11 * self.accuracy_difference).round() / 1e9
-    }
-
-    /// How many points are allowed on so many samples: where they are few, one of them is more than the limit.
-    pub fn allowed(samples: usize) -> f64 {
-        QDQ_POINTS.max((1e11 / samples.max(1) as f64).round() / 1e9)
-    }
-}
 
 /// What exports are compared with.
 pub(super) struct Compared<'a> {

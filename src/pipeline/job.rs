@@ -1,6 +1,6 @@
 //! What is asked for, read and checked before any work is done: everything that can be refused early is refused here.
 
-use super::options::Start;
+use super::options::{Start, name};
 use super::{Cache, Error, Options, Progress, cache, opaque};
 use crate::data::{self, Answers, Dataset, Sidecar, Splits};
 use crate::distill::{self, TeacherKind, TermSpec};
@@ -400,11 +400,6 @@ pub(super) fn labels_only(answers: &Answers) -> distill::Recipe {
         _ => TermSpec::new("hard-label"),
     };
     distill::Recipe::of("labels only", vec![term])
-}
-
-/// The stem of the model's file.
-pub fn name(model: &Path) -> String {
-    model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
 }
 
 /// Where the results go when nothing is said: `./NAME-TARGET/`.

@@ -1,7 +1,7 @@
 //! The labelling stage, and `kdc label`, which does that alone: the teacher is asked about every sample and view.
 
-use super::derivation::Prepared;
 use super::options::LabelOptions;
+use super::prepared::Prepared;
 use super::{Cache, Error, Job, Progress, job};
 use crate::data::{self, Answers};
 use crate::distill::TeacherLogits;

@@ -1,8 +1,9 @@
 //! How good the student is on samples that nothing was fitted to, and what its program takes.
 
 use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, right, share, spread};
-use super::exports::{self, Compared, NnefCheck, QdqCheck};
+use super::exports::{self, Compared};
 use super::labelling::Asked;
+use super::measured::Measured;
 use super::stages::{self, Built, Compiled, Exports};
 use super::{Artefact, Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
@@ -15,43 +16,10 @@ use crate::report::{AccuracyRow, Changes, ClassRow, Equality, Measurement, Netwo
 use crate::target::{self, Profile, cost, elf};
 use crate::teacher;
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// Inferences counted under the emulator.
 const COUNTED: usize = 3;
-
-/// Everything that was observed.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Measured {
-    pub rows: Vec<AccuracyRow>,
-    /// The target's program against the reference interpreter; this machine's, where the target's cannot run here.
-    pub equality: Option<Equality>,
-    /// The int8 student beside the f32 student.
-    pub quantization: Option<Changes>,
-    pub classes: Vec<ClassRow>,
-    pub nnef: Option<NnefCheck>,
-    pub qdq: Option<QdqCheck>,
-    /// Bytes of the arena that the program was seen to use.
-    pub arena_used: Option<u64>,
-    /// Bytes of the stack that an inference of the target's program was seen to use.
-    pub stack_used: Option<u64>,
-    pub measurements: Vec<Measurement>,
-    pub elf: Option<elf::ElfInfo>,
-    /// What the student itself takes of the target's program.
-    pub own: Option<elf::Sections>,
-    pub findings: Vec<String>,
-    pub skipped: Vec<Skipped>,
-    /// Artefacts that did not stand their check, and are left out.
-    pub unfit: Vec<Artefact>,
-}
-
-impl Measured {
-    /// Whether the program was seen to say something else than the reference interpreter.
-    pub fn is_refuted(&self) -> bool {
-        self.equality.is_some_and(|equality| equality.differing > 0)
-    }
-}
 
 /// Measures, or finds what was measured of the same things before.
 pub fn measure(

@@ -19,10 +19,12 @@ mod inspection;
 mod job;
 mod labelling;
 mod measure;
+mod measured;
 mod opaque;
 mod operators;
 pub mod options;
 mod output;
+mod prepared;
 pub mod progress;
 mod report;
 mod stages;
@@ -187,7 +189,7 @@ pub fn compile(options: Options, progress: &dyn Progress) -> Result<Report, Erro
 
 /// Everything after what can be refused at once.
 fn carry_out(job: &mut Job, fingerprint: String, mut clock: Clock, progress: &dyn Progress) -> Result<Report, Error> {
-    let teacher = derivation::prepare_teacher(job)?;
+    let teacher = prepared::prepare_teacher(job)?;
     let mut output = output::Output::open(&job.out, &outputs(&job.options), &job.inputs()?)?;
     if job.options.dry_run {
         let student = clock.stage("derive", || Ok((derivation::plan(job, &teacher)?, false)))?;

@@ -8,7 +8,7 @@ use crate::student::{Allocation, Budgets, Criterion, Template};
 use crate::teacher::{EngineChoice, Shard};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything that may be asked of [`compile`](super::compile). [`Options::new`] has the defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -323,7 +323,7 @@ impl Options {
 
     /// What the student is called.
     pub fn student_name(&self) -> String {
-        self.name.clone().unwrap_or_else(|| super::job::name(&self.model))
+        self.name.clone().unwrap_or_else(|| name(&self.model))
     }
 
     /// Every setting that decides what is made, as one text. Files and the target's profile are named by their
@@ -366,6 +366,11 @@ impl Options {
             "{settings:?} {derivation:?} {engine:?} {device:?} {training:?} {recipe:?} {top_k:?} {epochs:?} {batch_size:?} {inputs:?} {output:?} {name:?}"
         )
     }
+}
+
+/// The stem of the model's file.
+pub fn name(model: &Path) -> String {
+    model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Puts everything into the output folder, and says what it came to.
 
-use super::derivation::{Derived, Found, Prepared};
-use super::exports::{FLOAT_TOLERANCE, QDQ_STEPS, QdqCheck};
+use super::derivation::{Derived, Found};
+use super::measured::{FLOAT_TOLERANCE, Measured, QDQ_STEPS, QdqCheck};
+use super::prepared::Prepared;
 use super::labelling::Asked;
-use super::measure::Measured;
 use super::output::{Manifest, Output};
 use super::stages::{Built, Compiled, Exports, Generated, calibration_samples};
 use super::training::Trained;

@@ -1,7 +1,7 @@
 //! The stages up to the program: each takes what the ones before made, and says what it needs in its arguments. A stage
 //! returns its result and whether that was there already.
 
-use super::derivation::Prepared;
+use super::prepared::Prepared;
 use super::{Artefact, Error, Job, Progress};
 use crate::bench::Emulator;
 use crate::data::Look;

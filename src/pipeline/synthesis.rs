@@ -1,6 +1,7 @@
 //! Training samples where there are none: the teacher's own.
 
-use super::derivation::{self, Prepared};
+use super::derivation;
+use super::prepared::Prepared;
 use super::{Error, Job, Progress};
 use crate::data::{Layout, Preprocess, Vectors};
 use crate::distill::{self, EXPORT_AGAIN, Maker, Synthesized};

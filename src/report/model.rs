@@ -67,11 +67,6 @@ impl Report {
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         Ok(crate::escape::json(&serde_json::to_string_pretty(self)?) + "\n")
     }
-
-    /// `report.txt`.
-    pub fn to_text(&self) -> String {
-        super::text::render(self)
-    }
 }
 
 /// A student that was considered.

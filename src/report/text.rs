@@ -7,8 +7,15 @@ use crate::bench::Origin;
 use crate::escape::line;
 use crate::program::Precision;
 
+impl Report {
+    /// `report.txt`.
+    pub fn to_text(&self) -> String {
+        render(self)
+    }
+}
+
 /// The whole report.
-pub fn render(report: &Report) -> String {
+fn render(report: &Report) -> String {
     let mut sections = vec![header(report)];
     let mut section = |title: &str, body: String| {
         if !body.is_empty() {

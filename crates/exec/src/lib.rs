@@ -14,14 +14,36 @@ mod device;
 mod forward;
 mod network;
 pub mod ops;
+mod plan;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use device::Place;
-pub use network::{Mode, Network, Outputs, Parameter};
+pub use network::{Network, Parameter};
 pub use ops::keep_memory;
 pub use value::{Datum, Value};
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// Gradients are tracked, batch norm uses the batch's statistics and moves the running ones:
+    /// `running = momentum · running + (1 − momentum) · batch`.
+    Train { momentum: f64 },
+    /// Gradients flow through to the inputs, batch norm uses the running statistics: the network does not change.
+    Frozen,
+    /// No gradients; batch norm uses the running statistics.
+    Infer,
+}
+
+/// What a pass returns.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// The graph's outputs, in order.
+    pub outputs: Vec<Datum>,
+    /// The values asked for, in order.
+    pub taps: Vec<Datum>,
+}
 
 /// Runs something on a thread of the pool that kernels share their work with. Called from any other thread, each kernel
 /// would hand its work over and sleep until it is done: two changes of threads for each of the hundreds of kernels in a

@@ -1,7 +1,8 @@
 //! A graph with its numbers on a device.
 
 use super::ops::Statistics;
-use super::{Datum, Error, Value, forward};
+use super::plan::Plan;
+use super::{Datum, Error, Mode, Value};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use kdc_ir::graph::{Data, Graph, Op, Tensor as HostTensor, ValueId, shape_at, shape_text};
 use std::collections::HashMap;
@@ -19,32 +20,11 @@ pub struct Parameter {
     pub tensor: Tensor<1>,
 }
 
-/// What a pass is for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mode {
-    /// Gradients are tracked, batch norm uses the batch's statistics and moves the running ones:
-    /// `running = momentum · running + (1 − momentum) · batch`.
-    Train { momentum: f64 },
-    /// Gradients flow through to the inputs, batch norm uses the running statistics: the network does not change.
-    Frozen,
-    /// No gradients; batch norm uses the running statistics.
-    Infer,
-}
-
-/// What a pass returns.
-#[derive(Clone, Debug)]
-pub struct Outputs {
-    /// The graph's outputs, in order.
-    pub outputs: Vec<Datum>,
-    /// The values asked for, in order.
-    pub taps: Vec<Datum>,
-}
-
 /// A graph that runs.
 pub struct Network {
     pub(super) graph: Graph,
     /// Nodes that are computed as one.
-    pub(super) plan: forward::Plan,
+    pub(super) plan: Plan,
     params: Vec<Parameter>,
     param_of: HashMap<ValueId, usize>,
     /// Constants that do not train, on the plain device.
@@ -104,7 +84,7 @@ impl Network {
             }
         }
         let statistics = Mutex::new(statistics);
-        let (graph, plan) = (graph.clone(), forward::Plan::new(graph));
+        let (graph, plan) = (graph.clone(), Plan::new(graph));
         Ok(Network { graph, plan, params, param_of, constants, statistics, device: device.clone() })
     }
 
@@ -115,40 +95,6 @@ impl Network {
             param.tensor = Tensor::from_inner(param.tensor.clone().inner());
         }
         self
-    }
-
-    /// Runs the network. `inputs` in the graph's order; floats on this network's device (the plain one for
-    /// [`Mode::Infer`]) or on the host, from where they are copied.
-    ///
-    /// # Errors
-    /// When the inputs do not fit, or a node cannot be run.
-    pub fn forward(&self, inputs: Vec<impl Into<Datum>>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
-        let wanted: Vec<ValueId> = self.graph.outputs.iter().chain(taps).copied().collect();
-        let mut outputs = self.run(inputs, &[], &wanted, mode)?;
-        let taps = outputs.split_off(self.graph.outputs.len());
-        Ok(Outputs { outputs, taps })
-    }
-
-    /// Computes the values that are wanted, and only what they need. Some may be given: the network goes on from there, as
-    /// if it had computed them. Shapes of given values are those of the graph, on the side of the device where the pass
-    /// computes.
-    ///
-    /// # Errors
-    /// As [`Network::forward`].
-    pub fn run(
-        &self,
-        inputs: Vec<impl Into<Datum>>,
-        given: &[(ValueId, Value)],
-        wanted: &[ValueId],
-        mode: Mode,
-    ) -> Result<Vec<Datum>, Error> {
-        let placed = |input: Datum| match input {
-            Datum::Host(tensor) if tensor.dtype().is_float() => self.upload(&tensor, mode).map(Datum::Float),
-            other => Ok(other),
-        };
-        let inputs: Vec<Datum> = inputs.into_iter().map(Into::into).map(placed).collect::<Result<_, _>>()?;
-        self.check(&inputs)?;
-        forward::run(self, inputs, given, wanted, mode)
     }
 
     /// The graph, with the numbers it was made with.
@@ -291,7 +237,7 @@ impl Network {
         self.statistics.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn check(&self, inputs: &[Datum]) -> Result<(), Error> {
+    pub(super) fn check(&self, inputs: &[Datum]) -> Result<(), Error> {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(Datum::shape).collect();
         let batch = shapes.first().and_then(|s| s.first()).copied().unwrap_or(1);
         let wanted = |&id: &ValueId| shape_at(&self.graph.value(id).shape, batch);

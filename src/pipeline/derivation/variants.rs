@@ -3,7 +3,8 @@
 use super::super::options::{Replace, Start};
 use super::super::stages::{CALIBRATION_SAMPLES, choose_precision, observe};
 use super::super::{Error, Job};
-use super::{Found, Prepared, evidence};
+use super::{Found, evidence};
+use crate::pipeline::prepared::Prepared;
 use crate::graph::{self, Graph};
 use crate::pass;
 use crate::program::{self, Precision, Program};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::figure::{Figure, Unit};
-use super::student::{self, Error};
+use super::process::{self, Error};
 use crate::target::{Profile, toolchain};
 
 const PLUGIN: &str = include_str!("icount.c");
@@ -115,9 +115,9 @@ impl Counter {
         let mut prefix = self.emulator.command();
         prefix.push("-plugin".into());
         prefix.push(format!("{},out={}", option(&self.plugin), option(&out)).into());
-        let command = student::command(&prefix, program, arguments);
-        let shown = student::shown(&command);
-        student::finish(command)?;
+        let command = process::command(&prefix, program, arguments);
+        let shown = process::shown(&command);
+        process::finish(command)?;
         let text = std::fs::read_to_string(out).unwrap_or_default();
         text.trim().parse().map_err(|_| Error::NoCount { command: shown })
     }
@@ -129,7 +129,7 @@ impl Counter {
     pub fn instructions(&self, student: &Path, inferences: usize) -> Result<Instructions, Error> {
         // untimed inferences leave no trace in what the program prints, so nothing but their number differs
         let (few, inferences) = (1, inferences.max(1));
-        let count = |warmup: usize| self.count(student, &student::bench_arguments(1, warmup));
+        let count = |warmup: usize| self.count(student, &process::bench_arguments(1, warmup));
         let more = count(few + inferences)?.saturating_sub(count(few)?);
         Ok(Instructions { per_inference: more as f64 / inferences as f64, inferences })
     }
@@ -182,7 +182,7 @@ fn build_plugin(cache: &Path, version: u32) -> Result<PathBuf, Unavailable> {
         ["-O2", "-shared", "-fPIC", "-fvisibility=hidden"].into_iter().map(OsString::from).collect();
     arguments.push(format!("-DAPI_VERSION={version}").into());
     arguments.extend([source.into(), "-o".into(), object.clone().into()]);
-    student::finish(student::command(&[], &cc, &arguments)).map_err(|e| failed(&e))?;
+    process::finish(process::command(&[], &cc, &arguments)).map_err(|e| failed(&e))?;
     let bytes = std::fs::read(&object).map_err(|e| failed(&e))?;
     kdc_ir::files::write_sealed(&plugin, &bytes).map_err(|e| failed(&e))?;
     Ok(plugin)
@@ -202,7 +202,7 @@ mod tests {
         let (source, program) = (folder.join("a.c"), folder.join("a,b"));
         std::fs::write(&source, text).unwrap();
         let arguments = ["-O1".as_ref(), source.as_os_str(), "-o".as_ref(), program.as_os_str()];
-        student::finish(student::command(&[], &gcc, &arguments)).unwrap();
+        process::finish(process::command(&[], &gcc, &arguments)).unwrap();
         Some(program)
     }
 

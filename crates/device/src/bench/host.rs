@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::figure::{Figure, Unit};
-use super::student::{Error, Student};
+use super::process::Error;
+use super::student::Student;
 
 /// What many runs of one thing took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

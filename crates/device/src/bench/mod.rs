@@ -8,9 +8,11 @@ pub mod calibrate;
 pub mod emulator;
 pub mod figure;
 pub mod host;
+mod process;
 mod student;
 pub mod tract;
 
 pub use emulator::{Emulator, Unavailable};
 pub use figure::{Figure, Origin, Unit};
-pub use student::{Arena, Error, Info, Input, Parts, PortInfo, Runs, StepRuns, Student};
+pub use process::Error;
+pub use student::{Arena, Info, Input, Parts, PortInfo, Runs, StepRuns, Student};

@@ -14,7 +14,8 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::figure::{Figure, Unit};
 use super::host::Timing;
-use super::student::{self, Student};
+use super::process;
+use super::student::Student;
 
 /// Why tract did not run.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,7 @@ pub enum Error {
     #[error("tract cannot run the student's ONNX file: {0}")]
     Model(String),
     #[error(transparent)]
-    Student(#[from] student::Error),
+    Student(#[from] process::Error),
     #[error("nothing to compare: ask for one round of one run at least")]
     NoRuns,
 }

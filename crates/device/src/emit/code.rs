@@ -1,7 +1,6 @@
 //! `lib.rs` of a generated crate.
 
-use std::ops::Range;
-
+use super::places::Places;
 use super::weights::Numbers;
 use super::{CrateOptions, Error, step, text};
 use crate::program::{BufferId, Element, Plan, Port, Precision, Program, RawTables};
@@ -9,27 +8,6 @@ use kdc_ir::escape;
 
 /// Stands for the size of the statics until all are known.
 pub const WEIGHTS_BYTES: &str = "{WEIGHTS_BYTES}";
-
-/// Where buffers lie in the arena, in elements.
-pub struct Places<'a> {
-    pub program: &'a Program,
-    plan: &'a Plan,
-}
-
-impl Places<'_> {
-    pub fn of(&self, id: BufferId) -> Result<Range<usize>, Error> {
-        let buffer = self.program.buffer(id);
-        let size = self.program.precision.bytes();
-        let misplaced = |offset| Error::Misplaced { buffer: buffer.name.clone(), offset };
-        let offset = *self.plan.offsets.get(id.index()).ok_or_else(|| misplaced(usize::MAX))?;
-        let places = self.program.places(id);
-        let fits = (places * size).checked_add(offset).is_some_and(|end| end <= self.plan.arena_bytes);
-        if !fits || offset % size != 0 {
-            return Err(misplaced(offset));
-        }
-        Ok(offset / size..offset / size + places)
-    }
-}
 
 /// The whole file.
 pub fn library(program: &Program, plan: &Plan, options: &CrateOptions, numbers: &mut Numbers) -> Result<String, Error> {

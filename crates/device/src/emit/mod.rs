@@ -11,6 +11,7 @@ mod code;
 mod folder;
 mod header;
 pub mod nnef;
+mod places;
 mod step;
 #[cfg(test)]
 mod tests;

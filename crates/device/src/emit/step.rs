@@ -5,7 +5,7 @@ use std::ops::Range;
 use kdc_kernels::pack;
 
 use super::Error;
-use super::code::Places;
+use super::places::Places;
 use super::text::float;
 use super::weights::Numbers;
 use crate::program::{

@@ -3,9 +3,10 @@
 //! Two layers may read one matrix, along other axes or beside other biases. Each reads it as it needs it: a constant whose
 //! readers do not all agree gets a copy for each way in which it is read.
 
+use super::fusion::{Fusion, fusions};
 use super::params::weight_params;
-use super::shared::{Shared, range_of};
-use super::{Error, Fusion, activation_params, fusions};
+use super::shared::{Shared, looked_up, range_of};
+use super::{Error, activation_params};
 use kdc_ir::graph::{DType, Dim, Graph, Node, Op, QuantParams, Tensor, Value, ValueId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -38,12 +39,6 @@ pub(super) fn quantize_constants(graph: &mut Graph, shared: &Shared, inside: &Ha
     }
     apply(graph, readings);
     Ok(())
-}
-
-/// The constant table whose rows a node looks up.
-pub(super) fn looked_up<'g>(graph: &'g Graph, node: &Node) -> Option<&'g Tensor> {
-    let table = node.input(0).filter(|_| matches!(node.op, Op::Gather { .. }))?;
-    graph.constant(table).filter(|t| t.dtype() == DType::F32)
 }
 
 fn unsupported(node: &Node, why: &str) -> Error {

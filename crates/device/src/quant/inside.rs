@@ -1,9 +1,9 @@
 //! Values without integers of their own: they lie inside of what runs as one on a device.
 
-use super::fusions;
-use kdc_ir::graph::{DType, Graph, Node, Op, ValueId};
+use super::fusion::{fusions, pointwise, roots};
+use kdc_ir::graph::{DType, Graph, Op, ValueId};
 use kdc_ir::pass::{before_softmax, is_mask};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Real values that no sample is needed for and no integers are given to:
 ///
@@ -57,49 +57,4 @@ fn whole(graph: &Graph) -> HashSet<ValueId> {
         }
     }
     found
-}
-
-/// For each value that is a function of the elements of one other, that other; nodes in `fused` make values of their own.
-pub(super) fn roots(graph: &Graph, fused: &HashSet<usize>) -> HashMap<ValueId, ValueId> {
-    let mut roots: HashMap<ValueId, ValueId> = HashMap::new();
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let real = graph.value(node.output()).dtype == DType::F32;
-        if fused.contains(&index) || !pointwise(node) || !real {
-            continue;
-        }
-        let constant = |id: &ValueId| graph.constant(*id);
-        if node.inputs.iter().flatten().filter_map(constant).any(|t| t.len() != 1) {
-            continue;
-        }
-        let computed = node.inputs.iter().flatten().filter(|id| constant(id).is_none());
-        let found: HashSet<ValueId> = computed.map(|id| roots.get(id).copied().unwrap_or(*id)).collect();
-        if let [root] = found.into_iter().collect::<Vec<_>>()[..]
-            && graph.value(root).dtype == DType::F32
-        {
-            roots.insert(node.output(), root);
-        }
-    }
-    roots
-}
-
-/// Whether a node applies a function to every element, or pair.
-fn pointwise(node: &Node) -> bool {
-    matches!(
-        node.op,
-        Op::Relu
-            | Op::Clip { .. }
-            | Op::LeakyRelu { .. }
-            | Op::Sigmoid
-            | Op::Tanh
-            | Op::HardSwish
-            | Op::HardSigmoid { .. }
-            | Op::Unary(_)
-            | Op::Binary(_)
-            | Op::Where
-            | Op::Cast { .. }
-            | Op::Add
-            | Op::Sub
-            | Op::Mul
-            | Op::Div
-    )
 }

@@ -11,6 +11,7 @@
 //! dead channels, tiny ones and huge ones beside them.
 
 mod constants;
+mod fusion;
 mod inside;
 mod observer;
 mod params;
@@ -19,9 +20,10 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
+pub use fusion::{Fusion, fusions};
 pub use observer::{Calibration, Observer, Range};
 pub use params::{activation_params, dequantize, quantize};
-pub use quantize::{CalibratedModel, Fusion, QuantizedModel, fusions};
+pub use quantize::{CalibratedModel, QuantizedModel};
 
 use kdc_ir::graph::{DType, Graph, ValueId};
 

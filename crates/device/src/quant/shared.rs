@@ -1,9 +1,8 @@
 //! Which values are stored alike, and in which range.
 
 use super::Range;
-use super::constants::looked_up;
 use super::params::{activation_params, is_zero};
-use kdc_ir::graph::{DType, Graph, Node, Op, PadMode, QuantParams, ValueId};
+use kdc_ir::graph::{DType, Graph, Node, Op, PadMode, QuantParams, Tensor, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// The share of a wider range that a value has to fill to be stored in all of it: it loses less than half a bit then. An
@@ -57,6 +56,12 @@ fn bounds(op: &Op) -> Option<Range> {
 
 fn width(range: Range) -> f64 {
     f64::from(range.max.max(0.0)) - f64::from(range.min.min(0.0))
+}
+
+/// The constant table whose rows a node looks up.
+pub(super) fn looked_up<'g>(graph: &'g Graph, node: &Node) -> Option<&'g Tensor> {
+    let table = node.input(0).filter(|_| matches!(node.op, Op::Gather { .. }))?;
+    graph.constant(table).filter(|t| t.dtype() == DType::F32)
 }
 
 /// The smallest range with zero that holds some numbers.

@@ -7,15 +7,15 @@ mod elementwise;
 mod linear;
 mod movement;
 mod normalisation;
-mod plan;
 mod pooling;
 mod recurrent;
 mod reduction;
 mod resize;
 
-use super::network::{Mode, Network};
+use super::network::Network;
 use super::ops::Function;
-use super::{Datum, Error, Value};
+use super::plan::{Fusion, Kind};
+use super::{Datum, Error, Mode, Outputs, Value};
 use burn::backend::Dispatch;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::ops::PadMode as BurnPad;
@@ -23,13 +23,47 @@ use burn::tensor::{Slice, Tensor};
 use elementwise::function;
 use kdc_ir::graph::{DType, Graph, Node, Op, Tensor as HostTensor, Unary, Value as GraphValue, ValueId, shape_at};
 use kdc_ir::host;
-pub(super) use plan::Plan;
-use plan::{Fusion, Kind};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+impl Network {
+    /// Runs the network. `inputs` in the graph's order; floats on this network's device (the plain one for
+    /// [`Mode::Infer`]) or on the host, from where they are copied.
+    ///
+    /// # Errors
+    /// When the inputs do not fit, or a node cannot be run.
+    pub fn forward(&self, inputs: Vec<impl Into<Datum>>, taps: &[ValueId], mode: Mode) -> Result<Outputs, Error> {
+        let wanted: Vec<ValueId> = self.graph.outputs.iter().chain(taps).copied().collect();
+        let mut outputs = self.run(inputs, &[], &wanted, mode)?;
+        let taps = outputs.split_off(self.graph.outputs.len());
+        Ok(Outputs { outputs, taps })
+    }
+
+    /// Computes the values that are wanted, and only what they need. Some may be given: the network goes on from there, as
+    /// if it had computed them. Shapes of given values are those of the graph, on the side of the device where the pass
+    /// computes.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn run(
+        &self,
+        inputs: Vec<impl Into<Datum>>,
+        given: &[(ValueId, Value)],
+        wanted: &[ValueId],
+        mode: Mode,
+    ) -> Result<Vec<Datum>, Error> {
+        let placed = |input: Datum| match input {
+            Datum::Host(tensor) if tensor.dtype().is_float() => self.upload(&tensor, mode).map(Datum::Float),
+            other => Ok(other),
+        };
+        let inputs: Vec<Datum> = inputs.into_iter().map(Into::into).map(placed).collect::<Result<_, _>>()?;
+        self.check(&inputs)?;
+        run(self, inputs, given, wanted, mode)
+    }
+}
+
 /// Computes the wanted values, in order. `given` values are taken as they are: what only leads to them is not computed.
-pub(super) fn run(
+fn run(
     network: &Network,
     inputs: Vec<Datum>,
     given: &[(ValueId, Value)],

@@ -1,17 +1,17 @@
 //! Images as samples of a network.
 
 use super::augment::Kind;
-use super::dataset::{Dataset, Input, Look, Shown};
-use super::{Augment, Error, Layout, Move, Preprocess, Samples};
-use kdc_ir::graph::{DType, Tensor};
+use super::views::Input;
+use super::{Augment, Error, Layout, Preprocess, Samples};
+use kdc_ir::graph::DType;
 
 /// Images, and how they become the input of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Images {
-    samples: Samples,
-    preprocess: Preprocess,
-    augment: Augment,
-    inputs: [Input; 1],
+    pub(super) samples: Samples,
+    pub(super) preprocess: Preprocess,
+    pub(super) augment: Augment,
+    pub(super) inputs: [Input; 1],
 }
 
 impl Images {
@@ -44,63 +44,5 @@ impl Images {
             Layout::Nhwc => vec![0, 1, 2],
             Layout::Flat => vec![0],
         }
-    }
-}
-
-impl Dataset for Images {
-    fn len(&self) -> usize {
-        self.samples.len()
-    }
-
-    fn label(&self, sample: usize) -> Option<u16> {
-        self.samples.labels[sample]
-    }
-
-    fn inputs(&self) -> &[Input] {
-        &self.inputs
-    }
-
-    fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
-        let (indices, moves): (Vec<usize>, Vec<Move>) = looks
-            .iter()
-            .map(|look| {
-                (look.sample, look.view.map(|v| self.augment.of(v.seed, look.sample, v.number)).unwrap_or_default())
-            })
-            .unzip();
-        vec![self.preprocess.batch(&self.samples, &indices, Some(&moves))]
-    }
-
-    fn hash(&self) -> String {
-        let Preprocess { layout, scale, mean, std } = &self.preprocess;
-        // Numbers by their bits: two that print alike may still differ.
-        let bits =
-            |values: &[f64]| values.iter().map(|v| format!("{:016x}", v.to_bits())).collect::<Vec<_>>().join(",");
-        let text = format!(
-            "kdc images 1\nsamples {}\nlayout {layout:?}\nscale {}\nmean {}\nstd {}\n",
-            self.samples.hash(),
-            bits(&[*scale]),
-            bits(mean),
-            bits(std)
-        );
-        kdc_ir::files::hash(text.as_bytes())
-    }
-
-    fn augmentation(&self) -> String {
-        self.augment.text()
-    }
-
-    fn show(&self, sample: usize) -> Shown {
-        let shape = self.samples.shape;
-        let pixels = self.samples.sample(sample).iter().step_by(shape[2].max(1)).copied().collect();
-        Shown::Image { shape, pixels }
-    }
-
-    fn extents(&self) -> String {
-        let [h, w, c] = self.samples.shape;
-        format!("{h}×{w}×{c}")
-    }
-
-    fn images(&self) -> Option<&Images> {
-        Some(self)
     }
 }

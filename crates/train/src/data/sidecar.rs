@@ -1,11 +1,8 @@
 //! What an ONNX file does not say about its input, in a TOML file of the same stem beside it.
 
 use super::answers::AnswersOption;
-use super::readers::images::ImageOptions;
-use super::readers::npz::ArrayOptions;
-use super::readers::table::TableOptions;
+use super::options::{ArrayOptions, ImageOptions, TableOptions, TextOptions};
 use super::spectrum::AudioOptions;
-use super::texts::TextOptions;
 use super::{Augment, Error, Pattern, Preprocess, SequenceOptions, Split};
 use kdc_ir::files;
 use serde::Deserialize;

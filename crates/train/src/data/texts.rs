@@ -1,51 +1,15 @@
 //! Texts as token numbers for networks that read them.
 
 use super::augment::{self, Kind};
-use super::dataset::{Dataset, Input, Look, Shown, View};
 use super::error::Location;
 use super::masking::{Hidden, Masking};
-use super::{Augment, Column, Error};
+use super::views::{Input, Look, Shown, View};
+use super::{Augment, Dataset, Error, TextOptions};
 use kdc_ir::graph::{DType, Data, Dim, Graph, Tensor, shape_text};
-use serde::Deserialize;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokenizers::{Tokenizer, TruncationParams};
-
-/// How texts become the inputs of a network: the section `[text]` of a sidecar.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextOptions {
-    /// The column that holds the text.
-    pub column: Column,
-    /// The `tokenizer.json` of HuggingFace's tokenizers; resolved against the sidecar's own folder.
-    pub tokenizer: PathBuf,
-    /// The most tokens, special ones included; `None`: as many as the network takes. Shorter texts are padded.
-    pub max_length: Option<usize>,
-    /// The network's input for the numbers of the tokens, if there are several inputs.
-    #[serde(default = "TextOptions::ids")]
-    pub ids: String,
-    /// The network's input that is 1 for tokens and 0 for padding.
-    #[serde(default = "TextOptions::mask")]
-    pub mask: String,
-    /// The network's input that says which of two texts a token is of.
-    #[serde(default = "TextOptions::types")]
-    pub types: String,
-}
-
-impl TextOptions {
-    fn ids() -> String {
-        "input_ids".into()
-    }
-
-    fn mask() -> String {
-        "attention_mask".into()
-    }
-
-    fn types() -> String {
-        "token_type_ids".into()
-    }
-}
 
 /// The most bytes of a tokenizer.
 const MOST_BYTES: u64 = 1 << 28;

@@ -1,7 +1,8 @@
 //! Samples of real numbers: rows of a table, signals, features of sounds.
 
 use super::augment::Kind;
-use super::dataset::{Dataset, Input, Look, Shown};
+use super::dataset::Dataset;
+use super::views::{Input, Look, Shown};
 use super::{Augment, Error, Preprocess};
 use kdc_ir::graph::{DType, Tensor};
 

@@ -11,7 +11,8 @@ mod stream;
 use std::path::{Path, PathBuf};
 
 use super::emulator::{Counter, Emulator, Unavailable};
-use super::student::{self, Student};
+use super::process;
+use super::student::Student;
 use crate::emit;
 use crate::program::Precision;
 use crate::target::fit::{Observation, fit, predict};
@@ -41,7 +42,7 @@ pub enum Error {
     #[error("the micro-benchmarks cannot be built")]
     Build(#[from] BuildError),
     #[error("the micro-benchmarks cannot be run")]
-    Run(#[from] student::Error),
+    Run(#[from] process::Error),
 }
 
 /// How much is observed.

@@ -4,35 +4,15 @@ use super::jpeg;
 use crate::data::error::Location;
 use crate::data::folders::{self, Entry, Search};
 use crate::data::labels::{Classes, resolve};
-use crate::data::{Error, Samples, Sidecar};
+use crate::data::{Error, ImageOptions, Samples, Sidecar, Size};
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
 use image::{DynamicImage, GenericImageView, GrayImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use kdc_ir::files;
 use rayon::prelude::*;
-use serde::Deserialize;
 use std::io::Cursor;
-use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// How images become as large as the network wants them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageOptions {
-    /// What an image is resized to before its middle is cut out; `None`: so that it just covers the network's extents.
-    pub resize: Option<Size>,
-}
-
-/// The size of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "the shorter side in pixels, or [height, width]")]
-pub enum Size {
-    /// The shorter side; the other one follows.
-    Shorter(NonZeroU16),
-    /// Height and width.
-    Exact([NonZeroU16; 2]),
-}
 
 /// The most pixels an image is resized to, one side before the other: a strip of 1 × 60,000 must not become gigabytes.
 const MOST_PIXELS: u64 = 1 << 25;

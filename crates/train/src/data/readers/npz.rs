@@ -6,24 +6,9 @@ use crate::data::labels::Labels;
 use crate::data::split::{Side, Split};
 use crate::data::{Error, Sidecar};
 use kdc_ir::files;
-use serde::Deserialize;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
-
-/// The names of the arrays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ArrayOptions {
-    /// Training samples, or all of them [default: `x_train`, else `x`].
-    pub samples: Option<String>,
-    /// Their labels [default: `y_train`, else `y`, if it is there].
-    pub labels: Option<String>,
-    /// Test samples [default: `x_test`, else `x_val`, `x_valid` or `x_validation`, where no split parts the samples].
-    pub test_samples: Option<String>,
-    /// Their labels [default: `y_test` and so on, if it is there].
-    pub test_labels: Option<String>,
-}
 
 /// Samples of one shape.
 #[derive(Clone, Debug)]

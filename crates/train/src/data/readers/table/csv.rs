@@ -1,8 +1,8 @@
 //! CSV after RFC 4180, quoted cells and other separators included.
 
-use super::{Cell, Rows, TableOptions};
-use crate::data::Error;
+use super::{Cell, Rows};
 use crate::data::error::{Location, Place};
+use crate::data::{Error, TableOptions};
 use csv::{ErrorKind, ReaderBuilder, StringRecord};
 use kdc_ir::files;
 use std::borrow::Cow;

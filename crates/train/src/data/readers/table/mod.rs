@@ -8,44 +8,9 @@ mod parquet;
 use crate::data::error::Location;
 use crate::data::labels::Labels;
 use crate::data::split::Side;
-use crate::data::{Error, Format, Rule, Sidecar, Split, folders};
-use serde::Deserialize;
+use crate::data::{Column, Error, Format, Rule, Sidecar, Split, TableOptions, folders};
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-
-/// What the columns of a table are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TableOptions {
-    /// The column that says the class; `None`: nobody says it.
-    pub label: Option<Column>,
-    /// The columns that are the sample, in the network's order; `None`: all that are nothing else.
-    pub features: Option<Vec<Column>>,
-    /// Columns that are nothing.
-    #[serde(default)]
-    pub ignore: Vec<Column>,
-    /// Whether the first line of a CSV file names the columns [default: it does].
-    pub header: Option<bool>,
-    /// What separates the cells of a CSV file [default: a comma].
-    pub delimiter: Option<char>,
-}
-
-/// A column, by its name or by its place from 0.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "the name of a column, or its index from 0")]
-pub enum Column {
-    Index(usize),
-    Name(String),
-}
-
-impl std::fmt::Display for Column {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Column::Index(index) => write!(f, "{index}"),
-            Column::Name(name) => write!(f, "\"{name}\""),
-        }
-    }
-}
 
 /// One cell.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,13 +4,13 @@
 //! stands, because operands of later nodes may be made after the first one. A pass that is asked for a value in
 //! between computes those nodes one by one.
 
-use crate::network::Mode;
+use super::Mode;
 use kdc_ir::graph::{Graph, Node, Op, Unary, ValueId};
 use std::collections::HashMap;
 
 /// What a fusion computes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     /// Batch norm, ReLU.
     NormRelu,
     /// Convolution, batch norm, an addition or none, a ReLU or none; in training only, where it is by the batch's
@@ -26,7 +26,7 @@ pub(crate) enum Kind {
 
 /// Nodes that are computed as one.
 #[derive(Clone, Debug)]
-pub(crate) struct Fusion {
+pub(super) struct Fusion {
     pub kind: Kind,
     /// Their indices, in order.
     pub nodes: Vec<usize>,
@@ -40,7 +40,7 @@ impl Fusion {
 
 /// All fusions of a network.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(super) struct Plan {
     training: Vec<Fusion>,
     inference: Vec<Fusion>,
 }
