@@ -1,10 +1,10 @@
 //! Puts everything into the output folder, and says what it came to.
 
 use super::derivation::{Derived, Found};
-use super::measured::{FLOAT_TOLERANCE, Measured, QDQ_STEPS, QdqCheck};
-use super::prepared::Prepared;
 use super::labelling::Asked;
+use super::measured::{FLOAT_TOLERANCE, Measured, QDQ_STEPS, QdqCheck};
 use super::output::{Manifest, Output};
+use super::prepared::Prepared;
 use super::stages::{Built, Compiled, Exports, Generated, calibration_samples};
 use super::training::Trained;
 use super::{Artefact, Error, Job};

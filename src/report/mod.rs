@@ -11,6 +11,7 @@
 #![doc = include_str!("REPORT.md")]
 
 mod calibration;
+mod candidates;
 mod changes;
 mod curves;
 mod format;
@@ -22,14 +23,14 @@ pub mod text;
 mod verdict;
 
 pub use calibration::calibration_error;
+pub use candidates::{CandidateRow, Outcome, Replaced};
 pub use changes::Changes;
 pub use curves::curves;
 pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
 pub use model::{
-    Accuracy, AccuracyRow, Arena, CandidateRow, Change, ClassRow, Equality, Extent, FileEntry, Header, Layer, Linked,
-    Measurement, Memory, Network, Outcome, Plan, Port, Quantization, Replaced, Report, SCHEMA, Size, Skipped, Stage,
-    Storage, Tool,
+    Accuracy, AccuracyRow, Arena, Change, ClassRow, Equality, Extent, FileEntry, Header, Layer, Linked, Measurement,
+    Memory, Network, Plan, Port, Quantization, Report, SCHEMA, Size, Skipped, Stage, Storage, Tool,
 };
 pub use pareto::pareto;
 pub use table::{Align, list, table};

@@ -6,9 +6,9 @@
 
 use super::super::labelling::Asked;
 use super::super::{Error, Job, Progress};
+use super::Derived;
 use super::halving::{Proxies, taught};
 use super::variants::{Candidate, Studio};
-use super::Derived;
 use crate::pipeline::prepared::Prepared;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Budgets, Spec};

@@ -8,6 +8,7 @@
 
 mod axis;
 mod explain;
+mod layers;
 mod relate;
 
 pub use explain::Trigger;

@@ -1,6 +1,6 @@
 //! What each operator says about the axes of its operands and results: the one place where coupling is known.
 
-use super::axis::{Axis, BATCH, Book, Reason, known};
+use super::axis::{Axis, BATCH, Book, known};
 use kdc_ir::graph::{Graph, Node, Op, Reduction, Shape, ValueId, shape_at};
 
 /// An operator that computes something across an axis: with fewer indices it computes something else, which is that of
@@ -15,13 +15,13 @@ pub struct Across {
 
 /// Walks a graph once and states what is equal.
 pub struct Coupler<'a> {
-    graph: &'a Graph,
+    pub(super) graph: &'a Graph,
     pub book: Book,
     /// Per value, its axes; empty before the value is met (and for values of rank 0).
     pub axes: Vec<Vec<Axis>>,
     pub across: Vec<Across>,
     /// The node at hand, for reasons.
-    why: String,
+    pub(super) why: String,
 }
 
 impl<'a> Coupler<'a> {
@@ -68,7 +68,7 @@ impl<'a> Coupler<'a> {
     }
 
     /// Extents with the batch as [`BATCH`].
-    fn shape(&self, id: ValueId) -> Vec<usize> {
+    pub(super) fn shape(&self, id: ValueId) -> Vec<usize> {
         shape_at(&self.graph.value(id).shape, BATCH)
     }
 
@@ -82,7 +82,7 @@ impl<'a> Coupler<'a> {
         self.axes[id.index()] = shape.iter().map(|&n| if float { self.book.fresh(n) } else { known(n) }).collect();
     }
 
-    fn of(&self, id: ValueId) -> Vec<Axis> {
+    pub(super) fn of(&self, id: ValueId) -> Vec<Axis> {
         self.axes[id.index()].clone()
     }
 
@@ -303,7 +303,7 @@ impl<'a> Coupler<'a> {
     }
 
     /// A vector operand with an entry for each index of `axis`.
-    fn along(&mut self, node: &Node, operand: usize, axis: Option<&Axis>) {
+    pub(super) fn along(&mut self, node: &Node, operand: usize, axis: Option<&Axis>) {
         if let (Some(id), Some(axis)) = (node.input(operand), axis) {
             let own = self.of(id);
             if let [own] = &own[..] {
@@ -313,7 +313,7 @@ impl<'a> Coupler<'a> {
     }
 
     /// Operands that meet element by element; extents of 1 meet all.
-    fn broadcast(&mut self, operands: &[(Vec<Axis>, Vec<usize>)]) -> Vec<Axis> {
+    pub(super) fn broadcast(&mut self, operands: &[(Vec<Axis>, Vec<usize>)]) -> Vec<Axis> {
         let rank = operands.iter().map(|(axes, _)| axes.len()).max().unwrap_or(0);
         let mut result = vec![];
         for d in 0..rank {
@@ -329,62 +329,6 @@ impl<'a> Coupler<'a> {
             others.iter().for_each(|other| self.book.unify(first, other, &self.why));
             result.push(first.clone());
         }
-        result
-    }
-
-    /// Weights `[out, in / group, kernel…]`.
-    fn conv(&mut self, node: &Node, x: &[Axis], group: usize) -> Vec<Axis> {
-        let mut result: Vec<Axis> = self.shape(node.output()).iter().map(|&n| known(n)).collect();
-        let Some(id) = node.input(1) else { return result };
-        let (w, shape) = (self.of(id), self.shape(id));
-        w[2..].iter().for_each(|axis| self.book.fix(axis, Reason::Kernel));
-        // Channels that a Transpose made pixels.
-        x[2..].iter().for_each(|axis| self.book.fix(axis, "a window slides over it"));
-        if group == 1 {
-            self.book.unify(&x[1], &w[1], &self.why);
-        } else {
-            let parts = self.book.split(&x[1], &[group, shape[1]], &self.why);
-            self.book.unify(&parts[1], &w[1], &self.why);
-            let filters = self.book.fresh(shape[0] / group);
-            let out = self.book.product(&[parts[0].clone(), filters]);
-            self.book.unify(&out, &w[0], &self.why);
-        }
-        result[0] = x[0].clone();
-        result[1] = w[0].clone();
-        self.along(node, 2, Some(&w[0]));
-        result
-    }
-
-    /// Weights `[in, out / group, kernel…]`; groups stay as they are.
-    fn conv_transpose(&mut self, node: &Node, x: &[Axis], group: usize) -> Vec<Axis> {
-        let mut result: Vec<Axis> = self.shape(node.output()).iter().map(|&n| known(n)).collect();
-        let Some(id) = node.input(1) else { return result };
-        let w = self.of(id);
-        w[2..].iter().for_each(|axis| self.book.fix(axis, Reason::Kernel));
-        // Channels that a Transpose made pixels.
-        x[2..].iter().for_each(|axis| self.book.fix(axis, "a window slides over it"));
-        self.book.unify(&x[1], &w[0], &self.why);
-        if group > 1 {
-            let extent = self.shape(id)[0];
-            let parts = self.book.split(&w[0], &[group, extent / group], &self.why);
-            self.book.fix(&parts[0], &format!("'{}' has {group} groups of filters", node.name));
-        }
-        result[0] = x[0].clone();
-        result[1] = self.book.product(&[known(group), w[1].clone()]);
-        let out = result[1].clone();
-        self.along(node, 2, Some(&out));
-        result
-    }
-
-    fn matmul(&mut self, node: &Node) -> Vec<Axis> {
-        let (Some(a), Some(b)) = (node.input(0), node.input(1)) else { return vec![] };
-        let ((a, sa), (b, sb)) = ((self.of(a), self.shape(a)), (self.of(b), self.shape(b)));
-        let (ra, rb) = (a.len(), b.len());
-        self.book.unify(&a[ra - 1], &b[rb - 2], &self.why);
-        let outer =
-            |axes: &[Axis], shape: &[usize], rank: usize| (axes[..rank - 2].to_vec(), shape[..rank - 2].to_vec());
-        let mut result = self.broadcast(&[outer(&a, &sa, ra), outer(&b, &sb, rb)]);
-        result.extend([a[ra - 2].clone(), b[rb - 1].clone()]);
         result
     }
 
@@ -439,65 +383,6 @@ impl<'a> Coupler<'a> {
             (0..x.len()).filter(kept).map(|d| if axes.contains(&d) { known(1) } else { x[d].clone() }).collect();
         debug_assert_eq!(result.len(), self.shape(node.output()).len());
         result
-    }
-
-    /// Batch and channels pass; pixels are known.
-    fn spatial(&self, node: &Node, x: Vec<Axis>) -> Vec<Axis> {
-        let shape = self.shape(node.output());
-        x.into_iter().take(2).chain(shape.into_iter().skip(2).map(known)).collect()
-    }
-
-    /// An axis that an operator makes longer or shorter. Zeros added around channels (a shortcut that is wider than what
-    /// it leaves out) are channels of their own, which stay or go with those they meet.
-    fn grown(&mut self, node: &Node, axis: &Axis, from: usize, to: usize, d: usize) -> Axis {
-        if let Op::Pad { pads, mode: kdc_ir::graph::PadMode::Constant(_) } = &node.op {
-            let (before, after) = (pads[d], pads[d + pads.len() / 2]);
-            if before >= 0 && after >= 0 {
-                let (before, after) = (before as usize, after as usize);
-                return [self.book.fresh(before), axis.clone(), self.book.fresh(after)]
-                    .into_iter()
-                    .zip([before, from, after])
-                    .filter(|(_, n)| *n > 0)
-                    .flat_map(|(axis, _)| axis)
-                    .collect();
-            }
-        }
-        self.book.fix(axis, &format!("'{}' makes {to} of {from}", node.name));
-        known(to)
-    }
-
-    /// Gates are stacked in the weights: `w [directions, gates · hidden, in]`, `r [directions, gates · hidden, hidden]`,
-    /// `b [directions, 2 · gates · hidden]`, `p [directions, 3 · hidden]`.
-    fn recurrent(&mut self, node: &Node, x: &[Axis], op: &kdc_ir::graph::Recurrent) -> Vec<Vec<Axis>> {
-        let hidden = self.book.fresh(op.hidden);
-        let gates = op.cell.gates();
-        let directions = known(op.direction.count());
-        let (sequence, batch) = if op.batch_first { (&x[1], &x[0]) } else { (&x[0], &x[1]) };
-        let times = |s: &mut Self, n: usize| s.book.product(&[known(n), hidden.clone()]);
-        let (stacked, biases, peepholes) = (times(self, gates), times(self, 2 * gates), times(self, 3));
-        let state = match op.batch_first {
-            true => vec![batch.clone(), directions.clone(), hidden.clone()],
-            false => vec![directions.clone(), batch.clone(), hidden.clone()],
-        };
-        let wanted: [(usize, Vec<Axis>); 6] = [
-            (1, vec![directions.clone(), stacked.clone(), x[2].clone()]),
-            (2, vec![directions.clone(), stacked, hidden.clone()]),
-            (3, vec![directions.clone(), biases]),
-            (5, state.clone()),
-            (6, state.clone()),
-            (7, vec![directions.clone(), peepholes]),
-        ];
-        for (operand, axes) in wanted {
-            let Some(id) = node.input(operand) else { continue };
-            for (own, axis) in self.of(id).iter().zip(&axes) {
-                self.book.unify(own, axis, &self.why);
-            }
-        }
-        let y = match op.batch_first {
-            true => vec![batch.clone(), sequence.clone(), directions, hidden],
-            false => vec![sequence.clone(), directions, batch.clone(), hidden],
-        };
-        vec![y, state.clone(), state]
     }
 }
 
