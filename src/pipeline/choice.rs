@@ -4,7 +4,7 @@
 //! better: by more than one standard error (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
 
 use super::derivation::Found;
-use super::labelling::Asked;
+use super::labelling::TeacherLabels;
 use super::training;
 use super::{Error, Job, Progress};
 use crate::distill::{self, Choice, Reads, TrainingSet, standard_error};
@@ -43,13 +43,13 @@ pub fn settle(
     job: &mut Job,
     student: &Graph,
     found: &Found,
-    asked: &Asked,
+    labels: &TeacherLabels,
     progress: &dyn Progress,
 ) -> Result<(Vec<Trial>, bool), Error> {
     if !job.trains() {
         return Ok((vec![], true));
     }
-    let choices = suited(job, student, found, asked, progress)?;
+    let choices = suited(job, student, found, labels, progress)?;
     // One alone is nothing to choose from.
     if let [only] = &choices[..] {
         adopt(job, only);
@@ -58,10 +58,10 @@ pub fn settle(
         return Ok((vec![], true));
     }
     let field: Vec<Contestant> =
-        choices.iter().map(|choice| contestant(job, student, asked, choice)).collect::<Result<_, Error>>()?;
+        choices.iter().map(|choice| contestant(job, student, labels, choice)).collect::<Result<_, Error>>()?;
     let settings =
         format!("{:?} {choices:?} {field:?} {:?} {:?}", job.training, job.recipe.data, job.options.training.top_k);
-    let teacher = format!("{} {}", job.teacher_hash, asked.teacher.engine());
+    let teacher = format!("{} {}", job.teacher_hash, labels.teacher.engine());
     let inputs = [files::hash(&onnx::export(student)?), job.data_hash.clone(), settings, teacher];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.stage("choose", &inputs, progress, |folder| {
@@ -69,12 +69,12 @@ pub fn settle(
         // Where no label judges, agreement with the teacher on what is learned from does.
         let judges = if parts.1.is_empty() { parts.0.len() } else { parts.1.len() };
         let tried = folder.join("tried");
-        let ceiling = if parts.1.is_empty() { 1.0 } else { asked.accuracy(job, &parts.1) };
+        let ceiling = if parts.1.is_empty() { 1.0 } else { labels.accuracy(job, &parts.1) };
         let trials = halve(&field, job.training.epochs, (judges, ceiling), |index, epochs| {
             let name = choices[index].name.as_str();
             progress.position(index as u64, choices.len() as u64, name);
             let accuracy = kept(&tried, index, epochs, |scratch| {
-                let set = training::set(job, asked, &parts.0, &parts.1);
+                let set = training::set(job, labels, &parts.0, &parts.1);
                 match trial(job, student, &set, &choices[index], epochs, scratch) {
                     // What this student cannot learn by is no choice; others may be.
                     Err(fault @ Error::Distill(distill::Error::NonFinite { .. })) => {
@@ -121,14 +121,14 @@ fn suited(
     job: &Job,
     student: &Graph,
     found: &Found,
-    asked: &Asked,
+    labels: &TeacherLabels,
     progress: &dyn Progress,
 ) -> Result<Vec<Choice>, Error> {
     let same_family = found.spec.as_ref().is_some_and(|spec| spec.kind.template.is_none());
     let train = &job.data.train;
     let all_labelled = (0..train.len()).all(|sample| train.label(sample).is_some());
     let (learned, judging) = data::split(train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
-    let set = training::set(job, asked, &learned, &judging);
+    let set = training::set(job, labels, &learned, &judging);
     let device = job.options.device.open()?;
     let (mut choices, mut obstacle) = (vec![], None);
     for choice in job.recipe.choices.iter().filter(|choice| same_family || !choice.same_family) {
@@ -168,11 +168,16 @@ struct Contestant<'a> {
     is_alone: bool,
 }
 
-fn contestant<'a>(job: &Job, student: &Graph, asked: &Asked, choice: &'a Choice) -> Result<Contestant<'a>, Error> {
+fn contestant<'a>(
+    job: &Job,
+    student: &Graph,
+    labels: &TeacherLabels,
+    choice: &'a Choice,
+) -> Result<Contestant<'a>, Error> {
     let reads = reads(choice)?;
     let macs = |graph: &Graph| cost(graph).0.macs as f64;
-    let runs_along = |r: &Reads| r.runs_teacher() || r.teacher_logits && asked.logits.is_none();
-    let teacher = if reads.iter().any(runs_along) { macs(&asked.network) } else { 0.0 };
+    let runs_along = |r: &Reads| r.runs_teacher() || r.teacher_logits && labels.logits.is_none();
+    let teacher = if reads.iter().any(runs_along) { macs(&labels.network) } else { 0.0 };
     let work = job.data.train.len() as f64 * job.training.epochs as f64 * (macs(student) + teacher);
     Ok(Contestant { name: &choice.name, is_short: work <= SHORT, is_alone: !reads.iter().any(Reads::asks_teacher) })
 }

@@ -1,7 +1,7 @@
 //! `kdc distill`: the student alone, trained and judged, without a program.
 
 use super::choice::{self, Trial};
-use super::labelling::{self, Asked};
+use super::labelling::{self, TeacherLabels};
 use super::output::{Manifest, Output};
 use super::prepared::{self, Prepared};
 use super::training::{self, Trained};
@@ -101,23 +101,23 @@ fn carry_out(job: &mut Job, with_baseline: bool, progress: &dyn Progress) -> Res
     }
     let field = derivation::derive(job, &prepared)?;
     progress.start("label");
-    let (asked, _) = labelling::ask(job, &prepared, progress)?;
+    let (labels, _) = labelling::ask(job, &prepared, progress)?;
     progress.start("search");
-    let (derived, _) = derivation::search(job, &prepared, field, &asked, progress)?;
+    let (derived, _) = derivation::search(job, &prepared, field, &labels, progress)?;
     progress.start("choose");
-    let (trials, _) = choice::settle(job, &derived.graph, &derived.found, &asked, progress)?;
+    let (trials, _) = choice::settle(job, &derived.graph, &derived.found, &labels, progress)?;
     progress.start("distill");
     let start = Instant::now();
-    let (trained, cached) = training::distill(job, &derived.graph, &asked, progress)?;
+    let (trained, cached) = training::distill(job, &derived.graph, &labels, progress)?;
     let seconds = if cached { 0.0 } else { start.elapsed().as_secs_f64() };
     let truth: Vec<Option<u16>> = (0..job.data.test.len()).map(|i| job.data.test.label(i)).collect();
-    let of_teacher = match Some(&asked.network).filter(|network| !network.has_opaque()) {
+    let of_teacher = match Some(&labels.network).filter(|network| !network.has_opaque()) {
         // Its classes are others.
         _ if job.recipe.data.new_classes => None,
         Some(network) => Some(answers(job, network)?),
         // With operators that kdc cannot run: as its engine has it, be that logits or probabilities.
         None => {
-            let said = teacher::logits(asked.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned();
+            let said = teacher::logits(labels.teacher.as_ref(), job.data.test.as_ref())?.to_f32().into_owned();
             Some((f64::NAN, said))
         }
     };
@@ -129,7 +129,7 @@ fn carry_out(job: &mut Job, with_baseline: bool, progress: &dyn Progress) -> Res
         false => None,
         true => {
             progress.start("baseline");
-            let trained = labels_only(job, &derived.graph, &asked, progress)?;
+            let trained = labels_only(job, &derived.graph, &labels, progress)?;
             Some(answers(job, &trained.graph)?)
         }
     };
@@ -194,7 +194,7 @@ fn closed(teacher: &Judged, student: &Judged, baseline: Option<&Judged>) -> Opti
 fn labels_only(
     job: &mut Job,
     student: &crate::graph::Graph,
-    asked: &Asked,
+    labels: &TeacherLabels,
     progress: &dyn Progress,
 ) -> Result<Trained, Error> {
     let mut recipe = job::labels_only(&job.data.answers);
@@ -205,7 +205,7 @@ fn labels_only(
     job.training.terms.clone_from(&recipe.stages[0].terms);
     job.training.data.clone_from(&recipe.data);
     job.recipe = recipe;
-    Ok(training::distill(job, student, asked, progress)?.0)
+    Ok(training::distill(job, student, labels, progress)?.0)
 }
 
 fn describe(recipe: &Recipe) -> String {

@@ -147,7 +147,7 @@ pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error
         parts.push(teacher::content_hash(path)?);
     }
     parts.push(format!("{profile:?}"));
-    parts.push(options.deciding());
+    parts.push(options.cache_key());
     Ok(files::hash(parts.join("\0").as_bytes()))
 }
 

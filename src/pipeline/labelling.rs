@@ -11,12 +11,12 @@ use crate::teacher::{self, Labelled, Labelling, LogitCache, Teacher};
 use std::path::{Path, PathBuf};
 
 /// The teacher, and what it says about the training samples.
-pub struct Asked {
+pub struct TeacherLabels {
     pub teacher: Box<dyn Teacher>,
     /// `None` when training does not ask.
-    pub logits: Option<Kept>,
+    pub logits: Option<CachedLogits>,
     /// Of the recipe's own teachers, by name, what they say.
-    pub others: Vec<(String, Kept)>,
+    pub others: Vec<(String, CachedLogits)>,
     /// The teacher with logits at its end; with operators that kdc cannot run it is asked through its engine.
     pub network: Graph,
     /// The value of its file that holds the logits, where its output is something else.
@@ -24,14 +24,14 @@ pub struct Asked {
 }
 
 /// What a teacher says, kept, as a student reads it.
-pub struct Kept {
+pub struct CachedLogits {
     answers: LogitCache,
     /// Numbers of a row: all, those of a position where answers spell, or those of the last extent.
     row: usize,
 }
 
-impl Kept {
-    fn new(job: &Job, answers: LogitCache) -> Kept {
+impl CachedLogits {
+    fn new(job: &Job, answers: LogitCache) -> CachedLogits {
         let last =
             || job.teacher.outputs.first().and_then(|&id| job.teacher.value(id).shape.last().map(|dim| dim.at(1)));
         let row = match &job.data.answers {
@@ -39,7 +39,7 @@ impl Kept {
             Answers::Words(sequence) => sequence.symbols,
             Answers::Input => last().unwrap_or(answers.classes()),
         };
-        Kept { answers, row }
+        CachedLogits { answers, row }
     }
 
     /// What to look into where its classes are right no more often than by chance.
@@ -58,7 +58,7 @@ impl Kept {
     }
 }
 
-impl TeacherLogits for Kept {
+impl TeacherLogits for CachedLogits {
     fn classes(&self) -> usize {
         self.row
     }
@@ -72,7 +72,7 @@ impl TeacherLogits for Kept {
     }
 }
 
-impl Asked {
+impl TeacherLabels {
     /// The teacher's accuracy on some training samples; 1 where it was not asked, or none has a label.
     pub fn accuracy(&self, job: &Job, samples: &[usize]) -> f64 {
         let Some(logits) =
@@ -94,7 +94,7 @@ impl Asked {
 }
 
 /// Asks the teacher about every training sample and view, or finds what it said before.
-pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(Asked, bool), Error> {
+pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(TeacherLabels, bool), Error> {
     // A trailing softmax hides the logits: they are its operand.
     let value = job::logits_name(&job.teacher);
     let samples = job.asked_about.as_ref();
@@ -115,7 +115,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
             anew: job.options.force,
         };
         let answers = LogitCache::fill(&labelling, &folder(job.options.labels.as_deref(), &job.cache), on)?;
-        Ok::<_, Error>(Kept::new(job, answers))
+        Ok::<_, Error>(CachedLogits::new(job, answers))
     };
     // Answers to inputs that change from step to step cannot be kept, and a vocabulary for each position is too much.
     let keeps = job.trains() && !job.recipe.data.mixes() && job.data.answers != Answers::Tokens;
@@ -137,7 +137,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(A
     }
     let all = logits.iter().chain(others.iter().map(|(_, logits)| logits));
     let cached = all.map(|kept| kept.answers.asked()).sum::<usize>() == 0;
-    Ok((Asked { teacher, logits, others, network: prepared.graph.clone(), logits_value: value }, cached))
+    Ok((TeacherLabels { teacher, logits, others, network: prepared.graph.clone(), logits_value: value }, cached))
 }
 
 /// Whether a term reads the answers of the teacher of this name.

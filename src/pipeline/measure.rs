@@ -1,8 +1,8 @@
 //! How good the student is on samples that nothing was fitted to, and what its program takes.
 
-use super::answers::{COMPARED, Expected, classes, floats, interpret, labels, right, share, spread};
+use super::answers::{self, COMPARED, Expected, classes, floats, interpret, right, share, spread};
 use super::exports::{self, Compared};
-use super::labelling::Asked;
+use super::labelling::TeacherLabels;
 use super::measured::Measured;
 use super::stages::{self, Built, Compiled, Exports};
 use super::{Artefact, Error, Job, Progress};
@@ -24,7 +24,7 @@ const COUNTED: usize = 3;
 /// Measures, or finds what was measured of the same things before.
 pub fn measure(
     job: &Job,
-    asked: &Asked,
+    labels: &TeacherLabels,
     compiled: &Compiled,
     exports: &Exports,
     built: &Built,
@@ -44,13 +44,13 @@ pub fn measure(
         hash(target)?,
         hash(built.host.as_deref())?,
         job.data_hash.clone(),
-        format!("{} {} {:?} {tools:?} {here:?}", job.teacher_hash, asked.teacher.engine(), job.profile),
+        format!("{} {} {:?} {tools:?} {here:?}", job.teacher_hash, labels.teacher.engine(), job.profile),
         format!("{:?} {:?} {:?}", job.options.emit, teacher::onnxruntime().ok(), exports.left_out),
     ];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let stage = job.stage("measure", &inputs, progress, |folder| {
         let mut measured = Measured::default();
-        let truth = accuracy(job, asked, compiled, built, &mut measured, progress)?;
+        let truth = accuracy(job, labels, compiled, built, &mut measured, progress)?;
         let accuracy = measured.rows.iter().find(|r| r.network == Name::StudentInt8).map(|row| row.accuracy);
         let (few, _) = spread(&truth, COMPARED);
         exports::check(job, compiled, exports, &Compared { truth: &truth, few: &few, accuracy }, &mut measured)?;
@@ -68,18 +68,18 @@ pub fn measure(
 /// Fills in the rows; returns the classes that the networks were judged by.
 fn accuracy(
     job: &Job,
-    asked: &Asked,
+    labels: &TeacherLabels,
     compiled: &Compiled,
     built: &Built,
     measured: &mut Measured,
     progress: &dyn Progress,
 ) -> Result<Vec<Option<u16>>, Error> {
     let test = job.data.test.as_ref();
-    let mut truth = labels(test);
+    let mut truth = answers::labels(test);
     let count = job.data.class_names.len();
     let teacher = match job.recipe.data.new_classes {
         true => None,
-        false => Some(teacher::predict(asked.teacher.as_ref(), test)?),
+        false => Some(teacher::predict(labels.teacher.as_ref(), test)?),
     };
     if let Some(teacher) = teacher.as_ref().filter(|_| truth.iter().all(Option::is_none)) {
         let why = "no test sample has one: accuracy is agreement with the teacher";
@@ -102,7 +102,7 @@ fn accuracy(
     };
     let row = |network, engine: &str, said: &[u16]| row_of(network, engine, said, &all);
     match &teacher {
-        Some(said) => measured.rows.push(row(Name::Teacher, asked.teacher.engine(), said)),
+        Some(said) => measured.rows.push(row(Name::Teacher, labels.teacher.engine(), said)),
         None => {
             let why = "its classes are not those of the data (new-classes in the recipe)";
             measured.skipped.push(Skipped::new("accuracy of the teacher", why));

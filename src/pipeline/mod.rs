@@ -203,14 +203,14 @@ fn carry_out(job: &mut Job, fingerprint: String, mut clock: Clock, progress: &dy
         clock.stage("synthesize", || synthesis::replace_data(job, &teacher, progress).map(|cached| ((), cached)))?;
     }
     let field = clock.stage("derive", || Ok((derivation::derive(job, &teacher)?, false)))?;
-    let asked = clock.stage("label", || labelling::ask(job, &teacher, progress))?;
-    let student = clock.stage("search", || derivation::search(job, &teacher, field, &asked, progress))?;
+    let labels = clock.stage("label", || labelling::ask(job, &teacher, progress))?;
+    let student = clock.stage("search", || derivation::search(job, &teacher, field, &labels, progress))?;
     if !job.recipe.choices.is_empty() {
-        clock.stage("choose", || choice::settle(job, &student.graph, &student.found, &asked, progress))?;
+        clock.stage("choose", || choice::settle(job, &student.graph, &student.found, &labels, progress))?;
     }
     output.put("plan.toml", report::plan_toml(job, &teacher, &student.found).as_bytes())?;
     output.put("recipe.toml", job.recipe.text().as_bytes())?;
-    let trained = clock.stage("distill", || training::distill(job, &student.graph, &asked, progress))?;
+    let trained = clock.stage("distill", || training::distill(job, &student.graph, &labels, progress))?;
     let compiled = clock.stage("quantize", || Ok((stages::quantize(job, &teacher, &trained.graph)?, false)))?;
     let exports = clock.stage("export", || Ok((stages::export(job, &compiled)?, false)))?;
     let generated = clock.stage("emit", || stages::emit(job, &compiled, progress))?;
@@ -218,8 +218,8 @@ fn carry_out(job: &mut Job, fingerprint: String, mut clock: Clock, progress: &dy
         true => clock.stage("build", || stages::build(job, &generated, progress))?,
         false => stages::Built::default(),
     };
-    let measured = clock.stage("measure", || measure::measure(job, &asked, &compiled, &exports, &built, progress))?;
-    let made = report::Made { teacher, student, asked, trained, compiled, exports, generated, built, measured };
+    let measured = clock.stage("measure", || measure::measure(job, &labels, &compiled, &exports, &built, progress))?;
+    let made = report::Made { teacher, student, labels, trained, compiled, exports, generated, built, measured };
     report::finish(job, made, output, fingerprint, clock.stages)
 }
 

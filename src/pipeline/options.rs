@@ -328,7 +328,7 @@ impl Options {
 
     /// Every setting that decides what is made, as one text. Files and the target's profile are named by their
     /// contents, not here; where results go and how much is said decides nothing.
-    pub fn deciding(&self) -> String {
+    pub fn cache_key(&self) -> String {
         let Options {
             model: _,
             inputs,
@@ -381,19 +381,19 @@ mod tests {
     fn what_decides_the_result_is_told_from_what_does_not() {
         let plain = Options::new("a.onnx", "host");
         let elsewhere = Options { out: Some("x".into()), force: true, verbose: true, ..plain.clone() };
-        assert_eq!(plain.deciding(), elsewhere.deciding());
+        assert_eq!(plain.cache_key(), elsewhere.cache_key());
         let explicit = Training { views: Some(distill::Config::default().views), ..Training::default() };
         assert_eq!(
-            plain.deciding(),
-            Options { training: explicit, ..plain.clone() }.deciding(),
+            plain.cache_key(),
+            Options { training: explicit, ..plain.clone() }.cache_key(),
             "a default said aloud"
         );
         // Where nobody said, the number of samples decides.
         let epochs = Training { epochs: Some(distill::Config::default().epochs), ..Training::default() };
-        assert_ne!(plain.deciding(), Options { training: epochs, ..plain.clone() }.deciding());
+        assert_ne!(plain.cache_key(), Options { training: epochs, ..plain.clone() }.cache_key());
         let longer = Training { epochs: Some(77), ..Training::default() };
-        assert_ne!(plain.deciding(), Options { training: longer, ..plain.clone() }.deciding());
-        assert_ne!(plain.deciding(), Options { seed: 1, ..plain.clone() }.deciding());
+        assert_ne!(plain.cache_key(), Options { training: longer, ..plain.clone() }.cache_key());
+        assert_ne!(plain.cache_key(), Options { seed: 1, ..plain.clone() }.cache_key());
     }
 
     #[test]

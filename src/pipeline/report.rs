@@ -1,7 +1,7 @@
 //! Puts everything into the output folder, and says what it came to.
 
 use super::derivation::{Derived, Found};
-use super::labelling::Asked;
+use super::labelling::TeacherLabels;
 use super::measured::{FLOAT_TOLERANCE, Measured, QDQ_STEPS, QdqCheck};
 use super::output::{Manifest, Output};
 use super::prepared::Prepared;
@@ -23,7 +23,7 @@ use std::path::Path;
 pub struct Made {
     pub teacher: Prepared,
     pub student: Derived,
-    pub asked: Asked,
+    pub labels: TeacherLabels,
     pub trained: Trained,
     pub compiled: Compiled,
     pub exports: Exports,
@@ -163,14 +163,14 @@ pub fn finish(
     fingerprint: String,
     stages: Vec<Stage>,
 ) -> Result<Report, Error> {
-    let Made { teacher, student, asked, trained, compiled, exports, generated, built, measured } = made;
+    let Made { teacher, student, labels, trained, compiled, exports, generated, built, measured } = made;
     // The folder is named by the files as they were before all of this.
     if super::job::fingerprint(&job.options, &job.profile)? != fingerprint {
         job.unchanged()?;
         return Err(Error::Changed { path: job.data_dir.clone() });
     }
     let mut report = skeleton(job, &teacher, &student.found, compiled.precision, stages);
-    report.header.teacher_engine = Some(asked.teacher.engine().into());
+    report.header.teacher_engine = Some(labels.teacher.engine().into());
     if let (Ok(int8), Precision::Int8) = (&compiled.int8, compiled.precision) {
         let graph = &int8.model.graph;
         report.inputs = graph.inputs.iter().map(|&id| Port::of(graph.value(id))).collect();

@@ -1,7 +1,7 @@
 //! The training stage: the student learns, and whoever watches is told how it goes.
 
 use super::job::OtherTeacher;
-use super::labelling::Asked;
+use super::labelling::TeacherLabels;
 use super::{Error, Job, Progress};
 use crate::distill::{self, Engine, Epoch, Event, Part, Source, Step, TeacherLogits, TrainingSet};
 use crate::graph::Graph;
@@ -56,10 +56,15 @@ impl TrainingLog {
 }
 
 /// Trains the student, or finds it trained; goes on from a checkpoint where an earlier run was interrupted.
-pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progress) -> Result<(Trained, bool), Error> {
+pub fn distill(
+    job: &Job,
+    student: &Graph,
+    labels: &TeacherLabels,
+    progress: &dyn Progress,
+) -> Result<(Trained, bool), Error> {
     let (_, learns_from_teacher) = job.training.objective()?.learns_from();
     let teacher = match learns_from_teacher || job.recipe.stages.len() > 1 {
-        true => format!("{} {} {:?}", job.teacher_hash, asked.teacher.engine(), job.options.training.top_k),
+        true => format!("{} {} {:?}", job.teacher_hash, labels.teacher.engine(), job.options.training.top_k),
         false => String::new(),
     };
     let inputs = [
@@ -70,7 +75,7 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
         job.others.iter().map(|other| other.hash.as_str()).collect::<Vec<_>>().join(" "),
     ];
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let stage = job.stage("distill", &inputs, progress, |folder| train(job, student, asked, folder, progress))?;
+    let stage = job.stage("distill", &inputs, progress, |folder| train(job, student, labels, folder, progress))?;
     let (model, log) = (stage.folder.join("student.onnx"), stage.folder.join("log.json"));
     let text = std::fs::read(&log).map_err(|e| Error::read(&log, e))?;
     let log = serde_json::from_slice(&text).map_err(|e| Error::read(&log, e.into()))?;
@@ -78,18 +83,18 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
 }
 
 /// Whom the student learns from.
-fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
-    let logits = asked.logits.as_ref().map(|l| l as &dyn TeacherLogits);
+fn sources<'a>(job: &'a Job, labels: &'a TeacherLabels) -> Vec<Source<'a>> {
+    let logits = labels.logits.as_ref().map(|l| l as &dyn TeacherLogits);
     let choice = job.options.engine;
-    let engine = asked.network.has_opaque().then(|| Engine {
+    let engine = labels.network.has_opaque().then(|| Engine {
         output: job.output.as_deref(),
         model: &job.options.model,
-        logits: asked.logits_value.as_deref(),
+        logits: labels.logits_value.as_deref(),
         choice,
     });
-    let first = Source { name: "teacher".into(), logits, graph: Some(&asked.network), engine, is_peer: false };
+    let first = Source { name: "teacher".into(), logits, graph: Some(&labels.network), engine, is_peer: false };
     let other = |other: &'a OtherTeacher| {
-        let kept = asked.others.iter().find(|(name, _)| *name == other.name);
+        let kept = labels.others.iter().find(|(name, _)| *name == other.name);
         Source {
             name: other.name.clone(),
             logits: kept.map(|(_, l)| l as &dyn TeacherLogits),
@@ -107,20 +112,31 @@ fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
 }
 
 /// What a student is trained on.
-pub(super) fn set<'a>(job: &'a Job, asked: &'a Asked, train: &'a [usize], validation: &'a [usize]) -> TrainingSet<'a> {
+pub(super) fn set<'a>(
+    job: &'a Job,
+    labels: &'a TeacherLabels,
+    train: &'a [usize],
+    validation: &'a [usize],
+) -> TrainingSet<'a> {
     TrainingSet {
         samples: job.data.train.as_ref(),
         train,
         validation,
-        teachers: sources(job, asked),
+        teachers: sources(job, labels),
         answers: &job.data.answers,
     }
 }
 
-fn train(job: &Job, student: &Graph, asked: &Asked, folder: &Path, progress: &dyn Progress) -> Result<(), Error> {
+fn train(
+    job: &Job,
+    student: &Graph,
+    labels: &TeacherLabels,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
     let (train, validation) =
         data::split(job.data.train.as_ref(), &job.data.answers, job.training.validation, job.options.seed);
-    let set = set(job, asked, &train, &validation);
+    let set = set(job, labels, &train, &validation);
     let mut narrator = Narrator {
         epochs: job.recipe.epochs(job.training.epochs).iter().sum(),
         score: job.data.answers.score(),

@@ -4,11 +4,11 @@
 //! a short while and for three times as long; errors fall with the length of training as a power law (Hestness et al. 2017,
 //! <https://arxiv.org/abs/1712.00409>), down to the teacher's own, and so the error after all of the training is estimated.
 
-use super::super::labelling::Asked;
+use super::super::labelling::TeacherLabels;
 use super::super::{Error, Job, Progress};
 use super::Derived;
 use super::halving::{Proxies, taught};
-use super::variants::{Candidate, Studio};
+use super::variants::{Candidate, CandidateBuilder};
 use crate::pipeline::prepared::Prepared;
 use crate::report::{CandidateRow, Outcome};
 use crate::student::{self, Budgets, Spec};
@@ -32,7 +32,7 @@ const EXPONENTS: [f64; 2] = [0.2, 0.7];
 pub fn smallest(
     job: &Job,
     teacher: &Prepared,
-    asked: &Asked,
+    labels: &TeacherLabels,
     folder: &Path,
     winner: Derived,
     goal: f64,
@@ -48,7 +48,7 @@ pub fn smallest(
     let narrower = |part: &u64| narrower(job, teacher, &winner, &spec, *part);
     let narrower: Vec<Derived> =
         PARTS.iter().map(narrower).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-    let floor = 1.0 - asked.accuracy(job, &proxies.judges);
+    let floor = 1.0 - labels.accuracy(job, &proxies.judges);
     let whole = job.training.epochs * proxies.order.len();
     let mut ladder = vec![];
     let steps = 1 + narrower.len();
@@ -58,7 +58,7 @@ pub fn smallest(
             progress.position(index as u64, steps as u64, &derived.found.name);
             let part = proxies.part(start, length);
             let accuracy;
-            (graph, accuracy) = taught(job, asked, &graph, &part, &proxies.judges, &folder.join("goal"))?;
+            (graph, accuracy) = taught(job, labels, &graph, &part, &proxies.judges, &folder.join("goal"))?;
             errors.push(1.0 - accuracy);
             start += length;
         }
@@ -102,9 +102,9 @@ pub fn smallest(
 /// The winner's kind within a part of its multiply-accumulates; `None` where that is too little for it.
 fn narrower(job: &Job, teacher: &Prepared, winner: &Derived, spec: &Spec, part: u64) -> Result<Option<Derived>, Error> {
     let budgets = Budgets { macs: Some(winner.found.cost.macs / part), ..job.budgets(&teacher.cost) };
-    let mut studio = Studio::new(job, teacher);
-    studio.budgets = budgets;
-    match studio.candidate(&Spec { kind: spec.kind.clone(), ..Spec::default() }) {
+    let mut builder = CandidateBuilder::new(job, teacher);
+    builder.budgets = budgets;
+    match builder.candidate(&Spec { kind: spec.kind.clone(), ..Spec::default() }) {
         Ok(Candidate { graph, mut found }) => {
             found.name = format!("{}, 1/{part} of the MACs", found.name);
             found.candidates.iter_mut().for_each(|row| row.name.clone_from(&found.name));

@@ -4,10 +4,10 @@
 //! where it stands. How long is a share of the training that follows, so that a search never costs more than that; no
 //! clock is read.
 
-use super::super::labelling::Asked;
+use super::super::labelling::TeacherLabels;
 use super::super::training;
 use super::super::{Error, Job, Progress};
-use super::variants::{Candidate, Studio, row};
+use super::variants::{Candidate, CandidateBuilder, row};
 use super::{Derived, Start};
 use crate::distill;
 use crate::exec::Network;
@@ -92,15 +92,15 @@ impl Contenders {
 /// # Errors
 /// When none does: then with what the nearest one exceeds.
 pub fn enter(job: &Job, teacher: &Prepared) -> Result<Contenders, Error> {
-    let mut studio = Studio::new(job, teacher);
+    let mut builder = CandidateBuilder::new(job, teacher);
     if job.options.derivation.template.is_none() {
-        studio = studio.within_teacher()?;
+        builder = builder.within_teacher()?;
     }
     let mut field = Contenders { those: vec![], rejected: vec![] };
     let mut obstacles = vec![];
-    for variant in studio.variants() {
+    for variant in builder.variants() {
         let name = variant.to_string();
-        match studio.candidate(&Spec { kind: variant, ..Spec::default() }) {
+        match builder.candidate(&Spec { kind: variant, ..Spec::default() }) {
             Ok(candidate) => match field.those.iter().find(|other| other.candidate.is_same(&candidate)) {
                 Some(same) => {
                     let why = format!("it is the same network as '{}'", same.candidate.found.name);
@@ -183,12 +183,12 @@ fn nothing_left(mut obstacles: Vec<(String, Error)>) -> Error {
 /// When one cannot be trained.
 pub fn compete(
     job: &Job,
-    asked: &Asked,
+    labels: &TeacherLabels,
     folder: &Path,
     mut field: Contenders,
     progress: &dyn Progress,
 ) -> Result<Derived, Error> {
-    let winner = rounds_of(job, asked, folder, &mut field.those, progress)?;
+    let winner = rounds_of(job, labels, folder, &mut field.those, progress)?;
     Ok(field.chosen(winner))
 }
 
@@ -232,7 +232,7 @@ impl Contender {
 /// Runs the rounds; the index of who is left. The first one, where there is too little training to spend.
 fn rounds_of(
     job: &Job,
-    asked: &Asked,
+    labels: &TeacherLabels,
     folder: &Path,
     contenders: &mut [Contender],
     progress: &dyn Progress,
@@ -257,7 +257,7 @@ fn rounds_of(
             let text = format!("round {round} of {rounds}: {}", contenders[index].candidate.found.name);
             progress.position(done, (rounds * entrants) as u64, &text);
             let contender = &mut contenders[index];
-            match taught(job, asked, &contender.graph, &part, judges, &folder.join("proxy")) {
+            match taught(job, labels, &contender.graph, &part, judges, &folder.join("proxy")) {
                 Ok((graph, accuracy)) => {
                     contender.graph = graph;
                     contender.accuracies.push(accuracy.max(starts[index]));
@@ -304,13 +304,13 @@ fn rounds(contenders: usize) -> usize {
 /// Distils a candidate on some samples; what it became, and the share of the judges it classifies rightly.
 pub fn taught(
     job: &Job,
-    asked: &Asked,
+    labels: &TeacherLabels,
     graph: &Graph,
     samples: &[usize],
     judges: &[usize],
     scratch: &Path,
 ) -> Result<(Graph, f64), Error> {
-    let set = training::set(job, asked, samples, judges);
+    let set = training::set(job, labels, samples, judges);
     // In so few steps statistics that move slowly would still be those of the start.
     let norm_momentum = job.training.norm_momentum.min(0.7);
     let config = distill::Config { epochs: 1, patience: None, ema: 0.0, norm_momentum, ..job.training.clone() };

@@ -10,7 +10,7 @@ mod goal;
 mod halving;
 mod variants;
 
-use super::labelling::Asked;
+use super::labelling::TeacherLabels;
 use super::options::{Search, Start};
 use super::prepared::Prepared;
 use super::{Error, Job, Progress, job as jobs};
@@ -50,9 +50,9 @@ pub struct Found {
 /// As [`derive`].
 pub fn plan(job: &Job, teacher: &Prepared) -> Result<Derived, Error> {
     match derive(job, teacher)? {
-        Field::Settled(derived) => Ok(*derived),
-        Field::Open(contenders) => Ok(contenders.first()),
-        Field::Cached => Ok(halving::enter(job, teacher)?.first()),
+        Candidates::Fixed(derived) => Ok(*derived),
+        Candidates::Search(contenders) => Ok(contenders.first()),
+        Candidates::Cached => Ok(halving::enter(job, teacher)?.first()),
     }
 }
 
@@ -62,22 +62,22 @@ fn settled(job: &Job, teacher: &Prepared) -> Result<Derived, Error> {
     if let Some(path) = &asked.student {
         return brought(job, teacher, path);
     }
-    let mut studio = variants::Studio::new(job, teacher);
+    let mut builder = variants::CandidateBuilder::new(job, teacher);
     let spec = match (&asked.spec, asked.template) {
         (Some(path), _) => read_spec(path)?,
-        (None, None) => Spec { kind: studio.plain(), ..Spec::default() },
+        (None, None) => Spec { kind: builder.plain(), ..Spec::default() },
         (None, template) => Spec { kind: Variant { template, ..Variant::default() }, ..Spec::default() },
     };
-    let candidate = studio.candidate(&spec)?;
+    let candidate = builder.candidate(&spec)?;
     Ok(Derived { graph: candidate.graph, found: candidate.found })
 }
 
 /// What the cost model leaves to choose from.
-pub enum Field {
+pub enum Candidates {
     /// Nothing to choose.
-    Settled(Box<Derived>),
+    Fixed(Box<Derived>),
     /// Candidates that fit.
-    Open(halving::Contenders),
+    Search(halving::Contenders),
     /// The choice was made before.
     Cached,
 }
@@ -86,15 +86,15 @@ pub enum Field {
 ///
 /// # Errors
 /// When no student can be made, or none fits the budgets.
-pub fn derive(job: &Job, teacher: &Prepared) -> Result<Field, Error> {
+pub fn derive(job: &Job, teacher: &Prepared) -> Result<Candidates, Error> {
     let options = &job.options.derivation;
     if options.student.is_some() || options.spec.is_some() || options.search == Search::Off {
-        return Ok(Field::Settled(Box::new(settled(job, teacher)?)));
+        return Ok(Candidates::Fixed(Box::new(settled(job, teacher)?)));
     }
     if job.cache.has("search", super::CODE_VERSION, &borrowed(&decided_by(job, teacher))) {
-        return Ok(Field::Cached);
+        return Ok(Candidates::Cached);
     }
-    Ok(Field::Open(halving::enter(job, teacher)?))
+    Ok(Candidates::Search(halving::enter(job, teacher)?))
 }
 
 /// Chooses among the candidates by short trainings.
@@ -104,21 +104,21 @@ pub fn derive(job: &Job, teacher: &Prepared) -> Result<Field, Error> {
 pub fn search(
     job: &Job,
     teacher: &Prepared,
-    field: Field,
-    asked: &Asked,
+    field: Candidates,
+    labels: &TeacherLabels,
     progress: &dyn Progress,
 ) -> Result<(Derived, bool), Error> {
     let contenders = match field {
-        Field::Settled(derived) => return Ok((*derived, false)),
-        Field::Open(contenders) => Some(contenders),
-        Field::Cached => None,
+        Candidates::Fixed(derived) => return Ok((*derived, false)),
+        Candidates::Search(contenders) => Some(contenders),
+        Candidates::Cached => None,
     };
     let stage = job.stage("search", &borrowed(&decided_by(job, teacher)), progress, |folder| {
         // Another process may have swept the cache in between.
         let contenders = contenders.map_or_else(|| halving::enter(job, teacher), Ok)?;
-        let winner = halving::compete(job, asked, folder, contenders, progress)?;
+        let winner = halving::compete(job, labels, folder, contenders, progress)?;
         let derived = match job.options.min_accuracy {
-            Some(goal) => goal::smallest(job, teacher, asked, folder, winner, goal, progress)?,
+            Some(goal) => goal::smallest(job, teacher, labels, folder, winner, goal, progress)?,
             None => winner,
         };
         let found = serde_json::to_vec(&derived.found).expect("plain data");
@@ -199,9 +199,9 @@ fn brought(job: &Job, teacher: &Prepared, path: &Path) -> Result<Derived, Error>
     if job.options.derivation.start == Start::Random {
         student::redraw(&mut graph, job.options.seed);
     }
-    let mut studio = variants::Studio::new(job, teacher);
+    let mut builder = variants::CandidateBuilder::new(job, teacher);
     let name = format!("brought: {}", path.display());
-    let candidate = studio.whole(graph, name)?;
+    let candidate = builder.whole(graph, name)?;
     Ok(Derived { graph: candidate.graph, found: candidate.found })
 }
 

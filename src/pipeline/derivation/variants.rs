@@ -18,7 +18,7 @@ use std::collections::HashMap;
 const FEW_SAMPLES: usize = 128;
 
 /// Makes candidates.
-pub struct Studio<'a> {
+pub struct CandidateBuilder<'a> {
     job: &'a Job,
     teacher: &'a Prepared,
     /// What a candidate may cost.
@@ -42,9 +42,9 @@ impl Candidate {
     }
 }
 
-impl<'a> Studio<'a> {
-    pub fn new(job: &'a Job, teacher: &'a Prepared) -> Studio<'a> {
-        Studio { job, teacher, budgets: job.budgets(&teacher.cost) }
+impl<'a> CandidateBuilder<'a> {
+    pub fn new(job: &'a Job, teacher: &'a Prepared) -> CandidateBuilder<'a> {
+        CandidateBuilder { job, teacher, budgets: job.budgets(&teacher.cost) }
     }
 
     /// Nobody asked for a student that costs more than its teacher: proposals stay within what the teacher's own network costs
@@ -52,7 +52,7 @@ impl<'a> Studio<'a> {
     ///
     /// # Errors
     /// When a rewrite breaks the graph.
-    pub fn within_teacher(mut self) -> Result<Studio<'a>, Error> {
+    pub fn within_teacher(mut self) -> Result<CandidateBuilder<'a>, Error> {
         if self.teacher.graph.has_opaque() {
             // What kdc does not know, it cannot count.
             return Ok(self);

@@ -24,9 +24,13 @@ struct Reading {
 ///
 /// # Errors
 /// The first operator without integer meaning.
-pub(super) fn quantize_constants(graph: &mut Graph, shared: &Shared, inside: &HashSet<ValueId>) -> Result<(), Error> {
+pub(super) fn quantize_constants(
+    graph: &mut Graph,
+    shared: &Shared,
+    unquantized: &HashSet<ValueId>,
+) -> Result<(), Error> {
     let fusions = fusions(graph);
-    let reader = Reader { biases: fusions.iter().map(|f| (f.producer, f)).collect(), graph, shared, inside };
+    let reader = Reader { biases: fusions.iter().map(|f| (f.producer, f)).collect(), graph, shared, unquantized };
     let mut readings = vec![];
     for index in 0..graph.nodes.len() {
         reader.node(index, &mut readings)?;
@@ -94,7 +98,7 @@ fn apply(graph: &mut Graph, readings: Vec<Reading>) {
 struct Reader<'a> {
     graph: &'a Graph,
     shared: &'a Shared<'a>,
-    inside: &'a HashSet<ValueId>,
+    unquantized: &'a HashSet<ValueId>,
     biases: HashMap<usize, &'a Fusion>,
 }
 
@@ -175,7 +179,7 @@ impl Reader<'_> {
         let node = &self.graph.nodes[index];
         let out = node.output();
         let bias = self.biases.values().any(|f| f.bias.is_some_and(|(add, _)| add == index));
-        if bias || self.inside.contains(&out) || self.graph.value(out).dtype != DType::F32 {
+        if bias || self.unquantized.contains(&out) || self.graph.value(out).dtype != DType::F32 {
             return Ok(());
         }
         for (operand, id) in node.inputs.iter().enumerate() {

@@ -12,13 +12,13 @@
 
 mod constants;
 mod fusion;
-mod inside;
 mod observer;
 mod params;
 mod quantize;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod unquantized;
 
 pub use fusion::{Fusion, fusions};
 pub use observer::{Calibration, Observer, Range};
@@ -46,8 +46,8 @@ pub enum Error {
 /// The values that calibration must watch: inputs and results that are stored as integers, which is every real number but
 /// constants and what lies inside of functions and masks.
 pub fn watched(graph: &Graph) -> Vec<ValueId> {
-    let inside = inside::inside(graph);
+    let unquantized = unquantized::unquantized(graph);
     let results = graph.nodes.iter().flat_map(|n| n.outputs.iter().copied());
     let all = graph.inputs.iter().copied().chain(results);
-    all.filter(|id| graph.value(*id).dtype == DType::F32 && !inside.contains(id)).collect()
+    all.filter(|id| graph.value(*id).dtype == DType::F32 && !unquantized.contains(id)).collect()
 }

@@ -2,8 +2,8 @@
 
 use super::constants::quantize_constants;
 use super::fusion::{Fusion, fusions};
-use super::inside::inside;
 use super::shared::Shared;
+use super::unquantized::unquantized;
 use super::{Calibration, Error, Observer, Range, watched};
 use kdc_ir::graph::{Graph, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 pub struct CalibratedModel {
     pub graph: Graph,
     ranges: HashMap<ValueId, Range>,
-    inside: HashSet<ValueId>,
+    unquantized: HashSet<ValueId>,
 }
 
 /// A network in which every activation and weight carries its parameters.
@@ -33,7 +33,7 @@ impl CalibratedModel {
             let unseen = || Error::Unseen { value: graph.value(id).name.clone() };
             ranges.insert(id, observer.range(calibration).ok_or_else(unseen)?);
         }
-        Ok(CalibratedModel { inside: inside(&graph), graph, ranges })
+        Ok(CalibratedModel { unquantized: unquantized(&graph), graph, ranges })
     }
 
     /// Gives every activation, weight and bias its parameters.
@@ -49,10 +49,10 @@ impl CalibratedModel {
         // What lies inside of nodes that run as one is never stored.
         let fusions = fusions(&self.graph);
         let interior = fusions.iter().flat_map(Fusion::interior).map(|index| self.graph.nodes[index].output());
-        for id in self.inside.iter().copied().chain(interior) {
+        for id in self.unquantized.iter().copied().chain(interior) {
             graph.value_mut(id).quant = None;
         }
-        quantize_constants(&mut graph, &shared, &self.inside)?;
+        quantize_constants(&mut graph, &shared, &self.unquantized)?;
         Ok(QuantizedModel { graph })
     }
 }

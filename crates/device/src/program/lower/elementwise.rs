@@ -56,13 +56,13 @@ impl Lowering<'_> {
     fn mapped(&mut self, node: &Node, x: ValueId, out: ValueId, function: Function) -> Result1<()> {
         if self.program.precision == Precision::Int8 {
             let table = self.table(x).ok_or_else(|| fail(node, "its operand is a constant; fold it first"))?;
-            let forms = self.held(node, x)?.forms.clone();
+            let layouts = self.held(node, x)?.layouts.clone();
             let table = self.rounded(out, table.map(|v| reference::apply(function, v)));
-            let table = Some(table).filter(|table| !self.is_stored(out, forms[0].1, table));
-            self.hold(out, forms, table, &node.name);
+            let table = Some(table).filter(|table| !self.is_stored(out, layouts[0].1, table));
+            self.hold(out, layouts, table, &node.name);
         } else {
             let order = self.order(x);
-            let input = self.take(node, x, &order)?;
+            let input = self.materialize(node, x, &order)?;
             self.step(node, Kernel::Map(function), vec![input], out, order)?;
         }
         if let Some(&shape) = self.unordered.get(&x) {
@@ -92,9 +92,9 @@ impl Lowering<'_> {
         let result = host::compute(&node.op, &operands, &[(self.graph.value(out).dtype, vec![256])]);
         let result = result.map_err(|why| fail(node, why))?.remove(0);
         let table = <[f32; 256]>::try_from(result.to_f32().to_vec()).map_err(|_| unknown())?;
-        let forms = self.held(node, root)?.forms.clone();
+        let layouts = self.held(node, root)?.layouts.clone();
         let table = self.rounded(out, table);
-        self.hold(out, forms, Some(table), &node.name);
+        self.hold(out, layouts, Some(table), &node.name);
         Ok(())
     }
 
@@ -102,7 +102,8 @@ impl Lowering<'_> {
     fn root(&self, node: &Node) -> Option<ValueId> {
         let computed: Vec<ValueId> =
             node.inputs.iter().flatten().copied().filter(|id| !self.is_constant(*id)).collect();
-        let buffer = |id: &ValueId| self.held.get(id).and_then(|held| held.forms.first()).map(|(order, b)| (order, *b));
+        let buffer =
+            |id: &ValueId| self.held.get(id).and_then(|held| held.layouts.first()).map(|(order, b)| (order, *b));
         let first = buffer(computed.first()?)?;
         let alike = computed.iter().all(|id| buffer(id) == Some(first));
         let scalars = node.inputs.iter().flatten().filter(|id| self.is_constant(**id));
@@ -249,7 +250,7 @@ impl Lowering<'_> {
         let missing = whole.len() - own.len();
         let padded: Vec<usize> = std::iter::repeat_n(1, missing).chain(own.iter().copied()).collect();
         let restricted: Order = order.iter().filter(|&&axis| axis >= missing).map(|axis| axis - missing).collect();
-        let input = self.take(node, id, &restricted)?;
+        let input = self.materialize(node, id, &restricted)?;
         let ordered = |shape: &[usize]| order.iter().map(|&axis| shape[axis]).collect::<Vec<_>>();
         let (padded, whole) = (ordered(&padded), ordered(&whole));
         let outer = padded.iter().take_while(|&&n| n == 1).count();

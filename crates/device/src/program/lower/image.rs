@@ -24,7 +24,7 @@ impl Lowering<'_> {
     fn image(&mut self, node: &Node, x: ValueId) -> Result1<(BufferId, [usize; 3])> {
         let extents = self.extents(node, x)?;
         let order = image_order(self.shape(x).len());
-        Ok((self.take(node, x, &order)?, extents))
+        Ok((self.materialize(node, x, &order)?, extents))
     }
 
     /// A step whose result is an image.
@@ -122,7 +122,7 @@ impl Lowering<'_> {
         let rank = pads.len() / 2;
         let (3 | 4) = rank else { return Err(fail(node, "only images have a kernel")) };
         let [h, w, c] = self.extents(node, x)?;
-        let input = self.take_as(node, x, &image_order(rank), node.output())?;
+        let input = self.materialize_as(node, x, &image_order(rank), node.output())?;
         let grow = |i: usize| usize::try_from(pads[i]).map_err(|_| fail(node, "negative padding has no kernel"));
         if pads[0] != 0 || pads[rank] != 0 {
             return Err(fail(node, "it pads the batch"));

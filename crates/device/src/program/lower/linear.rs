@@ -14,7 +14,7 @@ impl Lowering<'_> {
         let mut order = self.order(x);
         order.retain(|&a| a != axis);
         order.push(axis);
-        Ok((self.take(node, x, &order)?, order))
+        Ok((self.materialize(node, x, &order)?, order))
     }
 
     /// A product with a constant matrix.
@@ -78,7 +78,7 @@ impl Lowering<'_> {
             return Err(fail(node, format!("a sum of {inner} products does not fit into 32 bits")));
         }
         let plain = |n: usize| (0..n).collect::<Vec<_>>();
-        let inputs = vec![self.take(node, a, &plain(sa.len()))?, self.take(node, b, &plain(sb.len()))?];
+        let inputs = vec![self.materialize(node, a, &plain(sa.len()))?, self.materialize(node, b, &plain(sb.len()))?];
         let params = self.numbers.matmul(a, b, out);
         let order = plain(self.graph.value(out).shape.len());
         self.step(node, Kernel::MatMul { batch, rows, inner, columns, params }, inputs, out, order)
@@ -155,7 +155,7 @@ impl Lowering<'_> {
         let mut order = self.order(x);
         order.retain(|&a| a < axis);
         order.extend(axis..shape.len());
-        let input = self.take(node, x, &order)?;
+        let input = self.materialize(node, x, &order)?;
         let params = self.numbers.layer_norm(x, out, scale, bias, epsilon, len);
         let kernel = Kernel::LayerNorm { rows: self.program.buffer(input).len() / len.max(1), len, params };
         self.step(node, kernel, vec![input], out, order)

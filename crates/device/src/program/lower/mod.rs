@@ -17,7 +17,7 @@ use super::numbers::{Bounds, Numbers};
 use super::{BufferId, Element, Kernel, Port, Precision, Program, RawBytes, RawInput, RawTables, Step, verify};
 use crate::quant::{Fusion, QuantizedModel, fusions, quantize};
 use kdc_ir::graph::{DType, Graph, Node, Op, QuantParams, ValueId};
-use order::{Held, Order, image_order};
+use order::{Order, ValueLayouts, image_order};
 use std::collections::{HashMap, HashSet};
 
 /// Why a network has no program.
@@ -93,7 +93,7 @@ pub fn obstacles(graph: &Graph) -> Vec<LowerError> {
 struct Lowering<'a> {
     graph: &'a Graph,
     program: Program,
-    held: HashMap<ValueId, Held>,
+    held: HashMap<ValueId, ValueLayouts>,
     /// Values whose elements lie in NHWC order although the network means NCHW: flattened images whose reader takes the
     /// permutation into its weights. The image's extents, `[pixels, channels]`.
     unordered: HashMap<ValueId, [usize; 2]>,
@@ -140,7 +140,7 @@ impl<'a> Lowering<'a> {
             self.node(node, fusion)?;
         }
         for held in self.unordered.keys().filter_map(|id| self.held.get(id)) {
-            held.forms.iter().for_each(|(_, buffer)| self.program.buffers[buffer.index()].order.clear());
+            held.layouts.iter().for_each(|(_, buffer)| self.program.buffers[buffer.index()].order.clear());
         }
         let last = self.graph.nodes.last().ok_or_else(|| port("nodes", 0))?;
         // The batch comes first for the caller.
@@ -148,7 +148,7 @@ impl<'a> Lowering<'a> {
             order if order.first().is_none_or(|&axis| axis == 0) => order,
             order => (0..order.len()).collect(),
         };
-        let buffer = self.take(last, output, &order)?;
+        let buffer = self.materialize(last, output, &order)?;
         let buffer = self.shaped(last, output, buffer, order);
         self.program.output = self.port(output, buffer);
         if let (Some(raw), [_]) = (raw, &self.program.inputs[..]) {
@@ -189,7 +189,7 @@ impl<'a> Lowering<'a> {
 
     fn port(&self, id: ValueId, buffer: BufferId) -> Port {
         let shape = self.shape(id);
-        let order = self.held.get(&id).and_then(|held| held.forms.iter().find(|(_, form)| *form == buffer));
+        let order = self.held.get(&id).and_then(|held| held.layouts.iter().find(|(_, layout)| *layout == buffer));
         let batched = order.filter(|(order, _)| order.first() == Some(&0) && shape[0] == 1);
         let perm: Option<Order> = batched.map(|(order, _)| order[1..].iter().map(|axis| axis - 1).collect::<Vec<_>>());
         // Axes of one element may stand anywhere.

@@ -31,7 +31,7 @@ impl Lowering<'_> {
     /// The same value under another name.
     pub(super) fn renamed(&mut self, node: &Node, x: ValueId, out: ValueId) -> Result1<()> {
         let mut held = self.held(node, x)?.clone();
-        held.table = self.carried(x, held.forms[0].1, out);
+        held.table = self.carried(x, held.layouts[0].1, out);
         self.held.insert(out, held);
         if let Some(&shape) = self.unordered.get(&x) {
             self.unordered.insert(out, shape);
@@ -43,8 +43,8 @@ impl Lowering<'_> {
     pub(super) fn transposed(&mut self, node: &Node, x: ValueId, perm: &[usize]) -> Result1<()> {
         let mut held = self.held(node, x)?.clone();
         let place = |axis: usize| perm.iter().position(|&p| p == axis).unwrap_or(0);
-        held.forms.iter_mut().for_each(|(order, _)| order.iter_mut().for_each(|axis| *axis = place(*axis)));
-        held.table = self.carried(x, held.forms[0].1, node.output());
+        held.layouts.iter_mut().for_each(|(order, _)| order.iter_mut().for_each(|axis| *axis = place(*axis)));
+        held.table = self.carried(x, held.layouts[0].1, node.output());
         self.held.insert(node.output(), held);
         Ok(())
     }
@@ -53,13 +53,13 @@ impl Lowering<'_> {
     pub(super) fn reshape(&mut self, node: &Node, x: ValueId, out: ValueId) -> Result1<()> {
         let (from, to) = (self.shape(x), self.shape(out));
         let plain = |shape: &[usize]| (0..shape.len()).collect::<Order>();
-        let order = self.held(node, x)?.forms[0].0.clone();
+        let order = self.held(node, x)?.layouts[0].0.clone();
         let wide = |order: &[usize]| order.iter().copied().filter(|&axis| from[axis] > 1).collect::<Vec<_>>();
         let moved = !wide(&order).is_sorted();
         let image = moved && from.len() > 2 && wide(&order) == wide(&image_order(from.len()));
         if image && to.len() > 2 && to[..2] == from[..2] {
             // Pixels are only counted in another way.
-            let (order, buffer) = self.held(node, x)?.forms[0].clone();
+            let (order, buffer) = self.held(node, x)?.layouts[0].clone();
             self.moving(node, Kernel::Reshape, (x, buffer), out, image_order(to.len()));
             debug_assert_eq!(order.len(), from.len());
             return Ok(());
@@ -72,7 +72,7 @@ impl Lowering<'_> {
         let absorbed = !readers.is_empty() && readers.iter().all(matrices) && !self.graph.outputs.contains(&out);
         if image && absorbed && to.len() == 2 && to[0] == 1 && from[0] == 1 {
             self.unordered.insert(out, [from[2..].iter().product(), from[1]]);
-            let buffer = self.take(node, x, &image_order(from.len()))?;
+            let buffer = self.materialize(node, x, &image_order(from.len()))?;
             self.moving(node, Kernel::Reshape, (x, buffer), out, plain(&to));
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl Lowering<'_> {
     /// Elements at equal distances along every axis: `picked` are start and step by axis of the operand, whose axes the
     /// result has as well.
     fn selected(&mut self, node: &Node, x: ValueId, out: ValueId, picked: &[(usize, i64)]) -> Result1<()> {
-        let (order, input) = self.held(node, x)?.forms[0].clone();
+        let (order, input) = self.held(node, x)?.layouts[0].clone();
         let (from, to) = (self.shape(x), self.shape(out));
         let distance = strides(&from, &order);
         let offset = picked.iter().zip(&distance).map(|((start, _), stride)| start * stride).sum();
@@ -175,7 +175,7 @@ impl Lowering<'_> {
                     let tensor = tensor.clone();
                     self.constant(id, &tensor, &order, self.quant(out))
                 }
-                None => self.take_as(node, id, &order, out)?,
+                None => self.materialize_as(node, id, &order, out)?,
             });
         }
         let shape = self.shape(out);
@@ -195,7 +195,7 @@ impl Lowering<'_> {
             order.retain(|axis| !lies(axis));
             order.extend(axes);
         }
-        let input = self.take(node, x, &order)?;
+        let input = self.materialize(node, x, &order)?;
         let count = |axes: &mut dyn Iterator<Item = &usize>| axes.map(|&axis| from[axis]).product::<usize>();
         let n = count(&mut axes.iter());
         let before = order.iter().position(|axis| lies(axis) && from[*axis] > 1).unwrap_or(0);

@@ -17,9 +17,9 @@ const UNSETTLED: &str = " before its function";
 
 /// A value that has been computed.
 #[derive(Clone)]
-pub(super) struct Held {
+pub(super) struct ValueLayouts {
     /// The same elements in one order or several.
-    pub forms: Vec<(Order, BufferId)>,
+    pub layouts: Vec<(Order, BufferId)>,
     /// In an `i8` program: the value is a function of what the buffers hold. Functions of functions are one table, which
     /// is written out when somebody wants the value itself.
     pub table: Option<Table>,
@@ -48,13 +48,13 @@ impl Lowering<'_> {
         self.graph.constant(id).is_some()
     }
 
-    pub(super) fn held(&self, node: &Node, id: ValueId) -> Result1<&Held> {
+    pub(super) fn held(&self, node: &Node, id: ValueId) -> Result1<&ValueLayouts> {
         self.held.get(&id).ok_or_else(|| fail(node, "its operand is a constant; fold it first"))
     }
 
-    /// The order of a value's first form; the network's own for constants.
+    /// The order of a value's first layout; the network's own for constants.
     pub(super) fn order(&self, id: ValueId) -> Order {
-        let first = self.held.get(&id).and_then(|held| held.forms.first()).map(|(order, _)| order.clone());
+        let first = self.held.get(&id).and_then(|held| held.layouts.first()).map(|(order, _)| order.clone());
         first.unwrap_or_else(|| (0..self.graph.value(id).shape.len()).collect())
     }
 
@@ -92,8 +92,8 @@ impl Lowering<'_> {
         buffer
     }
 
-    pub(super) fn hold(&mut self, id: ValueId, forms: Vec<(Order, BufferId)>, table: Option<Table>, node: &str) {
-        self.held.insert(id, Held { forms, table, node: node.into() });
+    pub(super) fn hold(&mut self, id: ValueId, layouts: Vec<(Order, BufferId)>, table: Option<Table>, node: &str) {
+        self.held.insert(id, ValueLayouts { layouts, table, node: node.into() });
     }
 
     /// A step that computes a value.
@@ -164,7 +164,7 @@ impl Lowering<'_> {
     }
 
     /// The buffer of a value in this order, as the value's own integers.
-    pub(super) fn take(&mut self, node: &Node, id: ValueId, order: &[usize]) -> Result1<BufferId> {
+    pub(super) fn materialize(&mut self, node: &Node, id: ValueId, order: &[usize]) -> Result1<BufferId> {
         if let Some(tensor) = self.graph.constant(id) {
             let (tensor, quant) = (tensor.clone(), self.quant(id));
             if quant.is_none() && self.program.precision == Precision::Int8 {
@@ -177,11 +177,17 @@ impl Lowering<'_> {
     }
 
     /// The buffer of a value in this order, with the integers of another value: where they differ, by a step of its own.
-    pub(super) fn take_as(&mut self, node: &Node, id: ValueId, order: &[usize], like: ValueId) -> Result1<BufferId> {
+    pub(super) fn materialize_as(
+        &mut self,
+        node: &Node,
+        id: ValueId,
+        order: &[usize],
+        like: ValueId,
+    ) -> Result1<BufferId> {
         let (own, wanted) = (self.quant(id), self.quant(like));
-        let (Some(wanted), Some(table)) = (wanted, self.table(id)) else { return self.take(node, id, order) };
+        let (Some(wanted), Some(table)) = (wanted, self.table(id)) else { return self.materialize(node, id, order) };
         if own == Some(wanted) {
-            return self.take(node, id, order);
+            return self.materialize(node, id, order);
         }
         let input = self.raw(node, id, order)?;
         let store = |real: f32| quantize(real, wanted.scale, wanted.zero_point.into(), -128, 127) as i8;
@@ -202,7 +208,7 @@ impl Lowering<'_> {
         let quant = self.quant(id).ok_or_else(|| self.unquantized(node, id))?;
         let store = |real: f32| quantize(real, quant.scale, quant.zero_point.into(), -128, 127) as i8;
         let table = Box::new(table.map(store));
-        let (order, input) = held.forms[0].clone();
+        let (order, input) = held.layouts[0].clone();
         let output = self.buffer(id, &order, Some(quant), Element::Real);
         let kernel = Kernel::Lookup { table };
         self.program.steps.push(Step { name: held.node.clone(), kernel, inputs: vec![input], output });
@@ -219,13 +225,13 @@ impl Lowering<'_> {
     pub(super) fn raw(&mut self, node: &Node, id: ValueId, order: &[usize]) -> Result1<BufferId> {
         let held = self.held(node, id)?;
         let shape = self.shape(id);
-        if let Some((_, buffer)) = held.forms.iter().find(|(form, _)| same(&shape, form, order)) {
+        if let Some((_, buffer)) = held.layouts.iter().find(|(layout, _)| same(&shape, layout, order)) {
             return Ok(*buffer);
         }
-        let (form, input) = held.forms[0].clone();
+        let (layout, input) = held.layouts[0].clone();
         let name = if held.node.is_empty() { node.name.clone() } else { held.node.clone() };
         let wide = |order: &[usize]| order.iter().copied().filter(|&axis| shape[axis] > 1).collect::<Vec<_>>();
-        let (from, to) = (wide(&form), wide(order));
+        let (from, to) = (wide(&layout), wide(order));
         let perm = to.iter().map(|axis| from.iter().position(|a| a == axis).unwrap_or(0)).collect();
         let kernel = Kernel::Transpose { shape: from.iter().map(|&axis| shape[axis]).collect(), perm };
         let Buffer { quant, element, .. } = *self.program.buffer(input);
@@ -238,7 +244,7 @@ impl Lowering<'_> {
             self.program.buffers[output.index()].name += UNSETTLED;
         }
         if let Some(held) = self.held.get_mut(&id) {
-            held.forms.push((order.to_vec(), output));
+            held.layouts.push((order.to_vec(), output));
         }
         Ok(output)
     }
@@ -265,7 +271,7 @@ impl Lowering<'_> {
     /// What the stored numbers of a value stand for, in an `i8` program.
     pub(super) fn table(&self, id: ValueId) -> Option<Table> {
         let held = self.held.get(&id)?;
-        let buffer = self.program.buffer(held.forms.first()?.1);
+        let buffer = self.program.buffer(held.layouts.first()?.1);
         let quant = buffer.quant.filter(|_| buffer.element == Element::Real)?;
         let own = |i: usize| dequantize(i as i32 - 128, quant.scale, quant.zero_point.into());
         Some(held.table.clone().unwrap_or_else(|| Box::new(std::array::from_fn(own))))
@@ -273,7 +279,7 @@ impl Lowering<'_> {
 
     /// Whether a value holds the numbers of tokens.
     pub(super) fn is_token(&self, id: ValueId) -> bool {
-        let buffer = self.held.get(&id).and_then(|held| held.forms.first());
+        let buffer = self.held.get(&id).and_then(|held| held.layouts.first());
         buffer.is_some_and(|(_, buffer)| self.program.buffer(*buffer).element == Element::Token)
     }
 

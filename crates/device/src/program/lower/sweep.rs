@@ -2,7 +2,7 @@
 
 use crate::program::{BufferId, Program};
 
-/// Removes steps whose result nothing reads, and buffers that nothing mentions: parts of a Split, forms that another
+/// Removes steps whose result nothing reads, and buffers that nothing mentions: parts of a Split, layouts that another
 /// reader no longer wanted.
 pub(super) fn sweep(program: &mut Program) {
     let mut live = vec![false; program.buffers.len()];
