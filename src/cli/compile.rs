@@ -76,6 +76,10 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
+    /// Print the whole report, as report.txt has it, in place of its summary
+    #[arg(long, conflicts_with = "json")]
+    full: bool,
+
     /// Let the tools that kdc starts speak
     #[arg(short, long)]
     verbose: bool,
@@ -378,9 +382,11 @@ impl From<ArtefactName> for Artefact {
 
 /// Compiles, and prints the report.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let json = arguments.json;
+    let (json, full) = (arguments.json, arguments.full);
     let progress = Terminal::new();
-    let report = match pipeline::compile(arguments.options()?, &progress) {
+    let options = arguments.options()?;
+    let folder = pipeline::results_folder(&options)?;
+    let report = match pipeline::compile(options, &progress) {
         // A budget that nothing meets is a budget that is not met.
         Err(pipeline::Error::Student(fault @ student::Error::DoesNotFit { .. })) => {
             drop(progress);
@@ -390,10 +396,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
         other => other?,
     };
     drop(progress);
-    if json {
-        super::print_json(&report.to_json()?)?
-    } else {
-        super::print(&report.to_text())?
+    match (json, full) {
+        (true, _) => super::print_json(&report.to_json()?)?,
+        (_, true) => super::print(&report.to_text())?,
+        _ => super::print(&report.to_summary(&folder))?,
     }
     Ok(verdict(&report))
 }

@@ -162,6 +162,15 @@ impl Error {
     }
 }
 
+/// Where the results of a compilation go: the folder that is named, or `./NAME-TARGET`.
+///
+/// # Errors
+/// When there is no such target.
+pub fn results_folder(options: &Options) -> Result<PathBuf, Error> {
+    let profile = target::find(&options.target, &target::folders(&options.target_folders))?;
+    Ok(job::default_out(options, &profile))
+}
+
 /// Compiles a teacher into a student for a board.
 ///
 /// # Errors

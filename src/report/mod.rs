@@ -14,18 +14,21 @@ mod calibration;
 mod candidates;
 mod changes;
 mod curves;
+mod document;
 mod format;
 mod layers;
 mod model;
 mod pareto;
+mod summary;
 mod table;
-pub mod text;
+mod text;
 mod verdict;
 
 pub use calibration::calibration_error;
 pub use candidates::{CandidateRow, Outcome, Replaced};
 pub use changes::Changes;
 pub use curves::curves;
+pub use document::{Block, Section, document};
 pub use format::{bytes, count};
 pub use layers::{constant_bytes, layers};
 pub use model::{

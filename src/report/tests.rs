@@ -14,6 +14,24 @@ fn snapshot(name: &str, text: &str) {
 }
 
 #[test]
+fn a_summary_fits_on_a_screen_and_says_how_to_go_on() {
+    let mut report = sample();
+    report.files[0] = FileEntry { path: "bin/student".into(), ..report.files[0].clone() };
+    let text = report.to_summary("out put/it's".as_ref());
+    snapshot("summary.txt", &text);
+    assert!(text.contains("scp 'out put/it'\\''s/bin/student' USER@BOARD:"), "{text}");
+    // However much there is to say.
+    let (skipped, file) = (report.skipped[0].clone(), report.files[0].clone());
+    report.skipped = vec![skipped; 100];
+    report.files = vec![file; 100];
+    report.findings = vec!["a\nb".into(); 100];
+    report.verdicts.iter_mut().for_each(|v| v.met = false);
+    let text = report.to_summary("out".as_ref());
+    assert!(text.lines().count() <= super::summary::LINES, "{text}");
+    assert!(text.contains("NOT MET"), "{text}");
+}
+
+#[test]
 fn the_text_view_is_as_recorded() {
     snapshot("sample.txt", &sample().to_text());
 }
