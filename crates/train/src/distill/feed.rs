@@ -1,9 +1,7 @@
 //! Batches, made ahead of the steps that use them: decoding and augmentation hide behind training.
 
-use super::DataSpec;
 use super::mixing::{Mixed, mix};
-use super::teachers::Source;
-use super::trainer::TrainingSet;
+use super::{DataSpec, Source, TrainingSet};
 use crate::data::{Hidden, Look, View};
 use kdc_ir::graph::Tensor as HostTensor;
 use std::sync::mpsc;

@@ -12,13 +12,14 @@
 //!   burn-train's `Learner`: the learner checkpoints whole epochs, keeps its sampler's state to itself and has no place
 //!   for a term that reads a cached teacher.
 
-mod asked;
 mod checkpoint;
 mod config;
+mod data_spec;
 mod decoder;
+mod evaluate;
 mod extras;
 mod feed;
-mod generator;
+mod forward;
 mod history;
 mod layers;
 mod learners;
@@ -35,29 +36,33 @@ mod stages;
 mod step;
 mod synthesis;
 mod teachers;
+mod term_inputs;
 mod terms;
 #[cfg(test)]
 mod tests;
 mod trainer;
+mod training_set;
 mod weighing;
 
-pub use asked::Engine;
 pub use checkpoint::Checkpoint;
 pub use config::{BATCH_LIMIT, ClassWeights, Config, EPOCHS_LIMIT, OptimizerConfig, VIEWS_LIMIT};
+pub use data_spec::DataSpec;
+pub use evaluate::evaluate;
 pub use extras::{BufferSlot, Extras, Init, Slot};
-pub use history::{Epoch, Event, Step, standard_error};
+pub use history::{Epoch, Event, Part, Step, standard_error};
 pub use learners::Learners;
-pub use objective::{Objective, Part, TermSpec, Weighing};
+pub use objective::{Objective, TermSpec, Weighing};
 pub use optimizer::Optimizer;
-pub use recipe::{Choice, DataSpec, Recipe, Stage, TeacherKind, TeacherSpec, Until};
-pub use run::Run;
+pub use recipe::{Choice, Recipe, Stage, TeacherKind, TeacherSpec, Until};
+pub use run::{Beginning, Run, Trained};
 pub use schedule::Schedule;
 pub use stages::follow;
 pub use step::{Feature, Layout, MixedIn, Pair, Plan, StepValues, cross_entropy};
 pub use synthesis::{EXPORT_AGAIN, Maker, Synthesis, Synthesized, synthesize};
-pub use teachers::Source;
+pub use teachers::{Engine, Source, TeacherLogits};
 pub use terms::{Entry, Family, METHODS, Pairs, Reads, Term, method};
-pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, applies, evaluate, train};
+pub use trainer::{applies, train};
+pub use training_set::TrainingSet;
 
 use std::path::PathBuf;
 

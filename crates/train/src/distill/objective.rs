@@ -1,6 +1,5 @@
 //! What training minimises.
 
-use super::history::as_text;
 use super::step::{Plan, StepValues};
 use super::terms::{self, Reads, Term};
 use super::{Error, Extras, Schedule};
@@ -126,14 +125,6 @@ impl TermSpec {
             .term(self.settings.clone())
             .map_err(|e| Error::Config(format!("'{}': {}", self.method, e.message().trim_end())))
     }
-}
-
-/// A summand of the objective, by name and value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Part {
-    pub name: String,
-    #[serde(with = "as_text")]
-    pub loss: f64,
 }
 
 /// `Σ weightᵢ(progress) · termᵢ`

@@ -1,11 +1,10 @@
 //! Ways through two networks at once: what terms read that do more than compare ([`Route`]).
 
-use super::Error;
-use super::Extras;
+use super::forward::rows;
 use super::layers::Point;
 use super::step::{Feature, Pair};
-use super::teachers::rows;
 use super::terms::{Into, Target, Term};
+use super::{Error, Extras};
 use burn::tensor::Tensor;
 use kdc_exec::{Mode, Network, Value};
 use kdc_ir::graph::{Tensor as HostTensor, ValueId, shape_at};

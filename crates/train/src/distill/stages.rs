@@ -7,11 +7,12 @@
 //! <https://arxiv.org/abs/1909.11723>) and ensembles are recipes, and no code. Before the first stage, autoencoders learn
 //! what activations they have to offer.
 
+use super::evaluate::evaluate;
 use super::history::{Epoch, Event, standard_error};
-use super::recipe::{DataSpec, Recipe, Stage, TeacherKind};
-use super::teachers::Source;
-use super::trainer::{Beginning, Trained, TrainingSet, evaluate, train};
-use super::{ClassWeights, Config, Error, TermSpec, decoder};
+use super::recipe::{Recipe, Stage, TeacherKind};
+use super::run::{Beginning, Trained};
+use super::trainer::train;
+use super::{ClassWeights, Config, DataSpec, Error, Source, TermSpec, TrainingSet, decoder};
 use crate::data::Answers;
 use crate::student;
 use burn::tensor::Device;

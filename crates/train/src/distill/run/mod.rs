@@ -2,22 +2,51 @@
 
 mod values;
 
-use super::asked::Asked;
+use super::evaluate::evaluate;
 use super::feed::Batch;
-use super::history::{Event, Hits, Step, Tally, chosen};
+use super::forward;
+use super::history::{Event, Hits, Part, Step, Tally, chosen};
 use super::learners::{Learners, Snapshot};
-use super::objective::Part;
 use super::optimizer::Optimizer;
-use super::teachers::{self, Wiring};
+use super::teachers::Asked;
+use super::term_inputs::Wiring;
 use super::terms::Route;
-use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
-use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
+use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective, TrainingSet};
 use crate::data::{Answers, Reading};
 use burn::tensor::{Device, Tensor, TensorData};
 use kdc_exec::{Mode, Network};
 use kdc_ir::graph::Graph;
 use std::path::{Path, PathBuf};
 use values::hits;
+
+/// What a run begins with.
+pub struct Beginning<'a> {
+    pub student: &'a Graph,
+    /// What terms of an earlier run trained beside it, by name; what this run's terms have of that goes on from there.
+    pub others: &'a [(String, Vec<f32>)],
+    /// An epoch whose validation score is below this is not kept; where all are, [`Trained::best`] is 0 and the student is the
+    /// one that it began with.
+    pub floor: f64,
+}
+
+impl<'a> From<&'a Graph> for Beginning<'a> {
+    fn from(student: &'a Graph) -> Beginning<'a> {
+        Beginning { student, others: &[], floor: f64::NEG_INFINITY }
+    }
+}
+
+/// The result of training.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// With the parameters of the best epoch.
+    pub graph: Graph,
+    pub history: Vec<Epoch>,
+    /// The epoch that was best, from 1; 0: none was as good as what training began with, which is kept.
+    pub best: usize,
+    pub steps: usize,
+    /// Peers, and what the terms trained and kept, by name: a stage that follows may go on from there.
+    pub others: Vec<(String, Vec<f32>)>,
+}
 
 /// What became of a batch.
 pub enum Learned {
@@ -118,7 +147,7 @@ impl Run {
             taught[source] = true;
         }
         let optimizer = Optimizer::new(config.optimizer, config.clip_norm, learners.count());
-        let classes = teachers::classes(student);
+        let classes = forward::classes(student);
         let average = match config.ema > 0.0 {
             true => learners.student.params().iter().map(|p| p.tensor.clone().inner()).collect(),
             false => vec![],
@@ -175,7 +204,7 @@ impl Run {
         let said = self.said(batch, mode)?;
         let given = self.mixed(batch, &said, mode, progress)?;
         let taps = self.wiring.student_taps();
-        let student = teachers::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
+        let student = forward::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
         let logits = student.logits.ok_or(Error::NoOutput)?;
         let first = said.first().and_then(|s| s.logits.clone());
         let hits = hits(&logits, batch, first, &self.answers);

@@ -3,10 +3,11 @@
 use super::Run;
 use crate::data::{Answers, Hidden, Reading};
 use crate::distill::feed::Batch;
+use crate::distill::forward::{self, Said};
 use crate::distill::history::Hits;
 use crate::distill::routes::Way;
 use crate::distill::step::MixedIn;
-use crate::distill::teachers::{self, Labels, Said};
+use crate::distill::term_inputs::Labels;
 use crate::distill::terms::Route;
 use crate::distill::{Error, StepValues};
 use burn::tensor::{Tensor, TensorData};
@@ -22,7 +23,7 @@ impl Run {
             let mut said = match (&self.learners.peers[index], &self.asked[index]) {
                 (Some((_, peer)), _) => {
                     let mode = if self.taught[index] { mode } else { Mode::Infer };
-                    teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?
+                    forward::ask(peer, batch.inputs.clone(), &[], taps, mode)?
                 }
                 (_, Some(fixed)) => fixed.ask(batch.inputs.clone(), taps)?,
                 _ => Said { logits: None, taps: vec![] },

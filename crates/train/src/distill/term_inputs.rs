@@ -1,34 +1,18 @@
-//! Whom a student learns from, and how their values come to a step: kept answers, or networks that run along.
+//! What each term of an objective reads of whom, and how those values come to a step.
 
-use super::asked::Engine;
+use super::forward::{Said, classes};
 use super::layers::{self, Point};
 use super::objective::TermSpec;
 use super::probe::Probe;
 use super::step::{Feature, Pair, Plan, extents};
 use super::terms::{Pairs, Reads, Route};
-use super::trainer::TrainingSet;
 use super::weighing::Weigher;
-use super::{Error, Extras, TeacherLogits};
+use super::{Engine, Error, Extras, Source, TrainingSet};
 use burn::tensor::{Int, Tensor};
-use kdc_exec::{Mode, Network, Value};
-use kdc_ir::graph::{Graph, Tensor as HostTensor, ValueId, shape_at};
+use kdc_exec::Value;
+use kdc_ir::graph::{Graph, ValueId, shape_at};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-
-/// Somebody to learn from.
-#[derive(Clone)]
-pub struct Source<'a> {
-    /// What terms call it.
-    pub name: String,
-    /// Its answers, kept; `None`: it is asked at every step.
-    pub logits: Option<&'a dyn TeacherLogits>,
-    /// The network with logits as its output: for what happens inside, and for inputs of which nobody kept the answers.
-    pub graph: Option<&'a Graph>,
-    /// Who runs the network where it has operators that kdc cannot run.
-    pub engine: Option<Engine<'a>>,
-    /// Learns along, from the same samples; else it never changes.
-    pub is_peer: bool,
-}
 
 /// What is fetched from whom at a step.
 pub struct Wiring {
@@ -46,14 +30,6 @@ struct Wire {
     weigher: Option<Weigher>,
     /// Indices into the student's taps and the source's, with where the channels are.
     pairs: Vec<(usize, Point, usize, Point)>,
-}
-
-/// What a network says at a step.
-pub struct Said {
-    /// `[N, K]`; `None` where nobody asked.
-    pub logits: Option<Tensor<2>>,
-    /// In the order of its taps.
-    pub taps: Vec<Value>,
 }
 
 impl Wiring {
@@ -206,51 +182,6 @@ pub struct Labels {
     pub classes: Tensor<1, Int>,
     /// How much each counts, `[N]`.
     pub weights: Option<Tensor<1>>,
-}
-
-impl Source<'_> {
-    /// Logits of an answer, in a row.
-    pub fn classes(&self) -> usize {
-        self.logits.map(TeacherLogits::classes).or_else(|| self.graph.map(classes)).unwrap_or(0)
-    }
-}
-
-/// Asks a network about a batch.
-///
-/// # Errors
-/// When it cannot be run.
-pub fn ask(
-    network: &Network,
-    inputs: Vec<HostTensor>,
-    given: &[(ValueId, Value)],
-    taps: &[ValueId],
-    mode: Mode,
-) -> Result<Said, Error> {
-    let outputs = &network.graph().outputs;
-    let wanted: Vec<ValueId> = outputs.iter().take(1).chain(taps).copied().collect();
-    let on_side = |value: Value| if mode == Mode::Infer { value.autodiff() } else { value };
-    let values = network.run(inputs, given, &wanted, mode)?.into_iter();
-    let mut values = values.map(|value| Ok(on_side(value.into_float()?)));
-    let logits = values.next().ok_or(Error::NoOutput)?;
-    let logits = logits.and_then(rows)?;
-    Ok(Said { logits: Some(logits), taps: values.collect::<Result<_, Error>>()? })
-}
-
-/// Logits as rows: `[B, K]` as they are, `[B, L, K]` position by position.
-///
-/// # Errors
-/// Never for a network that was checked.
-pub fn rows(logits: Value) -> Result<Tensor<2>, Error> {
-    let shape = logits.shape();
-    let classes = shape.last().copied().unwrap_or(1);
-    let rows = shape.iter().product::<usize>() / classes.max(1);
-    Ok(logits.reshape(&[rows, classes]).into_tensor()?)
-}
-
-/// Logits in a row of a network's first output.
-pub fn classes(graph: &Graph) -> usize {
-    let dims = graph.outputs.first().map(|&id| shape_at(&graph.value(id).shape, 1));
-    dims.and_then(|dims| dims.last().copied()).unwrap_or(0)
 }
 
 /// The sources that a term names; the first where it names none.

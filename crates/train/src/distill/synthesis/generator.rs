@@ -7,11 +7,13 @@
 //! the game is thrown away; the one that is wanted learns from the samples as from any. Of an image teacher a game takes an
 //! hour, so that it is written down on its way and goes on where it was interrupted.
 
-use super::decoder::{self, LATENT};
-use super::optimizer::StateParts;
-use super::step::{cross_entropy, kl, log_softmax};
-use super::synthesis::{Synthesis, Synthesized, variation};
-use super::{Checkpoint, Error, teachers};
+use super::variation::variation;
+use super::{Synthesis, Synthesized};
+use crate::distill::decoder::{self, LATENT};
+use crate::distill::forward::rows;
+use crate::distill::optimizer::StateParts;
+use crate::distill::step::{cross_entropy, kl, log_softmax};
+use crate::distill::{Checkpoint, Error};
 use crate::student;
 use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer as _};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -32,7 +34,7 @@ const CHECKPOINTS: usize = 50;
 ///
 /// # Errors
 /// When the networks cannot be run, or the file cannot be read or written.
-pub(super) fn generate(
+pub fn generate(
     teacher: &Graph,
     student: &Graph,
     how: &Synthesis,
@@ -233,7 +235,7 @@ fn unprefixed<T: Clone>(what: &str, list: &[(String, T)]) -> Vec<(String, T)> {
 
 fn logits(outputs: Vec<Datum>) -> Result<Tensor<2>, Error> {
     let first = outputs.into_iter().next().ok_or(Error::NoOutput)?;
-    teachers::rows(first.into_float()?)
+    rows(first.into_float()?)
 }
 
 /// The likeliest class of each row.
