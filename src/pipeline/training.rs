@@ -3,7 +3,7 @@
 use super::job::OtherTeacher;
 use super::labelling::Asked;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Engine, Epoch, Event, Part, Source, Step, TeacherLogits, TrainingSet};
+use crate::distill::{self, Engine, Epoch, Event, Part, Step, TeacherLogits, TeacherSource, TrainingSet};
 use crate::graph::Graph;
 use crate::{data, files, onnx, report};
 use serde::{Deserialize, Serialize};
@@ -78,7 +78,7 @@ pub fn distill(job: &Job, student: &Graph, asked: &Asked, progress: &dyn Progres
 }
 
 /// Whom the student learns from.
-fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
+fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<TeacherSource<'a>> {
     let logits = asked.logits.as_ref().map(|l| l as &dyn TeacherLogits);
     let choice = job.options.engine;
     let engine = asked.network.has_opaque().then(|| Engine {
@@ -87,10 +87,10 @@ fn sources<'a>(job: &'a Job, asked: &'a Asked) -> Vec<Source<'a>> {
         logits: asked.logits_value.as_deref(),
         choice,
     });
-    let first = Source { name: "teacher".into(), logits, graph: Some(&asked.network), engine, is_peer: false };
+    let first = TeacherSource { name: "teacher".into(), logits, graph: Some(&asked.network), engine, is_peer: false };
     let other = |other: &'a OtherTeacher| {
         let kept = asked.others.iter().find(|(name, _)| *name == other.name);
-        Source {
+        TeacherSource {
             name: other.name.clone(),
             logits: kept.map(|(_, l)| l as &dyn TeacherLogits),
             graph: Some(&other.network),

@@ -10,9 +10,9 @@
 use super::evaluate::evaluate;
 use super::history::{Epoch, Event, standard_error};
 use super::recipe::{Recipe, Stage, TeacherKind};
-use super::run::{Beginning, Trained};
+use super::run::{InitialState, Trained};
 use super::trainer::train;
-use super::{ClassWeights, Config, DataSpec, Error, Source, TermSpec, TrainingSet, decoder};
+use super::{ClassWeights, Config, DataSpec, Error, TeacherSource, TermSpec, TrainingSet, decoder};
 use crate::data::Answers;
 use crate::student;
 use burn::tensor::Device;
@@ -57,7 +57,7 @@ pub fn follow(
         let start = begun(student, whole.as_ref(), stage, config.seed.wrapping_add(index as u64));
         let mut teachers = set.teachers.clone();
         let peers = peers(recipe, set, &start, config.seed)?;
-        let own = kept.iter().chain(&peers).map(|(name, graph)| Source {
+        let own = kept.iter().chain(&peers).map(|(name, graph)| TeacherSource {
             name: name.clone(),
             logits: None,
             graph: Some(graph),
@@ -73,8 +73,8 @@ pub fn follow(
         let others = whole.as_ref().map_or(&[][..], |w| &w.others);
         // Stages before the last may be on their way.
         let floor = if index + 1 == recipe.stages.len() { begins.validation } else { f64::NEG_INFINITY };
-        let beginning = Beginning { student: &start, others, floor };
-        let trained = train(&beginning, &stage_set, &stage_config, device, &checkpoint, &mut on)?;
+        let initial = InitialState { student: &start, others, floor };
+        let trained = train(&initial, &stage_set, &stage_config, device, &checkpoint, &mut on)?;
         before += steps(index);
         if let Some(name) = &stage.keep {
             kept.push((name.clone(), trained.graph.clone()));

@@ -2,7 +2,7 @@
 
 use super::feed::{Batch, Next, ahead};
 use super::history::Event;
-use super::run::{Beginning, Learned, Run, Trained, set_up};
+use super::run::{InitialState, Run, StepOutcome, Trained, set_up};
 use super::{Config, Error, TrainingSet, mixing};
 use crate::data::{Answers, View};
 use burn::tensor::Device;
@@ -24,7 +24,7 @@ const STEPS_PER_CHECKPOINT: usize = 200;
 /// # Errors
 /// When a setting cannot work, the numbers are lost once too often or the checkpoint cannot be written.
 pub fn train(
-    beginning: &Beginning,
+    initial: &InitialState,
     set: &TrainingSet,
     config: &Config,
     device: &Device,
@@ -36,7 +36,7 @@ pub fn train(
     let per_step = config.batch_size * config.accumulate;
     let per_epoch = set.train.len() / per_step;
     let steps = per_epoch * config.epochs;
-    let mut run = Run::start(beginning, set, config, device, checkpoint)?;
+    let mut run = Run::start(initial, set, config, device, checkpoint)?;
     if run.is_anew {
         on_event(Event::Anew { checkpoint: checkpoint.into() });
     }
@@ -57,12 +57,12 @@ pub fn train(
         let mut lost = None;
         ahead(left, make, |batch| {
             match in_pool(|| run.learn(&batch, config, steps))? {
-                Learned::Batch => return Ok(Next::Go),
-                Learned::Lost(loss) => {
+                StepOutcome::Accumulated => return Ok(Next::Go),
+                StepOutcome::NonFinite(loss) => {
                     lost = Some(loss);
                     return Ok(Next::Stop);
                 }
-                Learned::Step(step) => on_event(Event::Step(step)),
+                StepOutcome::Updated(step) => on_event(Event::Step(step)),
             }
             let within = run.done % per_epoch;
             if within != 0 && within.is_multiple_of(STEPS_PER_CHECKPOINT) {
@@ -83,7 +83,7 @@ pub fn train(
         }
     }
     let trained = run.finish(set)?;
-    Ok(if trained.best == 0 { Trained { graph: beginning.student.clone(), ..trained } } else { trained })
+    Ok(if trained.best == 0 { Trained { graph: initial.student.clone(), ..trained } } else { trained })
 }
 
 /// Whether a student can be trained so: that the objective's terms find what they compare in it and in its teachers.

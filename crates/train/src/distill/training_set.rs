@@ -1,6 +1,6 @@
 //! What a student is trained on: samples, their split, and whom it learns from.
 
-use super::Source;
+use super::TeacherSource;
 use crate::data::{Answers, Dataset};
 
 /// What a student is trained on.
@@ -13,7 +13,7 @@ pub struct TrainingSet<'a> {
     /// standard error. Where empty, the last epoch is taken.
     pub validation: &'a [usize],
     /// Whom terms may learn from; the first is meant where a term names none.
-    pub teachers: Vec<Source<'a>>,
+    pub teachers: Vec<TeacherSource<'a>>,
     /// What answers stand for.
     pub answers: &'a Answers,
 }

@@ -26,7 +26,7 @@ pub struct Synthesized {
 }
 
 /// Makes samples for a teacher with logits at its end. `student`: gives a network that takes and gives what the teacher
-/// does, for a generator to play against. `folder`: what an interrupted run of the same settings has left there is not made
+/// does, for a generator's critic. `folder`: what an interrupted run of the same settings has left there is not made
 /// again. `progress` hears how many samples there are, and of how many.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
-//! Those who are asked at every step and do not learn: networks that kdc runs, and others that an engine does.
+//! Teachers that run at every step and do not learn: networks that kdc runs, and others that an engine does.
 
-use super::Source;
+use super::TeacherSource;
 use crate::distill::Error;
 use crate::distill::forward::{self, Said, rows};
 use crate::teacher::Teacher;
@@ -8,29 +8,26 @@ use burn::tensor::Device;
 use kdc_exec::{Mode, Network, Value};
 use kdc_ir::graph::{Tensor as HostTensor, ValueId};
 
-/// Somebody who is asked at every step.
-pub enum Asked {
+/// A teacher that runs at every step.
+pub enum LiveTeacher {
+    /// kdc runs its network.
     Here(Box<Network>),
-    /// Its answers are brought to the device.
-    Elsewhere {
-        teacher: Box<dyn Teacher>,
-        has_logits_tap: bool,
-        device: Device,
-    },
+    /// An engine runs it; its answers are copied to the device.
+    Elsewhere { teacher: Box<dyn Teacher>, has_logits_tap: bool, device: Device },
 }
 
-impl Asked {
+impl LiveTeacher {
     /// A source's network, where it has to run at every step: for activations, `taps`, and for answers, `logits`, that
     /// nobody kept or that are to inputs which change (`mixes`).
     ///
     /// # Errors
     /// When nobody can run it.
     pub fn by(
-        source: &Source,
+        source: &TeacherSource,
         (logits, taps): (bool, &[ValueId]),
         mixes: bool,
         device: &Device,
-    ) -> Result<Option<Asked>, Error> {
+    ) -> Result<Option<LiveTeacher>, Error> {
         let kept = source.logits.is_some() && !mixes;
         if taps.is_empty() && !(logits && (source.is_peer || !kept)) {
             return Ok(None);
@@ -42,14 +39,14 @@ impl Asked {
             )
         })?;
         match &source.engine {
-            Some(engine) if !source.is_peer => Ok(Some(Asked::Elsewhere {
+            Some(engine) if !source.is_peer => Ok(Some(LiveTeacher::Elsewhere {
                 teacher: engine.open(graph, taps)?,
                 has_logits_tap: engine.logits.is_some(),
                 device: device.clone().autodiff(),
             })),
             _ => {
                 let device = if source.is_peer { device.clone().autodiff() } else { device.clone() };
-                Ok(Some(Asked::Here(Box::new(Network::new(graph, &device)?))))
+                Ok(Some(LiveTeacher::Here(Box::new(Network::new(graph, &device)?))))
             }
         }
     }
@@ -60,8 +57,8 @@ impl Asked {
     /// When it cannot be run.
     pub fn ask(&self, inputs: Vec<HostTensor>, taps: &[ValueId]) -> Result<Said, Error> {
         match self {
-            Asked::Here(network) => forward::ask(network, inputs, &[], taps, Mode::Infer),
-            Asked::Elsewhere { teacher, has_logits_tap, device } => {
+            LiveTeacher::Here(network) => forward::ask(network, inputs, &[], taps, Mode::Infer),
+            LiveTeacher::Elsewhere { teacher, has_logits_tap, device } => {
                 let reply = teacher.run(&inputs)?;
                 let here = |tensor: &HostTensor| Ok::<_, Error>(Value::from_host(tensor, device)?);
                 let mut taps = reply.taps.iter();

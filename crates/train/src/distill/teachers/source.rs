@@ -18,9 +18,9 @@ pub trait TeacherLogits: Sync {
     fn read(&self, sample: usize, view: usize, out: &mut [f32]);
 }
 
-/// Somebody to learn from.
+/// A teacher: its kept answers, its network, or both.
 #[derive(Clone)]
-pub struct Source<'a> {
+pub struct TeacherSource<'a> {
     /// What terms call it.
     pub name: String,
     /// Its answers, kept; `None`: it is asked at every step.
@@ -33,7 +33,7 @@ pub struct Source<'a> {
     pub is_peer: bool,
 }
 
-impl Source<'_> {
+impl TeacherSource<'_> {
     /// Logits of an answer, in a row.
     pub fn classes(&self) -> usize {
         self.logits.map(TeacherLogits::classes).or_else(|| self.graph.map(classes)).unwrap_or(0)
