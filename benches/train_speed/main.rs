@@ -4,7 +4,7 @@
 //! memory. `compare.py` runs both sides in turn.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use kdc::distill::{Learners, Optimizer, OptimizerConfig};
+use kdc::distill::{Optimizer, OptimizerConfig, Trainables};
 use kdc::exec::{Mode, Network, Value, in_pool};
 use kdc::graph::Tensor as HostTensor;
 use kdc::{onnx, pass};
@@ -48,7 +48,7 @@ fn train(folder: &Path, name: &str, steps: usize, rate: f64) -> (Vec<f64>, Vec<f
     let sgd = OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 0.0 };
     let count = network.params().len();
     let mut optimizer = Optimizer::new(sgd, f64::INFINITY, count);
-    let mut learners = Learners::of(network, &Device::flex());
+    let mut trainables = Trainables::of(network, &Device::flex());
     let (mut seconds, mut losses) = (Vec::new(), Vec::new());
     for step in 0..steps {
         let batch = step % batches;
@@ -58,7 +58,7 @@ fn train(folder: &Path, name: &str, steps: usize, rate: f64) -> (Vec<f64>, Vec<f
         let value = in_pool(|| {
             let input = Value::from_host(&HostTensor::f32(shape.clone(), input), &device).expect("a batch");
             let mode = Mode::Train { momentum: 0.9 };
-            let outputs = learners.student.forward(vec![input], &[], mode).expect("a pass").outputs;
+            let outputs = trainables.student.forward(vec![input], &[], mode).expect("a pass").outputs;
             let logits = outputs.into_iter().next().expect("an output").into_float().expect("logits");
             let logits: Tensor<2> = logits.into_tensor().expect("logits");
             let labels = labels[batch * BATCH..][..BATCH].to_vec();
@@ -66,8 +66,8 @@ fn train(folder: &Path, name: &str, steps: usize, rate: f64) -> (Vec<f64>, Vec<f
             let loss = activation::log_softmax(logits, 1).gather(1, labels.reshape([BATCH, 1])).mean().neg();
             let value = loss.clone().inner().into_data().iter::<f32>().next().expect("a loss");
             let mut gradients = loss.backward();
-            let gradients = learners.take_gradients(&mut gradients, &[]);
-            optimizer.step(&mut learners, gradients, rate);
+            let gradients = trainables.take_gradients(&mut gradients, &[]);
+            optimizer.step(&mut trainables, gradients, rate);
             value
         });
         seconds.push(start.elapsed().as_secs_f64());

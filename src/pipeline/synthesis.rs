@@ -19,7 +19,7 @@ const FILE: &str = "samples.safetensors";
 /// When none can be made, or kept.
 pub fn replace_data(job: &mut Job, prepared: &Prepared, progress: &dyn Progress) -> Result<bool, Error> {
     let Some(how) = job.recipe.data.synthetic else { return Ok(true) };
-    // A generator plays against a student of the size that is wanted; nothing else depends on that.
+    // A generator's critic is a student of the size that is wanted; nothing else depends on that.
     let size = match how.by_generator(&job.teacher) {
         true => format!("{:?} {:?}", job.options.derivation, job.budgets(&prepared.cost)),
         false => String::new(),

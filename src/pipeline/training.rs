@@ -3,7 +3,7 @@
 use super::job::OtherTeacher;
 use super::labelling::TeacherLabels;
 use super::{Error, Job, Progress};
-use crate::distill::{self, Engine, Epoch, Event, Part, Source, Step, TeacherLogits, TrainingSet};
+use crate::distill::{self, Engine, Epoch, Event, Part, Step, TeacherLogits, TeacherSource, TrainingSet};
 use crate::graph::Graph;
 use crate::{data, files, onnx, report};
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ pub fn distill(
 }
 
 /// Whom the student learns from.
-fn sources<'a>(job: &'a Job, labels: &'a TeacherLabels) -> Vec<Source<'a>> {
+fn sources<'a>(job: &'a Job, labels: &'a TeacherLabels) -> Vec<TeacherSource<'a>> {
     let logits = labels.logits.as_ref().map(|l| l as &dyn TeacherLogits);
     let choice = job.options.engine;
     let engine = labels.network.has_opaque().then(|| Engine {
@@ -92,10 +92,10 @@ fn sources<'a>(job: &'a Job, labels: &'a TeacherLabels) -> Vec<Source<'a>> {
         logits: labels.logits_value.as_deref(),
         choice,
     });
-    let first = Source { name: "teacher".into(), logits, graph: Some(&labels.network), engine, is_peer: false };
+    let first = TeacherSource { name: "teacher".into(), logits, graph: Some(&labels.network), engine, is_peer: false };
     let other = |other: &'a OtherTeacher| {
         let kept = labels.others.iter().find(|(name, _)| *name == other.name);
-        Source {
+        TeacherSource {
             name: other.name.clone(),
             logits: kept.map(|(_, l)| l as &dyn TeacherLogits),
             graph: Some(&other.network),

@@ -1,9 +1,7 @@
 //! Batches, made ahead of the steps that use them: decoding and augmentation hide behind training.
 
-use super::DataSpec;
 use super::mixing::{Mixed, mix};
-use super::teachers::Source;
-use super::trainer::TrainingSet;
+use super::{DataSpec, TeacherSource, TrainingSet};
 use crate::data::{Hidden, Look, View};
 use kdc_ir::graph::Tensor as HostTensor;
 use std::sync::mpsc;
@@ -33,7 +31,7 @@ impl Batch {
     pub fn new(set: &TrainingSet, samples: &[usize], view: View, asked: &[bool], spec: &DataSpec) -> Batch {
         let mut inputs = set.samples.batch(&Look::at(samples, view));
         let mixed = spec.mixes().then(|| mix(spec, &mut inputs, &key(samples, view))).flatten();
-        let answers = |(source, asked): (&Source, &bool)| {
+        let answers = |(source, asked): (&TeacherSource, &bool)| {
             let Some(logits) = source.logits.filter(|_| *asked && !spec.mixes()) else { return vec![] };
             let width = logits.width();
             let mut all = vec![0.0; samples.len() * width];

@@ -1,8 +1,15 @@
 //! What a run tells: sums over an epoch, one line for each epoch, and the events for whoever watches.
 
-use super::objective::Part;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+/// A summand of the objective, by name and value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    pub name: String,
+    #[serde(with = "as_text")]
+    pub loss: f64,
+}
 
 /// What an epoch came to. Means are over its steps, shares over its samples; NaN where there is nothing to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,7 +142,7 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 /// JSON has no NaN, and a decimal that is written and read back must be the same number.
-pub(super) mod as_text {
+mod as_text {
     pub fn serialize<S: serde::Serializer>(v: &f64, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&v.to_string())
     }

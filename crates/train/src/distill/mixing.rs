@@ -22,13 +22,6 @@ pub struct Mixed {
     pub own: f64,
 }
 
-impl DataSpec {
-    /// Whether inputs are changed after they were read.
-    pub fn mixes(&self) -> bool {
-        self.mixup > 0.0 || self.cutmix > 0.0 || self.spec_augment > 0.0
-    }
-}
-
 /// Refuses to change inputs that cannot be changed so.
 ///
 /// # Errors

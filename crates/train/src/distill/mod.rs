@@ -7,57 +7,65 @@
 //!   scalar; the trainer knows no method by name. Hinton et al. 2015, <https://arxiv.org/abs/1503.02531>.
 //! - [`Schedule`]: how a number (a weight, the learning rate) changes over training.
 //! - [`Optimizer`]: burn's optimizers over flat parameters, with global-norm clipping.
-//! - [`train`]: the loop. Batches are made on a thread of their own while the step before is computed. Everything random is a pure function of (seed, epoch, sample), so that a run picked up from a
-//!   [`Checkpoint`] ends with the same bytes as one that was never stopped. That is also why the loop is our own and not
+//! - [`train`]: the loop. Batches are made on a thread of their own while the step before is computed. Everything random
+//!   is a pure function of (seed, epoch, sample), so that a run picked up from a [`Checkpoint`] ends with the same bytes
+//!   as one that was never stopped. That is also why the loop is our own and not
 //!   burn-train's `Learner`: the learner checkpoints whole epochs, keeps its sampler's state to itself and has no place
 //!   for a term that reads a cached teacher.
+//!
+//! Imports run downhill: teachers, the values of a step, terms, a run, the loop.
 
-mod asked;
+mod aux_params;
 mod checkpoint;
 mod config;
+mod data_spec;
 mod decoder;
-mod extras;
+mod evaluate;
 mod feed;
-mod generator;
+mod forward;
 mod history;
 mod layers;
-mod learners;
 mod mixing;
 mod objective;
 mod optimizer;
+mod partial_forward;
 pub mod presets;
 mod probe;
 mod recipe;
-mod routes;
 mod run;
 mod schedule;
 mod stages;
 mod step;
 mod synthesis;
 mod teachers;
+mod term_inputs;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod trainables;
 mod trainer;
+mod training_set;
 mod weighing;
 
-pub use asked::Engine;
+pub use aux_params::{AuxParams, BufferSlot, Init, Slot};
 pub use checkpoint::Checkpoint;
 pub use config::{BATCH_LIMIT, ClassWeights, Config, EPOCHS_LIMIT, OptimizerConfig, VIEWS_LIMIT};
-pub use extras::{BufferSlot, Extras, Init, Slot};
-pub use history::{Epoch, Event, Step, standard_error};
-pub use learners::Learners;
-pub use objective::{Objective, Part, TermSpec, Weighing};
+pub use data_spec::DataSpec;
+pub use evaluate::evaluate;
+pub use history::{Epoch, Event, Part, Step, standard_error};
+pub use objective::{Objective, TermSpec, Weighing};
 pub use optimizer::Optimizer;
-pub use recipe::{Choice, DataSpec, Recipe, Stage, TeacherKind, TeacherSpec, Until};
-pub use run::Run;
+pub use recipe::{Choice, Recipe, Stage, TeacherKind, TeacherSpec, Until};
+pub use run::{InitialState, Run, Trained};
 pub use schedule::Schedule;
 pub use stages::follow;
 pub use step::{Feature, Layout, MixedIn, Pair, Plan, StepValues, cross_entropy};
 pub use synthesis::{EXPORT_AGAIN, Maker, Synthesis, Synthesized, synthesize};
-pub use teachers::Source;
+pub use teachers::{Engine, TeacherLogits, TeacherSource};
 pub use terms::{Entry, Family, METHODS, Pairs, Reads, Term, method};
-pub use trainer::{Beginning, TeacherLogits, Trained, TrainingSet, applies, evaluate, train};
+pub use trainables::Trainables;
+pub use trainer::{applies, train};
+pub use training_set::TrainingSet;
 
 use std::path::PathBuf;
 
@@ -102,7 +110,7 @@ pub enum Error {
     Generator { round: usize, rate: f64 },
     /// A checkpoint of another objective.
     #[error("the checkpoint has no '{name}' of the objective's terms")]
-    Extras { name: String },
+    AuxParams { name: String },
     /// A checkpoint could not be written or read.
     #[error("checkpoint {}: {what}", path.display())]
     Checkpoint { path: PathBuf, what: String },

@@ -1,9 +1,8 @@
 //! What training minimises.
 
-use super::history::as_text;
 use super::step::{Plan, StepValues};
 use super::terms::{self, Reads, Term};
-use super::{Error, Extras, Schedule};
+use super::{AuxParams, Error, Schedule};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -128,14 +127,6 @@ impl TermSpec {
     }
 }
 
-/// A summand of the objective, by name and value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Part {
-    pub name: String,
-    #[serde(with = "as_text")]
-    pub loss: f64,
-}
-
 /// `Σ weightᵢ(progress) · termᵢ`
 pub struct Objective {
     terms: Vec<(Schedule, Box<dyn Term>)>,
@@ -165,20 +156,20 @@ impl Objective {
         (labels, reads.iter().any(|r| r.asks_teacher()))
     }
 
-    /// Lets the terms add what they train to the extras; a plan for each.
+    /// Lets the terms add what they train to the auxiliary parameters; a plan for each.
     ///
     /// # Errors
     /// When a setting cannot work.
-    pub fn prepare(&mut self, plans: &[Plan], extras: &mut Extras) -> Result<(), Error> {
-        self.terms.iter_mut().zip(plans).try_for_each(|((_, term), plan)| term.prepare(plan, extras))
+    pub fn prepare(&mut self, plans: &[Plan], aux: &mut AuxParams) -> Result<(), Error> {
+        self.terms.iter_mut().zip(plans).try_for_each(|((_, term), plan)| term.prepare(plan, aux))
     }
 
     /// The value's summands at `progress` in 0..=1, by name; the values of each term, in order.
-    pub fn parts(&self, values: &[StepValues], extras: &mut Extras) -> Vec<(String, Tensor<1>)> {
+    pub fn parts(&self, values: &[StepValues], aux: &mut AuxParams) -> Vec<(String, Tensor<1>)> {
         let mut parts: Vec<(String, Tensor<1>)> = vec![];
         for ((schedule, term), values) in self.terms.iter().zip(values) {
             let weight = schedule.at(values.progress);
-            for (name, part) in term.parts(values, extras) {
+            for (name, part) in term.parts(values, aux) {
                 let part = if weight == 1.0 { part } else { part.mul_scalar(weight) };
                 parts.push((self.label(term.as_ref(), name), part));
             }
@@ -187,8 +178,8 @@ impl Objective {
     }
 
     /// The value: the sum of its summands.
-    pub fn loss(&self, values: &[StepValues], extras: &mut Extras) -> Tensor<1> {
-        self.parts(values, extras).into_iter().map(|(_, part)| part).reduce(|a, b| a + b).expect("there is a term")
+    pub fn loss(&self, values: &[StepValues], aux: &mut AuxParams) -> Tensor<1> {
+        self.parts(values, aux).into_iter().map(|(_, part)| part).reduce(|a, b| a + b).expect("there is a term")
     }
 
     /// A summand's name: with its term's, where there are several terms.

@@ -6,7 +6,7 @@
 //! <https://arxiv.org/abs/1211.5063>); burn clips per tensor, so that is done here.
 
 use super::OptimizerConfig;
-use super::learners::Learners;
+use super::trainables::Trainables;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{
@@ -54,7 +54,7 @@ impl Optimizer {
 
     /// One step at the learning rate `lr`: clips, then moves every parameter that has a gradient. Returns the gradient's
     /// norm before clipping; nothing moves when that is not finite.
-    pub fn step(&mut self, learners: &mut Learners, mut gradients: Vec<Option<Tensor<1>>>, lr: f64) -> f64 {
+    pub fn step(&mut self, trainables: &mut Trainables, mut gradients: Vec<Option<Tensor<1>>>, lr: f64) -> f64 {
         let squares = gradients.iter().flatten().map(|g| scalar(g.clone().square().sum())).sum::<f64>();
         let norm = squares.sqrt();
         if !norm.is_finite() {
@@ -64,7 +64,7 @@ impl Optimizer {
             let factor = self.clip_norm / norm;
             gradients = gradients.into_iter().map(|g| g.map(|g| g.mul_scalar(factor))).collect();
         }
-        for (index, (gradient, (param, is_matrix))) in gradients.into_iter().zip(learners.params()).enumerate() {
+        for (index, (gradient, (param, is_matrix))) in gradients.into_iter().zip(trainables.params()).enumerate() {
             let Some(gradient) = gradient else { continue };
             let tensor = param.inner();
             let moved = match &mut self.kind {
@@ -81,7 +81,7 @@ impl Optimizer {
                     moved
                 }
             };
-            learners.set(index, moved);
+            trainables.set(index, moved);
         }
         norm
     }

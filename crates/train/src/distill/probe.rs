@@ -1,9 +1,7 @@
 //! How similar activations of two networks are, by a look at some samples: linear centred kernel alignment, Kornblith et
 //! al. 2019, <https://arxiv.org/abs/1905.00414>.
 
-use super::Error;
-use super::asked::Engine;
-use super::trainer::TrainingSet;
+use super::{Engine, Error, TrainingSet};
 use crate::data::Look;
 use burn::tensor::Device;
 use kdc_exec::{Mode, Network};

@@ -7,11 +7,12 @@
 //! <https://arxiv.org/abs/1909.11723>) and ensembles are recipes, and no code. Before the first stage, autoencoders learn
 //! what activations they have to offer.
 
+use super::evaluate::evaluate;
 use super::history::{Epoch, Event, standard_error};
-use super::recipe::{DataSpec, Recipe, Stage, TeacherKind};
-use super::teachers::Source;
-use super::trainer::{Beginning, Trained, TrainingSet, evaluate, train};
-use super::{ClassWeights, Config, Error, TermSpec, decoder};
+use super::recipe::{Recipe, Stage, TeacherKind};
+use super::run::{InitialState, Trained};
+use super::trainer::train;
+use super::{ClassWeights, Config, DataSpec, Error, TeacherSource, TermSpec, TrainingSet, decoder};
 use crate::data::Answers;
 use crate::student;
 use burn::tensor::Device;
@@ -56,7 +57,7 @@ pub fn follow(
         let start = begun(student, whole.as_ref(), stage, config.seed.wrapping_add(index as u64));
         let mut teachers = set.teachers.clone();
         let peers = peers(recipe, set, &start, config.seed)?;
-        let own = kept.iter().chain(&peers).map(|(name, graph)| Source {
+        let own = kept.iter().chain(&peers).map(|(name, graph)| TeacherSource {
             name: name.clone(),
             logits: None,
             graph: Some(graph),
@@ -72,8 +73,8 @@ pub fn follow(
         let others = whole.as_ref().map_or(&[][..], |w| &w.others);
         // Stages before the last may be on their way.
         let floor = if index + 1 == recipe.stages.len() { begins.validation } else { f64::NEG_INFINITY };
-        let beginning = Beginning { student: &start, others, floor };
-        let trained = train(&beginning, &stage_set, &stage_config, device, &checkpoint, &mut on)?;
+        let initial = InitialState { student: &start, others, floor };
+        let trained = train(&initial, &stage_set, &stage_config, device, &checkpoint, &mut on)?;
         before += steps(index);
         if let Some(name) = &stage.keep {
             kept.push((name.clone(), trained.graph.clone()));

@@ -195,7 +195,7 @@ pub type Extents = (usize, usize);
 /// What a term learns of the values it will see, before the first step.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Where the names of what a term adds to the [`Extras`](super::Extras) begin.
+    /// Where the names of what a term adds to the [`AuxParams`](super::AuxParams) begin.
     pub prefix: String,
     /// The student's logits per row.
     pub classes: usize,

@@ -2,75 +2,16 @@
 
 use super::feed::{Batch, Next, ahead};
 use super::history::Event;
-use super::run::{Learned, Run, set_up};
-use super::teachers::Source;
-use super::{Config, Epoch, Error, mixing};
-use crate::data::{Answers, Dataset, Look, Score, View};
+use super::run::{InitialState, Run, StepOutcome, Trained, set_up};
+use super::{Config, Error, TrainingSet, mixing};
+use crate::data::{Answers, View};
 use burn::tensor::Device;
-use kdc_exec::{Mode, Network, in_pool};
+use kdc_exec::in_pool;
 use kdc_ir::graph::Graph;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::path::Path;
-
-/// Kept answers of a teacher, by sample and view.
-pub trait TeacherLogits: Sync {
-    /// Logits in a row.
-    fn classes(&self) -> usize;
-
-    /// Numbers of an answer: the logits of all positions.
-    fn width(&self) -> usize {
-        self.classes()
-    }
-
-    /// Writes the logits of `sample` (an index into the training set's samples) seen as view `view` into `out`.
-    fn read(&self, sample: usize, view: usize, out: &mut [f32]);
-}
-
-/// What a run begins with.
-pub struct Beginning<'a> {
-    pub student: &'a Graph,
-    /// What terms of an earlier run trained beside it, by name; what this run's terms have of that goes on from there.
-    pub others: &'a [(String, Vec<f32>)],
-    /// An epoch whose validation score is below this is not kept; where all are, [`Trained::best`] is 0 and the student is the
-    /// one that it began with.
-    pub floor: f64,
-}
-
-impl<'a> From<&'a Graph> for Beginning<'a> {
-    fn from(student: &'a Graph) -> Beginning<'a> {
-        Beginning { student, others: &[], floor: f64::NEG_INFINITY }
-    }
-}
-
-/// What a student is trained on.
-#[derive(Clone)]
-pub struct TrainingSet<'a> {
-    pub samples: &'a dyn Dataset,
-    /// Indices of the samples to learn from.
-    pub train: &'a [usize],
-    /// Indices of the samples that choose the best epoch: the last that is not worse than another by more than their
-    /// standard error. Where empty, the last epoch is taken.
-    pub validation: &'a [usize],
-    /// Whom terms may learn from; the first is meant where a term names none.
-    pub teachers: Vec<Source<'a>>,
-    /// What answers stand for.
-    pub answers: &'a Answers,
-}
-
-/// The result of training.
-#[derive(Clone, Debug)]
-pub struct Trained {
-    /// With the parameters of the best epoch.
-    pub graph: Graph,
-    pub history: Vec<Epoch>,
-    /// The epoch that was best, from 1; 0: none was as good as what training began with, which is kept.
-    pub best: usize,
-    pub steps: usize,
-    /// Peers, and what the terms trained and kept, by name: a stage that follows may go on from there.
-    pub others: Vec<(String, Vec<f32>)>,
-}
 
 /// A checkpoint is written at the end of every epoch and, within long ones, after this many steps.
 const STEPS_PER_CHECKPOINT: usize = 200;
@@ -83,7 +24,7 @@ const STEPS_PER_CHECKPOINT: usize = 200;
 /// # Errors
 /// When a setting cannot work, the numbers are lost once too often or the checkpoint cannot be written.
 pub fn train(
-    beginning: &Beginning,
+    initial: &InitialState,
     set: &TrainingSet,
     config: &Config,
     device: &Device,
@@ -95,7 +36,7 @@ pub fn train(
     let per_step = config.batch_size * config.accumulate;
     let per_epoch = set.train.len() / per_step;
     let steps = per_epoch * config.epochs;
-    let mut run = Run::start(beginning, set, config, device, checkpoint)?;
+    let mut run = Run::start(initial, set, config, device, checkpoint)?;
     if run.is_anew {
         on_event(Event::Anew { checkpoint: checkpoint.into() });
     }
@@ -116,12 +57,12 @@ pub fn train(
         let mut lost = None;
         ahead(left, make, |batch| {
             match in_pool(|| run.learn(&batch, config, steps))? {
-                Learned::Batch => return Ok(Next::Go),
-                Learned::Lost(loss) => {
+                StepOutcome::Accumulated => return Ok(Next::Go),
+                StepOutcome::NonFinite(loss) => {
                     lost = Some(loss);
                     return Ok(Next::Stop);
                 }
-                Learned::Step(step) => on_event(Event::Step(step)),
+                StepOutcome::Updated(step) => on_event(Event::Step(step)),
             }
             let within = run.done % per_epoch;
             if within != 0 && within.is_multiple_of(STEPS_PER_CHECKPOINT) {
@@ -142,7 +83,7 @@ pub fn train(
         }
     }
     let trained = run.finish(set)?;
-    Ok(if trained.best == 0 { Trained { graph: beginning.student.clone(), ..trained } } else { trained })
+    Ok(if trained.best == 0 { Trained { graph: initial.student.clone(), ..trained } } else { trained })
 }
 
 /// Whether a student can be trained so: that the objective's terms find what they compare in it and in its teachers.
@@ -191,36 +132,6 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// How good a network is, and its answers in order, to plain looks: see [`Score::share`]; NaN where nothing says. Answers of
-/// tokens are not given back: they are too many.
-///
-/// # Errors
-/// When the network cannot be run.
-pub fn evaluate(
-    network: &Network,
-    samples: &dyn Dataset,
-    indices: &[usize],
-    answers: &Answers,
-) -> Result<(f64, Vec<f32>), Error> {
-    let (mut all, mut score) = (Vec::new(), Score::new(answers));
-    let make = |batch: &[usize]| {
-        let looks = Look::plain(batch.iter().copied());
-        (samples.batch(&looks), looks)
-    };
-    ahead(indices.chunks(score.batch()), make, |(inputs, looks)| {
-        let outputs = in_pool(|| network.forward(inputs.clone(), &[], Mode::Infer))?.outputs;
-        let output = outputs.into_iter().next().ok_or(Error::NoOutput)?;
-        let output = output.to_host()?;
-        let values = output.to_f32();
-        score.add(samples, &looks, &inputs, &values);
-        if *answers != Answers::Tokens {
-            all.extend_from_slice(&values);
-        }
-        Ok::<_, Error>(Next::Go)
-    })?;
-    Ok((score.share().unwrap_or(f64::NAN), all))
 }
 
 /// The order of the samples in an epoch: a function of seed and epoch alone. Where every batch is to have a share of

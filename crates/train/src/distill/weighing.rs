@@ -1,7 +1,7 @@
 //! One answer out of several teachers'.
 
 use super::step::{cross_entropy, log_softmax};
-use super::{Error, Extras, Slot, Weighing};
+use super::{AuxParams, Error, Slot, Weighing};
 use burn::tensor::{Int, Tensor, activation};
 
 /// How the answers of several teachers become one, ready to compute.
@@ -18,7 +18,7 @@ impl Weigher {
     ///
     /// # Errors
     /// When there are as many weights as teachers, or they sum to nothing.
-    pub fn new(weighing: &Weighing, teachers: usize, name: String, extras: &mut Extras) -> Result<Weigher, Error> {
+    pub fn new(weighing: &Weighing, teachers: usize, name: String, aux: &mut AuxParams) -> Result<Weigher, Error> {
         Ok(match weighing {
             Weighing::Even => Weigher::Fixed(vec![1.0 / teachers as f64; teachers]),
             Weighing::Fixed(weights) => {
@@ -31,7 +31,7 @@ impl Weigher {
                 Weigher::Fixed(weights.iter().map(|w| w / sum).collect())
             }
             Weighing::Confidence => Weigher::Confidence,
-            Weighing::Learned => Weigher::Learned(extras.add(name, &[teachers], super::Init::Constant(0.0))),
+            Weighing::Learned => Weigher::Learned(aux.add(name, &[teachers], super::Init::Constant(0.0))),
         })
     }
 
@@ -42,7 +42,7 @@ impl Weigher {
         logits: &[Tensor<2>],
         labels: &Tensor<1, Int>,
         counts: Option<&Tensor<1>>,
-        extras: &Extras,
+        aux: &AuxParams,
     ) -> (Tensor<2>, Option<Tensor<1>>) {
         let [rows, _] = logits[0].dims();
         let sum = |weights: Vec<Tensor<2>>| {
@@ -64,7 +64,7 @@ impl Weigher {
                 (sum((0..logits.len()).map(|i| weights.clone().slice([0..rows, i..i + 1])).collect()), None)
             }
             Weigher::Learned(slot) => {
-                let weights = activation::softmax(extras.get::<1>(*slot), 0);
+                let weights = activation::softmax(aux.get::<1>(*slot), 0);
                 let each = |i: usize| weights.clone().narrow(0, i, 1).reshape([1, 1]);
                 let mean = sum((0..logits.len()).map(each).collect());
                 let mut error = cross_entropy(mean.clone(), labels.clone());

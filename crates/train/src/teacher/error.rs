@@ -1,3 +1,6 @@
+//! Why a teacher cannot be run, or its answers not be kept.
+
+use super::difference::Difference;
 use std::path::PathBuf;
 
 /// Why a teacher cannot be run, or its answers not be kept.
@@ -30,7 +33,7 @@ pub enum Error {
         "{engine} computes something else than kdc on samples of the data, for {model}: {difference}; leave --engine out, \
          and another one answers"
     )]
-    Differs { engine: String, model: String, difference: super::Difference },
+    Differs { engine: String, model: String, difference: Difference },
     /// There is no usable library of ONNX Runtime.
     #[error(
         "no ONNX Runtime: {what}; install it (`pip install onnxruntime`) and set ORT_DYLIB_PATH to its libonnxruntime.so"

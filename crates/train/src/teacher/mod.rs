@@ -13,6 +13,7 @@
 mod cache;
 mod choice;
 mod chunks;
+mod difference;
 mod error;
 mod file;
 mod library;
@@ -25,7 +26,8 @@ mod tests;
 mod tract;
 
 pub use cache::{Labelled, Labelling, LogitCache, Shard};
-pub use choice::{Difference, UNCOMPARED, probe};
+pub use choice::{UNCOMPARED, probe};
+pub use difference::Difference;
 pub use error::Error;
 pub use file::{content_hash, files};
 pub use order::other_order;

@@ -1,8 +1,8 @@
 //! Recipes as files.
 
-use super::{Choice, DataSpec, Recipe, Stage, TeacherSpec, Until};
+use super::{Choice, Recipe, Stage, TeacherSpec, Until};
 use crate::distill::objective::{TermSpec, Weighing};
-use crate::distill::{Error, METHODS, Schedule, method};
+use crate::distill::{DataSpec, Error, METHODS, Schedule, method};
 use serde::Deserialize;
 use std::path::Path;
 

@@ -2,16 +2,16 @@
 
 mod values;
 
-use super::asked::Asked;
+use super::evaluate::evaluate;
 use super::feed::Batch;
-use super::history::{Event, Hits, Step, Tally, chosen};
-use super::learners::{Learners, Snapshot};
-use super::objective::Part;
+use super::forward;
+use super::history::{Event, Hits, Part, Step, Tally, chosen};
 use super::optimizer::Optimizer;
-use super::teachers::{self, Wiring};
+use super::teachers::LiveTeacher;
+use super::term_inputs::TermInputs;
 use super::terms::Route;
-use super::trainer::{Beginning, Trained, TrainingSet, evaluate};
-use super::{Checkpoint, ClassWeights, Config, Epoch, Error, Extras, Objective};
+use super::trainables::{Snapshot, Trainables};
+use super::{AuxParams, Checkpoint, ClassWeights, Config, Epoch, Error, Objective, TrainingSet};
 use crate::data::{Answers, Reading};
 use burn::tensor::{Device, Tensor, TensorData};
 use kdc_exec::{Mode, Network};
@@ -19,22 +19,52 @@ use kdc_ir::graph::Graph;
 use std::path::{Path, PathBuf};
 use values::hits;
 
-/// What became of a batch.
-pub enum Learned {
-    /// It is part of a step.
-    Batch,
-    /// The parameters moved.
-    Step(Step),
-    /// The loss, or a gradient, is no number. Nothing moved.
-    Lost(f32),
+/// What a run begins with.
+pub struct InitialState<'a> {
+    pub student: &'a Graph,
+    /// What terms of an earlier run trained beside it, by name; what this run's terms have of that goes on from there.
+    pub others: &'a [(String, Vec<f32>)],
+    /// An epoch whose validation score is below this is not kept; where all are, [`Trained::best`] is 0 and the student is the
+    /// one that it began with.
+    pub floor: f64,
 }
 
+impl<'a> From<&'a Graph> for InitialState<'a> {
+    fn from(student: &'a Graph) -> InitialState<'a> {
+        InitialState { student, others: &[], floor: f64::NEG_INFINITY }
+    }
+}
+
+/// The result of training.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// With the parameters of the best epoch.
+    pub graph: Graph,
+    pub history: Vec<Epoch>,
+    /// The epoch that was best, from 1; 0: none was as good as what training began with, which is kept.
+    pub best: usize,
+    pub steps: usize,
+    /// Peers, and what the terms trained and kept, by name: a stage that follows may go on from there.
+    pub others: Vec<(String, Vec<f32>)>,
+}
+
+/// What became of a batch.
+pub enum StepOutcome {
+    /// It is part of a step whose other batches are still to come.
+    Accumulated,
+    /// The parameters moved.
+    Updated(Step),
+    /// The loss, or a gradient, is not finite. Nothing moved.
+    NonFinite(f32),
+}
+
+/// A training run between two batches.
 pub struct Run {
-    learners: Learners,
+    trainables: Trainables,
     objective: Objective,
-    wiring: Wiring,
-    /// Those who are asked and do not learn, by source.
-    asked: Vec<Option<Asked>>,
+    term_inputs: TermInputs,
+    /// Teachers that run at every step and do not learn, by source.
+    live_teachers: Vec<Option<LiveTeacher>>,
     /// By source, whether it is a peer that a term teaches. One that only answers is run without a record for gradients,
     /// which nobody would come back for.
     taught: Vec<bool>,
@@ -50,7 +80,7 @@ pub struct Run {
     pub history: Vec<Epoch>,
     tally: Tally,
     best: Snapshot,
-    /// See [`Beginning::floor`].
+    /// See [`InitialState::floor`].
     floor: f64,
     rollbacks: u32,
     /// By parameter, where one is kept.
@@ -80,28 +110,29 @@ impl Run {
     /// A fresh run, or the one that the file keeps. A fresh one is saved, so that there is always something to go back
     /// to.
     pub fn start(
-        beginning: &Beginning,
+        initial: &InitialState,
         set: &TrainingSet,
         config: &Config,
         device: &Device,
         file: &Path,
     ) -> Result<Run, Error> {
-        let (student, tracked) = (beginning.student, device.clone().autodiff());
-        let (objective, wiring, extras) = set_up(student, set, config, device)?;
-        let mut learners = Learners { student: Network::new(student, &tracked)?, peers: vec![], extras };
-        let mut asked = vec![];
+        let (student, tracked) = (initial.student, device.clone().autodiff());
+        let (objective, term_inputs, aux) = set_up(student, set, config, device)?;
+        let mut trainables = Trainables { student: Network::new(student, &tracked)?, peers: vec![], aux };
+        let mut live_teachers = vec![];
         for (index, source) in set.teachers.iter().enumerate() {
-            let (peer, other) = match Asked::by(source, wiring.reads_of(index), config.data.mixes(), device)? {
-                Some(Asked::Here(network)) if source.is_peer => (Some((source.name.clone(), *network)), None),
+            let (peer, other) = match LiveTeacher::by(source, term_inputs.reads_of(index), config.data.mixes(), device)?
+            {
+                Some(LiveTeacher::Here(network)) if source.is_peer => (Some((source.name.clone(), *network)), None),
                 other => (None, other),
             };
-            learners.peers.push(peer);
-            asked.push(other);
+            trainables.peers.push(peer);
+            live_teachers.push(other);
         }
-        learners.adopt(beginning.others);
+        trainables.adopt(initial.others);
         let mut relays: Vec<Option<Network>> = set.teachers.iter().map(|_| None).collect();
         for (index, term) in objective.terms().enumerate() {
-            let (_, source) = wiring.places(index);
+            let (_, source) = term_inputs.places(index);
             let graph = set.teachers.get(source).and_then(|s| s.graph);
             if let (Route::Relay { .. }, Some(graph)) = (term.route(0.0), graph) {
                 relays[source] = Some(Network::new(graph, &tracked)?.untrained());
@@ -109,7 +140,7 @@ impl Run {
         }
         let mut taught = vec![false; set.teachers.len()];
         for (index, term) in objective.terms().enumerate().filter(|(_, term)| term.wants_peer()) {
-            let source = wiring.places(index).1;
+            let source = term_inputs.places(index).1;
             if !set.teachers[source].is_peer {
                 let (term, name) = (term.name(), &set.teachers[source].name);
                 let what = "does not learn along; name a [[teacher]] of kind = \"peer\" or \"tuned\"";
@@ -117,10 +148,10 @@ impl Run {
             }
             taught[source] = true;
         }
-        let optimizer = Optimizer::new(config.optimizer, config.clip_norm, learners.count());
-        let classes = teachers::classes(student);
+        let optimizer = Optimizer::new(config.optimizer, config.clip_norm, trainables.count());
+        let classes = forward::classes(student);
         let average = match config.ema > 0.0 {
-            true => learners.student.params().iter().map(|p| p.tensor.clone().inner()).collect(),
+            true => trainables.student.params().iter().map(|p| p.tensor.clone().inner()).collect(),
             false => vec![],
         };
         let class_weights = match config.class_weights {
@@ -128,10 +159,10 @@ impl Run {
             ClassWeights::Balanced => balanced(set, classes),
         };
         let mut run = Run {
-            learners,
+            trainables,
             objective,
-            wiring,
-            asked,
+            term_inputs,
+            live_teachers,
             taught,
             relays,
             optimizer,
@@ -142,7 +173,7 @@ impl Run {
             history: vec![],
             tally: Tally::default(),
             best: vec![],
-            floor: beginning.floor,
+            floor: initial.floor,
             rollbacks: 0,
             average,
             class_weights,
@@ -163,25 +194,25 @@ impl Run {
 
     /// By source, whether its kept answers are read.
     pub fn asked(&self) -> Vec<bool> {
-        (0..self.asked.len()).map(|index| self.wiring.reads_of(index).0).collect()
+        (0..self.live_teachers.len()).map(|index| self.term_inputs.reads_of(index).0).collect()
     }
 
     /// A forward and a backward pass; with the last batch of a step the parameters move.
-    pub fn learn(&mut self, batch: &Batch, config: &Config, steps: usize) -> Result<Learned, Error> {
+    pub fn learn(&mut self, batch: &Batch, config: &Config, steps: usize) -> Result<StepOutcome, Error> {
         let progress = self.done as f64 / steps as f64;
         // Running statistics of a student that is frozen stay as they are.
         let frozen = config.freeze.iter().any(|f| f == "student");
         let mode = Mode::Train { momentum: if frozen { 1.0 } else { config.norm_momentum } };
         let said = self.said(batch, mode)?;
         let given = self.mixed(batch, &said, mode, progress)?;
-        let taps = self.wiring.student_taps();
-        let student = teachers::ask(&self.learners.student, batch.inputs.clone(), &given, taps, mode)?;
+        let taps = self.term_inputs.student_taps();
+        let student = forward::ask(&self.trainables.student, batch.inputs.clone(), &given, taps, mode)?;
         let logits = student.logits.ok_or(Error::NoOutput)?;
         let first = said.first().and_then(|s| s.logits.clone());
         let hits = hits(&logits, batch, first, &self.answers);
         let (mut values, teaches) = self.values(logits, &student.taps, &said, batch, config.seed, progress);
         self.reroute(batch, mode, &mut values)?;
-        let mut parts = self.objective.parts(&values, &mut self.learners.extras);
+        let mut parts = self.objective.parts(&values, &mut self.trainables.aux);
         parts.extend(teaches.into_iter().map(|loss| ("teacher weights".to_string(), loss)));
         let values = parts.iter().map(|(name, part)| Part { name: name.clone(), loss: number(part) });
         let values: Vec<Part> = values.collect();
@@ -190,22 +221,22 @@ impl Run {
         let value = number(&loss) as f32;
         if !value.is_finite() {
             self.pending = Pending::default();
-            return Ok(Learned::Lost(value));
+            return Ok(StepOutcome::NonFinite(value));
         }
         let mut gradients = loss.backward();
-        let gradients = self.learners.take_gradients(&mut gradients, &config.freeze);
+        let gradients = self.trainables.take_gradients(&mut gradients, &config.freeze);
         self.pending.add(gradients, value, values, hits);
         if self.pending.batches < config.accumulate {
-            return Ok(Learned::Batch);
+            return Ok(StepOutcome::Accumulated);
         }
         let Pending { batches, gradients, loss, parts, hits } = std::mem::take(&mut self.pending);
         let share = 1.0 / batches as f64;
         let mean = |g: Tensor<1>| if batches == 1 { g } else { g.mul_scalar(share) };
         let lr = config.learning_rate().at(progress) * self.factor();
         let gradients = gradients.into_iter().map(|g| g.map(mean)).collect();
-        let norm = self.optimizer.step(&mut self.learners, gradients, lr);
+        let norm = self.optimizer.step(&mut self.trainables, gradients, lr);
         if !norm.is_finite() {
-            return Ok(Learned::Lost(f32::NAN));
+            return Ok(StepOutcome::NonFinite(f32::NAN));
         }
         self.move_average(config.ema);
         let parts: Vec<Part> = parts.into_iter().map(|p| Part { loss: p.loss * share, ..p }).collect();
@@ -213,7 +244,7 @@ impl Run {
         self.tally.add(loss, &parts, &hits, lr);
         self.done += 1;
         let train_accuracy = self.tally.accuracy();
-        Ok(Learned::Step(Step { done: self.done, total: steps, loss, parts, train_accuracy, lr }))
+        Ok(StepOutcome::Updated(Step { done: self.done, total: steps, loss, parts, train_accuracy, lr }))
     }
 
     /// What rollbacks have left of the learning rate.
@@ -225,7 +256,7 @@ impl Run {
     /// random start.
     fn move_average(&mut self, decay: f64) {
         let decay = decay.min((1.0 + self.done as f64) / (10.0 + self.done as f64));
-        for (average, param) in self.average.iter_mut().zip(self.learners.student.params()) {
+        for (average, param) in self.average.iter_mut().zip(self.trainables.student.params()) {
             let param = param.tensor.clone().inner();
             *average = average.clone().mul_scalar(decay) + param.mul_scalar(1.0 - decay);
         }
@@ -251,12 +282,12 @@ impl Run {
     pub fn end_epoch(&mut self, set: &TrainingSet, epoch: usize) -> Result<Epoch, Error> {
         let kept = self.kept();
         let accuracy = if self.average.is_empty() {
-            evaluate(&self.learners.student, set.samples, set.validation, set.answers)?.0
+            evaluate(&self.trainables.student, set.samples, set.validation, set.answers)?.0
         } else {
-            let running = self.learners.student.snapshot();
-            self.learners.student.restore(&kept)?;
-            let (accuracy, _) = evaluate(&self.learners.student, set.samples, set.validation, set.answers)?;
-            self.learners.student.restore(&running)?;
+            let running = self.trainables.student.snapshot();
+            self.trainables.student.restore(&kept)?;
+            let (accuracy, _) = evaluate(&self.trainables.student, set.samples, set.validation, set.answers)?;
+            self.trainables.student.restore(&running)?;
             accuracy
         };
         let done = std::mem::take(&mut self.tally).epoch(epoch, accuracy);
@@ -269,7 +300,7 @@ impl Run {
 
     /// The network as it would be kept: with averages in place of parameters, where there are some.
     fn kept(&self) -> Snapshot {
-        let mut kept = self.learners.student.snapshot();
+        let mut kept = self.trainables.student.snapshot();
         for ((_, values), average) in kept.iter_mut().zip(&self.average) {
             *values = numbers(average);
         }
@@ -293,17 +324,17 @@ impl Run {
     /// Writes the checkpoint.
     pub fn save(&self) -> Result<(), Error> {
         let state = self.optimizer.state();
-        let names = self.learners.student.params().iter().map(|p| p.name.clone());
+        let names = self.trainables.student.params().iter().map(|p| p.name.clone());
         let checkpoint = Checkpoint {
             step: self.done,
-            network: self.learners.student.snapshot(),
+            network: self.trainables.student.snapshot(),
             best: self.best.clone(),
             moments: state.tensors,
             counters: state.counters,
             history: self.history.clone(),
             tally: self.tally.clone(),
             average: names.zip(self.average.iter().map(numbers)).collect(),
-            others: self.learners.others(),
+            others: self.trainables.others(),
             rollbacks: self.rollbacks,
         };
         checkpoint.save(&self.file)
@@ -311,9 +342,9 @@ impl Run {
 
     fn take(&mut self, saved: Checkpoint) -> Result<(), Error> {
         let damaged = |what: String| Error::Checkpoint { path: self.file.clone(), what };
-        self.learners.student.restore(&saved.network).map_err(|e| damaged(e.to_string()))?;
-        self.learners.restore_others(&saved.others).map_err(|e| damaged(e.to_string()))?;
-        for (average, param) in self.average.iter_mut().zip(self.learners.student.params()) {
+        self.trainables.student.restore(&saved.network).map_err(|e| damaged(e.to_string()))?;
+        self.trainables.restore_others(&saved.others).map_err(|e| damaged(e.to_string()))?;
+        for (average, param) in self.average.iter_mut().zip(self.trainables.student.params()) {
             let values = saved.average.iter().find(|(name, _)| *name == param.name);
             let (_, values) = values.ok_or_else(|| damaged(format!("the average of '{}' is missing", param.name)))?;
             *average = Tensor::from_data(TensorData::new(values.clone(), [values.len()]), &self.device);
@@ -329,10 +360,10 @@ impl Run {
     pub fn finish(mut self, set: &TrainingSet) -> Result<Trained, Error> {
         let best = chosen(&self.history, judges(set), self.floor).map_or(0, |index| self.history[index].epoch);
         if best > 0 {
-            self.learners.student.restore(&self.best)?;
+            self.trainables.student.restore(&self.best)?;
         }
-        let others = self.learners.others();
-        Ok(Trained { graph: self.learners.student.to_graph(), history: self.history, best, steps: self.done, others })
+        let others = self.trainables.others();
+        Ok(Trained { graph: self.trainables.student.to_graph(), history: self.history, best, steps: self.done, others })
     }
 }
 
@@ -345,15 +376,15 @@ pub fn set_up(
     set: &TrainingSet,
     config: &Config,
     device: &Device,
-) -> Result<(Objective, Wiring, Extras), Error> {
+) -> Result<(Objective, TermInputs, AuxParams), Error> {
     let mut objective = config.objective()?;
-    let mut extras = Extras::new(device, config.seed);
-    let (wiring, mut plans) = Wiring::new(student, set, &config.terms, &objective.reads(), &mut extras)?;
+    let mut aux = AuxParams::new(device, config.seed);
+    let (term_inputs, mut plans) = TermInputs::new(student, set, &config.terms, &objective.reads(), &mut aux)?;
     let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
     let (numbers, hides) = (*set.answers == Answers::Input, *set.answers == Answers::Tokens);
     plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers, plan.hides) = (spells, numbers, hides));
-    objective.prepare(&plans, &mut extras)?;
-    Ok((objective, wiring, extras))
+    objective.prepare(&plans, &mut aux)?;
+    Ok((objective, term_inputs, aux))
 }
 
 /// How many samples' shares of right answers an epoch's score is; 0 where it is none.

@@ -3,10 +3,11 @@
 use super::Run;
 use crate::data::{Answers, Hidden, Reading};
 use crate::distill::feed::Batch;
+use crate::distill::forward::{self, Said};
 use crate::distill::history::Hits;
-use crate::distill::routes::Way;
+use crate::distill::partial_forward::PartialForward;
 use crate::distill::step::MixedIn;
-use crate::distill::teachers::{self, Labels, Said};
+use crate::distill::term_inputs::Labels;
 use crate::distill::terms::Route;
 use crate::distill::{Error, StepValues};
 use burn::tensor::{Tensor, TensorData};
@@ -18,11 +19,11 @@ impl Run {
     pub(super) fn said(&self, batch: &Batch, mode: Mode) -> Result<Vec<Said>, Error> {
         let tracked = self.device.clone().autodiff();
         let one = |(index, kept): (usize, &Vec<f32>)| {
-            let (_, taps) = self.wiring.reads_of(index);
-            let mut said = match (&self.learners.peers[index], &self.asked[index]) {
+            let (_, taps) = self.term_inputs.reads_of(index);
+            let mut said = match (&self.trainables.peers[index], &self.live_teachers[index]) {
                 (Some((_, peer)), _) => {
                     let mode = if self.taught[index] { mode } else { Mode::Infer };
-                    teachers::ask(peer, batch.inputs.clone(), &[], taps, mode)?
+                    forward::ask(peer, batch.inputs.clone(), &[], taps, mode)?
                 }
                 (_, Some(fixed)) => fixed.ask(batch.inputs.clone(), taps)?,
                 _ => Said { logits: None, taps: vec![] },
@@ -37,8 +38,8 @@ impl Run {
         batch.kept.iter().enumerate().map(one).collect()
     }
 
-    fn way<'a>(&'a self, batch: &'a Batch, mode: Mode) -> Way<'a> {
-        Way { student: &self.learners.student, inputs: &batch.inputs, mode, extras: &self.learners.extras }
+    fn partial_forward<'a>(&'a self, batch: &'a Batch, mode: Mode) -> PartialForward<'a> {
+        PartialForward { student: &self.trainables.student, inputs: &batch.inputs, mode, aux: &self.trainables.aux }
     }
 
     /// What takes the place of the student's activations, where a term mixes them.
@@ -51,28 +52,29 @@ impl Run {
     ) -> Result<Vec<(ValueId, Value)>, Error> {
         for (index, term) in self.objective.terms().enumerate() {
             if term.route(progress) == Route::Mixed {
-                return self.way(batch, mode).mixed(term, &self.wiring.taught(index, said), progress);
+                return self.partial_forward(batch, mode).mixed(term, &self.term_inputs.taught(index, said), progress);
             }
         }
         Ok(vec![])
     }
 
-    /// Computes what terms read that take other ways than through the student.
+    /// Computes what terms read whose route is not a plain pass through the student.
     pub(super) fn reroute(&self, batch: &Batch, mode: Mode, values: &mut [StepValues]) -> Result<(), Error> {
         for (index, (term, values)) in self.objective.terms().zip(values).enumerate() {
-            let (places, source) = self.wiring.places(index);
+            let (places, source) = self.term_inputs.places(index);
             match term.route(values.progress) {
                 Route::Plain | Route::Mixed => {}
                 Route::Blocks => {
                     let taught = places.into_iter().zip(&values.pairs).map(|((s, _), p)| (s, p.teacher.clone()));
-                    values.pairs = self.way(batch, mode).blocks(term, &taught.collect::<Vec<_>>())?;
+                    values.pairs = self.partial_forward(batch, mode).blocks(term, &taught.collect::<Vec<_>>())?;
                 }
                 Route::Relay { student } => {
                     let teacher = self.relays[source].as_ref();
                     let teacher =
                         teacher.ok_or_else(|| Error::inapplicable(term.name(), "needs a network to teach"))?;
-                    let key = [(self.done as u64).to_le_bytes(), self.learners.extras.seed().to_le_bytes()].concat();
-                    values.student_logits = self.way(batch, mode).relay(term, teacher, &places, student, &key)?;
+                    let key = [(self.done as u64).to_le_bytes(), self.trainables.aux.seed().to_le_bytes()].concat();
+                    values.student_logits =
+                        self.partial_forward(batch, mode).relay(term, teacher, &places, student, &key)?;
                 }
             }
         }
@@ -104,15 +106,15 @@ impl Run {
             MixedIn { labels: other.classes, weights: other.weights, share: 1.0 - mixed.own }
         });
         let lottery: Vec<f32> = (0..rows).map(|row| lottery(seed, batch.samples[sample(row)])).collect();
-        let seen = self.wiring.seen(taps, said, &own, &self.learners.extras);
+        let views = self.term_inputs.views(taps, said, &own, &self.trainables.aux);
         let mut teaches = vec![];
-        let values = seen.into_iter().map(|seen| {
-            teaches.extend(seen.teaches_weights);
-            let mask = self.mask(batch, &words, positions, seen.logits.as_ref());
+        let values = views.into_iter().map(|view| {
+            teaches.extend(view.teaches_weights);
+            let mask = self.mask(batch, &words, positions, view.logits.as_ref());
             StepValues {
                 student_logits: logits.clone(),
-                teacher_logits: seen.logits,
-                pairs: seen.pairs,
+                teacher_logits: view.logits,
+                pairs: view.pairs,
                 labels: own.classes.clone(),
                 weights: own.weights.clone(),
                 mixed: mixed.clone(),

@@ -4,7 +4,7 @@ use super::align::{self, Layers, Projection};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive};
 use crate::distill::step::Extents;
 use crate::distill::step::{Pair, Plan};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -57,28 +57,28 @@ impl Term for Adversarial {
         Reads { labels: false, teacher_logits: false, pairs: Pairs::Embedding }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "hidden", &[self.hidden as f64])?;
         let judge = |(i, ((student, _), (teacher, _))): (usize, &(Extents, Extents))| {
             let name = format!("{}.projection{i}", plan.prefix);
-            let projection = self.projection.add(ENTRY.name, extras, &name, (*student, *teacher), false)?;
+            let projection = self.projection.add(ENTRY.name, aux, &name, (*student, *teacher), false)?;
             let widths = [*teacher, self.hidden, self.hidden, 1];
-            let discriminator = Layers::add(extras, &format!("{}.discriminator{i}", plan.prefix), &widths);
+            let discriminator = Layers::add(aux, &format!("{}.discriminator{i}", plan.prefix), &widths);
             Ok(Judge { projection, discriminator })
         };
         self.judges = plan.pairs.iter().enumerate().map(judge).collect::<Result<_, Error>>()?;
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let lambda = match &self.lambda {
             Some(lambda) => lambda.at(values.progress),
             None => 2.0 / (1.0 + (-10.0 * values.progress).exp()) - 1.0,
         };
         let one = |(pair, judge): (&Pair, &Judge)| {
-            let student = judge.projection.apply(align::embedding(values, &pair.student), extras);
+            let student = judge.projection.apply(align::embedding(values, &pair.student), aux);
             let teacher = align::embedding(values, &pair.teacher.detached());
-            let said = |embedding| judge.discriminator.apply(embedding, extras);
+            let said = |embedding| judge.discriminator.apply(embedding, aux);
             // −log σ(z) = softplus(−z), −log(1 − σ(z)) = softplus(z)
             let taught = align::mean(values, softplus(said(teacher).neg()));
             taught + align::mean(values, softplus(said(reversed(student, lambda))))

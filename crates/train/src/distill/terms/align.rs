@@ -1,9 +1,9 @@
 //! What terms that compare activations share: extents that differ are made equal, padding is left out, vectors of any
 //! length are brought to the length one.
 
-use super::{Error, Into, Target};
+use super::{Error, Side, Target};
 use crate::distill::step::{Feature, Layout, Pair, Plan, StepValues};
-use crate::distill::{Extras, Init, Slot};
+use crate::distill::{AuxParams, Init, Slot};
 use burn::tensor::{Tensor, activation, module};
 use kdc_exec::Value;
 use serde::{Deserialize, Serialize};
@@ -30,15 +30,15 @@ impl Projection {
     pub fn add(
         self,
         method: &str,
-        extras: &mut Extras,
+        aux: &mut AuxParams,
         name: &str,
         (student, teacher): (usize, usize),
         always: bool,
     ) -> Result<Layers, Error> {
         match self {
             _ if student == teacher && !always => Ok(Layers::default()),
-            Projection::Linear => Ok(Layers::add(extras, name, &[student, teacher])),
-            Projection::Mlp => Ok(Layers::add(extras, name, &[student, 2 * teacher, teacher])),
+            Projection::Linear => Ok(Layers::add(aux, name, &[student, teacher])),
+            Projection::Mlp => Ok(Layers::add(aux, name, &[student, 2 * teacher, teacher])),
             Projection::None if student == teacher => Ok(Layers::default()),
             Projection::None => {
                 let why = format!(
@@ -57,19 +57,19 @@ pub struct Layers(Vec<(Slot, Slot)>);
 
 impl Layers {
     /// Layers of these widths, from the first to the last.
-    pub fn add(extras: &mut Extras, name: &str, widths: &[usize]) -> Layers {
+    pub fn add(aux: &mut AuxParams, name: &str, widths: &[usize]) -> Layers {
         let layer = |(i, ends): (usize, &[usize])| {
-            let weight = extras.add(format!("{name}.{i}.weight"), ends, Init::Normal { fan_in: ends[0] });
-            (weight, extras.add(format!("{name}.{i}.bias"), &ends[1..], Init::Constant(0.0)))
+            let weight = aux.add(format!("{name}.{i}.weight"), ends, Init::Normal { fan_in: ends[0] });
+            (weight, aux.add(format!("{name}.{i}.bias"), &ends[1..], Init::Constant(0.0)))
         };
         Layers(widths.windows(2).enumerate().map(layer).collect())
     }
 
     /// `[N, from]` to `[N, to]`.
-    pub fn apply(&self, rows: Tensor<2>, extras: &Extras) -> Tensor<2> {
+    pub fn apply(&self, rows: Tensor<2>, aux: &AuxParams) -> Tensor<2> {
         self.0.iter().enumerate().fold(rows, |rows, (i, &(weight, bias))| {
             let rows = if i == 0 { rows } else { activation::relu(rows) };
-            rows.matmul(extras.get::<2>(weight)) + extras.get::<1>(bias).unsqueeze::<2>()
+            rows.matmul(aux.get::<2>(weight)) + aux.get::<1>(bias).unsqueeze::<2>()
         })
     }
 }
@@ -85,11 +85,11 @@ pub struct Bridge {
 
 impl Bridge {
     /// Layers for every pair.
-    pub fn add(extras: &mut Extras, plan: &Plan) -> Bridge {
+    pub fn add(aux: &mut AuxParams, plan: &Plan) -> Bridge {
         let mut bridge = Bridge::default();
         for (i, &((student, _), (teacher, _))) in plan.pairs.iter().enumerate() {
-            bridge.enter.push(Layers::add(extras, &format!("{}.enter{i}", plan.prefix), &[teacher, student]));
-            bridge.leave.push(Layers::add(extras, &format!("{}.leave{i}", plan.prefix), &[student, teacher]));
+            bridge.enter.push(Layers::add(aux, &format!("{}.enter{i}", plan.prefix), &[teacher, student]));
+            bridge.leave.push(Layers::add(aux, &format!("{}.leave{i}", plan.prefix), &[student, teacher]));
         }
         bridge
     }
@@ -100,9 +100,9 @@ impl Bridge {
     }
 
     /// An activation of the `index`-th pair as the other network has it there.
-    pub fn translated(&self, index: usize, from: &Feature, into: Into, target: &Target, extras: &Extras) -> Value {
-        let layers = if into == Into::Student { &self.enter[index] } else { &self.leave[index] };
-        through(layers, from, &target.shape, target.layout, extras)
+    pub fn translated(&self, index: usize, from: &Feature, side: Side, target: &Target, aux: &AuxParams) -> Value {
+        let layers = if side == Side::Student { &self.enter[index] } else { &self.leave[index] };
+        through(layers, from, &target.shape, target.layout, aux)
     }
 }
 
@@ -189,10 +189,10 @@ pub fn in_place_of(maps: Tensor<3>, from: &[usize], shape: &[usize], layout: Lay
 }
 
 /// The same with other channels, through layers.
-fn through(layers: &Layers, feature: &Feature, shape: &[usize], layout: Layout, extras: &Extras) -> Value {
+fn through(layers: &Layers, feature: &Feature, shape: &[usize], layout: Layout, aux: &AuxParams) -> Value {
     let maps = feature.maps();
     let [batch, _, positions] = maps.dims();
-    let rows = layers.apply(rows(maps), extras);
+    let rows = layers.apply(rows(maps), aux);
     let [_, channels] = rows.dims();
     let maps = rows.reshape([batch, positions, channels]).swap_dims(1, 2);
     in_place_of(maps, &spatial(feature), shape, layout)

@@ -3,7 +3,7 @@
 use super::align::{self, Stages};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive};
 use crate::distill::step::{Feature, Pair, Plan};
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -64,7 +64,7 @@ impl Term for AttentionMap {
         Reads { labels: false, teacher_logits: false, pairs }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "relation-heads", &[self.relation_heads as f64])?;
         self.chosen = self.stages.of(plan);
         for &((student, student_positions), (teacher, teacher_positions)) in &plan.pairs[self.chosen.clone()] {
@@ -87,7 +87,7 @@ impl Term for AttentionMap {
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let one = |pair: &Pair| match self.of {
             Of::Attention => attention(values, pair),
             Of::Relations => self.relations(values, pair),

@@ -2,7 +2,7 @@
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes};
 use crate::distill::step::Plan;
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
@@ -40,12 +40,12 @@ impl Term for BinaryKl {
         Reads { labels: false, teacher_logits: true, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "temperature", &self.temperature.ends())?;
         same_classes(ENTRY.name, plan)
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let t = self.temperature.at(values.progress);
         let [rows, _] = values.student_logits.dims();
         let teacher = activation::sigmoid(values.teacher().div_scalar(t));

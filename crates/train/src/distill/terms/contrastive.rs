@@ -3,7 +3,7 @@
 use super::align::{self, Layers};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, share};
 use crate::distill::step::Plan;
-use crate::distill::{BufferSlot, Error, Extras, StepValues};
+use crate::distill::{AuxParams, BufferSlot, Error, StepValues};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::index::sample;
@@ -77,7 +77,7 @@ impl Term for Contrastive {
         Reads { labels: false, teacher_logits: false, pairs: Pairs::Embedding }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "dim", &[self.dim as f64])?;
         positive(ENTRY.name, "negatives", &[self.negatives as f64])?;
         positive(ENTRY.name, "temperature", &[self.temperature])?;
@@ -87,27 +87,27 @@ impl Term for Contrastive {
             return Err(Error::inapplicable(ENTRY.name, why));
         };
         let mut side = |name: &str, channels: usize| Side {
-            embed: Layers::add(extras, &format!("{}.{name}", plan.prefix), &[channels, self.dim]),
-            bank: extras.add_bank(format!("{}.{name}.bank", plan.prefix), plan.samples, self.dim),
+            embed: Layers::add(aux, &format!("{}.{name}", plan.prefix), &[channels, self.dim]),
+            bank: aux.add_bank(format!("{}.{name}.bank", plan.prefix), plan.samples, self.dim),
         };
         let (student, teacher) = (side("student", student), side("teacher", teacher));
-        let scale = extras.add_buffer(format!("{}.scale", plan.prefix), vec![0.0; 2]);
+        let scale = aux.add_buffer(format!("{}.scale", plan.prefix), vec![0.0; 2]);
         self.kept = Some(Kept { samples: plan.samples, student, teacher, scale });
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let kept = self.kept.as_ref().expect("it was prepared");
         let pair = values.pairs.first().expect("a pair is compared");
         let student = align::embedding(values, &pair.student);
         let teacher = align::embedding(values, &pair.teacher.detached());
-        let student = align::unit_rows(kept.student.embed.apply(student, extras));
-        let teacher = align::unit_rows(kept.teacher.embed.apply(teacher, extras));
-        let drawn = self.drawn(kept.samples, extras.seed(), values);
-        let by_student = self.contrast(values, extras, &student, &kept.teacher, (kept.scale, 0), &drawn);
-        let by_teacher = self.contrast(values, extras, &teacher, &kept.student, (kept.scale, 1), &drawn);
-        self.update(values, extras, &kept.student, student);
-        self.update(values, extras, &kept.teacher, teacher);
+        let student = align::unit_rows(kept.student.embed.apply(student, aux));
+        let teacher = align::unit_rows(kept.teacher.embed.apply(teacher, aux));
+        let drawn = self.drawn(kept.samples, aux.seed(), values);
+        let by_student = self.contrast(values, aux, &student, &kept.teacher, (kept.scale, 0), &drawn);
+        let by_teacher = self.contrast(values, aux, &teacher, &kept.student, (kept.scale, 1), &drawn);
+        self.update(values, aux, &kept.student, student);
+        self.update(values, aux, &kept.teacher, teacher);
         vec![("student among teachers", by_student), ("teacher among students", by_teacher)]
     }
 }
@@ -131,7 +131,7 @@ impl Contrastive {
     fn contrast(
         &self,
         values: &StepValues,
-        extras: &mut Extras,
+        aux: &mut AuxParams,
         embeddings: &Tensor<2>,
         other: &Side,
         (scales, index): (BufferSlot, usize),
@@ -139,20 +139,20 @@ impl Contrastive {
     ) -> Tensor<1> {
         let [batch, _] = embeddings.dims();
         let device = embeddings.device();
-        let rows = |samples: &[usize]| bank_rows(extras.buffer(other.bank), samples, self.dim, &device);
+        let rows = |samples: &[usize]| bank_rows(aux.buffer(other.bank), samples, self.dim, &device);
         let scaled = embeddings.clone().div_scalar(self.temperature);
         let positive = (scaled.clone() * rows(&values.samples)).sum_dim(1);
         let negative = scaled.matmul(rows(drawn).transpose());
         let is_negative = negatives(&values.samples, drawn, &device);
 
-        let samples = extras.buffer(other.bank).len() / self.dim.max(1);
-        if extras.buffer(scales)[index] <= 0.0 {
+        let samples = aux.buffer(other.bank).len() / self.dim.max(1);
+        if aux.buffer(scales)[index] <= 0.0 {
             let all = positive.clone().exp().sum() + (negative.clone().exp() * is_negative.clone()).sum();
             let count = batch as f32 + is_negative.clone().sum().into_data().iter::<f32>().sum::<f32>();
             let sum: f32 = all.into_data().iter::<f32>().sum();
-            extras.buffer_mut(scales)[index] = (sum / count * samples as f32).max(f32::MIN_POSITIVE);
+            aux.buffer_mut(scales)[index] = (sum / count * samples as f32).max(f32::MIN_POSITIVE);
         }
-        let log_scale = f64::from(extras.buffer(scales)[index]).ln();
+        let log_scale = f64::from(aux.buffer(scales)[index]).ln();
         // k/N: what the noise gives a sample, times how many there are.
         let noise = drawn.len().saturating_sub(1) as f64 / samples.max(1) as f64;
         let log_p = positive.sub_scalar(log_scale);
@@ -167,10 +167,10 @@ impl Contrastive {
     }
 
     /// Lets a bank follow.
-    fn update(&self, values: &StepValues, extras: &mut Extras, side: &Side, embeddings: Tensor<2>) {
+    fn update(&self, values: &StepValues, aux: &mut AuxParams, side: &Side, embeddings: Tensor<2>) {
         let new: Vec<f32> = embeddings.detach().into_data().iter::<f32>().collect();
         let present: Vec<f32> = align::present(values, values.samples.len()).into_data().iter::<f32>().collect();
-        let (bank, momentum) = (extras.buffer_mut(side.bank), self.momentum as f32);
+        let (bank, momentum) = (aux.buffer_mut(side.bank), self.momentum as f32);
         for ((&sample, new), present) in values.samples.iter().zip(new.chunks(self.dim)).zip(present) {
             if present == 0.0 {
                 continue;

@@ -2,7 +2,7 @@
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made};
 use crate::distill::step::Plan;
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ impl Term for Ctc {
         Reads { labels: true, teacher_logits: false, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         match plan.spells {
             true => Ok(()),
             false => {
@@ -44,7 +44,7 @@ impl Term for Ctc {
         }
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let [rows, symbols] = values.student_logits.dims();
         let samples = values.samples.len().max(1);
         let positions = rows / samples;

@@ -3,7 +3,7 @@
 use super::align::{self, Layers, Stages};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, share};
 use crate::distill::step::{Pair, Plan, kl, log_softmax};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::{Tensor, module};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -53,23 +53,23 @@ impl Term for DeepSupervision {
         Reads { labels: true, teacher_logits: false, pairs: Pairs::Own }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         share(ENTRY.name, "alpha", self.alpha)?;
         positive(ENTRY.name, "temperature", &self.temperature.ends())?;
         self.chosen = self.stages.of(plan);
         let exit = |i: usize| {
             let ((channels, _), _) = plan.pairs[i];
-            Layers::add(extras, &format!("{}.exit{i}", plan.prefix), &[channels, plan.classes])
+            Layers::add(aux, &format!("{}.exit{i}", plan.prefix), &[channels, plan.classes])
         };
         self.exits = self.chosen.clone().map(exit).collect();
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let t = self.temperature.at(values.progress);
         let own = log_softmax(values.student_logits.clone().detach().div_scalar(t));
         let one = |(pair, exit): (&Pair, &Layers)| {
-            let logits = exit.apply(self.positions(values, pair), extras);
+            let logits = exit.apply(self.positions(values, pair), aux);
             let labels = StepValues { student_logits: logits.clone(), ..values.clone() }.labelled();
             let taught = kl(own.clone(), log_softmax(logits.div_scalar(t)));
             (values.mean(labels), values.mean(taught))

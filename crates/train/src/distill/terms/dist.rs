@@ -3,7 +3,7 @@
 use super::align::unit_rows;
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes};
 use crate::distill::step::{Plan, log_softmax};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -46,12 +46,12 @@ impl Term for Dist {
         Reads { labels: false, teacher_logits: true, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "temperature", &self.temperature.ends())?;
         same_classes(ENTRY.name, plan)
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let t = self.temperature.at(values.progress);
         let [rows, classes] = values.student_logits.dims();
         let student = log_softmax(values.student_logits.clone().div_scalar(t)).exp();

@@ -3,7 +3,7 @@
 use super::align::{self, Layers, Stages};
 use super::{Entry, Family, Pairs, Reads, Route, Term, defaults, made};
 use crate::distill::step::{Pair, Plan};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::Tensor;
 use kdc_exec::Value;
 use serde::{Deserialize, Serialize};
@@ -55,13 +55,13 @@ impl Term for DistilledLayer {
         Route::Mixed
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         if (self.own.at(1.0) - 1.0).abs() > 1e-9 {
             let what = "'distilled-layer': own has to end at 1: there is no teacher to help when training is over";
             return Err(Error::Config(what.into()));
         }
         let mixer = |(i, &((student, _), (teacher, _))): (usize, &_)| {
-            Layers::add(extras, &format!("{}.mixer{i}", plan.prefix), &[student + teacher, student])
+            Layers::add(aux, &format!("{}.mixer{i}", plan.prefix), &[student + teacher, student])
         };
         self.chosen = self.stages.of(plan);
         let (first, count) = (self.chosen.start, self.chosen.len());
@@ -69,7 +69,7 @@ impl Term for DistilledLayer {
         Ok(())
     }
 
-    fn mixed(&self, index: usize, pair: &Pair, progress: f64, extras: &Extras) -> Value {
+    fn mixed(&self, index: usize, pair: &Pair, progress: f64, aux: &AuxParams) -> Value {
         let own = self.own.at(progress);
         if own >= 1.0 || !self.chosen.contains(&index) {
             return pair.student.value.clone();
@@ -84,14 +84,14 @@ impl Term for DistilledLayer {
         let both = Tensor::cat(vec![align::rows(maps.clone()), align::rows(at)], 1);
         debug_assert_eq!(both.dims(), [batch * positions, channels + theirs]);
         let helped = self.mixers[index - self.chosen.start]
-            .apply(both, extras)
+            .apply(both, aux)
             .reshape([batch, positions, channels])
             .swap_dims(1, 2);
         let mix = maps.mul_scalar(own) + helped.mul_scalar(1.0 - own);
         align::in_place_of(mix, &spatial, &shape, pair.student.layout)
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         vec![("labels", values.mean(values.labelled()))]
     }
 }

@@ -1,9 +1,9 @@
 //! `distilled-module`: every block of the student by itself, from the teacher's activation before it to the one after it.
 
 use super::align::{self, Bridge, Layers};
-use super::{Entry, Family, Into, Pairs, Reads, Route, Target, Term, defaults, made};
+use super::{Entry, Family, Pairs, Reads, Route, Side, Target, Term, defaults, made};
 use crate::distill::step::{Feature, Plan};
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::Tensor;
 use kdc_exec::Value;
 use serde::{Deserialize, Serialize};
@@ -42,20 +42,20 @@ impl Term for DistilledModule {
         Route::Blocks
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
-        self.bridge = Bridge::add(extras, plan);
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
+        self.bridge = Bridge::add(aux, plan);
         Ok(())
     }
 
-    fn translated(&self, index: usize, from: &Feature, into: Into, target: &Target, extras: &Extras) -> Value {
-        self.bridge.translated(index, from, into, target, extras)
+    fn translated(&self, index: usize, from: &Feature, side: Side, target: &Target, aux: &AuxParams) -> Value {
+        self.bridge.translated(index, from, side, target, aux)
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let one = |(pair, leave): (&_, &Layers)| {
             let (student, teacher) = align::maps(pair);
             let [batch, _, positions] = student.dims();
-            let (student, teacher) = (leave.apply(align::rows(student), extras), align::rows(teacher));
+            let (student, teacher) = (leave.apply(align::rows(student), aux), align::rows(teacher));
             let by_position = |rows: Tensor<2>| align::mean(values, rows.mean_dim(1).reshape([batch, positions]));
             let counted = match align::counted(values, batch, positions) {
                 Some(counted) => counted.reshape([batch * positions, 1]),

@@ -3,7 +3,7 @@
 use super::adversarial::reversed;
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes, share};
 use crate::distill::step::{Plan, kl, log_softmax};
-use crate::distill::{Error, Extras, Init, Schedule, Slot, StepValues};
+use crate::distill::{AuxParams, Error, Init, Schedule, Slot, StepValues};
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
@@ -51,17 +51,17 @@ impl Term for DynamicTemperature {
         Reads { labels: true, teacher_logits: true, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         share(ENTRY.name, "alpha", self.alpha)?;
         positive(ENTRY.name, "low", &[self.low])?;
         positive(ENTRY.name, "range", &[self.range])?;
         // As the source: the middle of the range where θ is 0 would start hot; 1 is where it starts there.
-        self.theta = Some(extras.add(format!("{}.theta", plan.prefix), &[1], Init::Constant(1.0)));
+        self.theta = Some(aux.add(format!("{}.theta", plan.prefix), &[1], Init::Constant(1.0)));
         same_classes(ENTRY.name, plan)
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
-        let theta = extras.get::<1>(self.theta.expect("it was prepared"));
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
+        let theta = aux.get::<1>(self.theta.expect("it was prepared"));
         let theta = reversed(theta, self.lambda.at(values.progress));
         let t = activation::sigmoid(theta).mul_scalar(self.range).add_scalar(self.low);
         let wide = t.clone().reshape([1, 1]);

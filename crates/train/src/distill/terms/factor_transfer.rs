@@ -3,7 +3,7 @@
 use super::align::{self, Stages};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive};
 use crate::distill::step::{Pair, Plan};
-use crate::distill::{Error, Extras, Init, Slot, StepValues};
+use crate::distill::{AuxParams, Error, Init, Slot, StepValues};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, activation, module};
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ impl Term for FactorTransfer {
         Reads { labels: false, teacher_logits: false, pairs: Pairs::Stages }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "rate", &[self.rate])?;
         positive(ENTRY.name, "rebuild", &[self.rebuild])?;
         if !(1..=2).contains(&self.power) {
@@ -76,7 +76,7 @@ impl Term for FactorTransfer {
             let ((student, _), (teacher, _)) = plan.pairs[i];
             let factors = ((teacher as f64 * self.rate) as usize).max(1);
             let mut add = |name: &str, channels: [usize; 4]| {
-                Convolutions::add(extras, &format!("{}.{name}{i}", plan.prefix), channels)
+                Convolutions::add(aux, &format!("{}.{name}{i}", plan.prefix), channels)
             };
             Coders {
                 paraphraser: add("paraphraser", [teacher, teacher, factors, factors]),
@@ -88,7 +88,7 @@ impl Term for FactorTransfer {
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let one = |(pair, coders): (&Pair, &Coders)| {
             let (student, teacher) = align::maps(pair);
             let [batch, _, positions] = student.dims();
@@ -98,8 +98,8 @@ impl Term for FactorTransfer {
                 maps.reshape([batch, channels, height, width])
             };
             let (student, teacher) = (image(student), image(teacher));
-            let factors = coders.paraphraser.apply(teacher.clone(), extras);
-            let wrong = (coders.rebuilder.apply(factors.clone(), extras) - teacher).square();
+            let factors = coders.paraphraser.apply(teacher.clone(), aux);
+            let wrong = (coders.rebuilder.apply(factors.clone(), aux) - teacher).square();
             let rebuilt = align::mean(values, wrong.mean_dim(1).reshape([batch, positions]));
             let counted = align::counted(values, batch, positions);
             let unit = |factors: Tensor<4>| {
@@ -111,7 +111,7 @@ impl Term for FactorTransfer {
                 };
                 align::unit_rows(maps.reshape([batch, channels * positions]))
             };
-            let distance = unit(factors.detach()) - unit(coders.translator.apply(student, extras));
+            let distance = unit(factors.detach()) - unit(coders.translator.apply(student, aux));
             let distance = if self.power == 1 { distance.abs() } else { distance.square() };
             let [_, all] = distance.dims();
             let distance = distance.reshape([batch, all / positions.max(1), positions]).mean_dim(1);
@@ -137,21 +137,21 @@ fn plane(pair: &Pair, positions: usize) -> (usize, usize) {
 struct Convolutions([(Slot, Slot); 3]);
 
 impl Convolutions {
-    fn add(extras: &mut Extras, name: &str, channels: [usize; 4]) -> Convolutions {
+    fn add(aux: &mut AuxParams, name: &str, channels: [usize; 4]) -> Convolutions {
         let layer = |i: usize| {
             let (from, to) = (channels[i], channels[i + 1]);
             let init = Init::Normal { fan_in: 9 * from };
-            let weight = extras.add(format!("{name}.{i}.weight"), &[to, from, 3, 3], init);
-            (weight, extras.add(format!("{name}.{i}.bias"), &[to], Init::Constant(0.0)))
+            let weight = aux.add(format!("{name}.{i}.weight"), &[to, from, 3, 3], init);
+            (weight, aux.add(format!("{name}.{i}.bias"), &[to], Init::Constant(0.0)))
         };
         Convolutions([0, 1, 2].map(layer))
     }
 
     /// `[B, C, H, W]` to as many positions.
-    fn apply(&self, images: Tensor<4>, extras: &Extras) -> Tensor<4> {
+    fn apply(&self, images: Tensor<4>, aux: &AuxParams) -> Tensor<4> {
         self.0.iter().fold(images, |images, &(weight, bias)| {
             let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
-            let images = module::conv2d(images, extras.get(weight), Some(extras.get(bias)), options);
+            let images = module::conv2d(images, aux.get(weight), Some(aux.get(bias)), options);
             activation::leaky_relu(images, 0.1)
         })
     }

@@ -4,7 +4,7 @@ use super::align::{self, Layers, Projection};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made};
 use crate::distill::step::Extents;
 use crate::distill::step::{Feature, Plan};
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ impl Term for Flow {
         Reads { labels: false, teacher_logits: false, pairs: Pairs::Stages }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         if plan.pairs.len() < 2 {
             let why = format!(
                 "compares how activations change from one stage to the next, and only {} corresponds; name two or more \
@@ -51,19 +51,19 @@ impl Term for Flow {
         }
         let project = |(i, ((student, _), (teacher, _))): (usize, &(Extents, Extents))| {
             let name = format!("{}.projection{i}", plan.prefix);
-            self.projection.add(ENTRY.name, extras, &name, (*student, *teacher), false)
+            self.projection.add(ENTRY.name, aux, &name, (*student, *teacher), false)
         };
         self.projections = plan.pairs.iter().enumerate().map(project).collect::<Result<_, _>>()?;
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let identity = Layers::default();
         let one = |i: usize| {
             let (first, second) = (&values.pairs[i], &values.pairs[i + 1]);
             let student = [(&first.student, &self.projections[i]), (&second.student, &self.projections[i + 1])];
             let teacher = [(&first.teacher.detached(), &identity), (&second.teacher.detached(), &identity)];
-            let distance = gram(values, student, extras) - gram(values, teacher, extras);
+            let distance = gram(values, student, aux) - gram(values, teacher, aux);
             let [batch, _, _] = distance.dims();
             align::mean(values, distance.square().mean_dim(2).mean_dim(1).reshape([batch, 1]))
         };
@@ -73,11 +73,11 @@ impl Term for Flow {
 }
 
 /// `[B, C_a, C_b]`: the mean over positions of the products of channels.
-fn gram(values: &StepValues, [a, b]: [(&Feature, &Layers); 2], extras: &Extras) -> Tensor<3> {
+fn gram(values: &StepValues, [a, b]: [(&Feature, &Layers); 2], aux: &AuxParams) -> Tensor<3> {
     let (first, second) = align::together(a.0, b.0);
     let [batch, _, positions] = first.dims();
     let projected = |maps: Tensor<3>, layers: &Layers| {
-        let rows = layers.apply(align::rows(maps), extras);
+        let rows = layers.apply(align::rows(maps), aux);
         let [_, channels] = rows.dims();
         rows.reshape([batch, positions, channels])
     };

@@ -1,7 +1,7 @@
 //! `hard-label`: cross-entropy with the true class, the baseline every distillation is held against.
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made};
-use crate::distill::{Extras, StepValues};
+use crate::distill::{AuxParams, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ impl Term for HardLabel {
         Reads { labels: true, teacher_logits: false, pairs: Pairs::None }
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         vec![("labels", values.mean(values.labelled()))]
     }
 }

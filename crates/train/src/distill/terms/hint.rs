@@ -3,7 +3,7 @@
 use super::align::{self, Layers, Projection, Stages};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made};
 use crate::distill::step::Plan;
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -53,22 +53,22 @@ impl Term for Hint {
         Reads { labels: false, teacher_logits: false, pairs: Pairs::Stages }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
         self.chosen = self.stages.of(plan);
         let project = |i: usize| {
             let ((student, _), (teacher, _)) = plan.pairs[i];
             let name = format!("{}.projection{i}", plan.prefix);
-            self.projection.add(ENTRY.name, extras, &name, (student, teacher), self.always_project)
+            self.projection.add(ENTRY.name, aux, &name, (student, teacher), self.always_project)
         };
         self.projections = self.chosen.clone().map(project).collect::<Result<_, _>>()?;
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let one = |(pair, projection): (&_, &Layers)| {
             let (student, teacher) = align::maps(pair);
             let [batch, _, positions] = student.dims();
-            let distance = projection.apply(align::rows(student), extras) - align::rows(teacher);
+            let distance = projection.apply(align::rows(student), aux) - align::rows(teacher);
             align::mean(values, distance.square().mean_dim(1).reshape([batch, positions]))
         };
         let losses = values.pairs[self.chosen.clone()].iter().zip(&self.projections).map(one);

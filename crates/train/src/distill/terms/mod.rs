@@ -31,7 +31,7 @@ mod virtual_label;
 mod virtual_teacher;
 
 use super::step::{Feature, Layout, Pair, Plan, StepValues};
-use super::{Error, Extras};
+use super::{AuxParams, Error};
 use burn::tensor::Tensor;
 use kdc_exec::Value;
 use serde::Serialize;
@@ -91,7 +91,7 @@ pub enum Route {
 
 /// Which network an activation is brought to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
+pub enum Side {
     Student,
     Teacher,
 }
@@ -123,31 +123,31 @@ pub trait Term: Send + Sync {
 
     /// What takes the place of the student's activation of the `index`-th pair. Only where the route is
     /// [`Route::Mixed`].
-    fn mixed(&self, _index: usize, pair: &Pair, _progress: f64, _extras: &Extras) -> Value {
+    fn mixed(&self, _index: usize, pair: &Pair, _progress: f64, _aux: &AuxParams) -> Value {
         pair.student.value.clone()
     }
 
     /// An activation of one network, of the `index`-th pair, as the other has it there: of the `target`'s extents. Only
     /// where the route goes from network to network.
-    fn translated(&self, _index: usize, from: &Feature, _into: Into, _target: &Target, _extras: &Extras) -> Value {
+    fn translated(&self, _index: usize, from: &Feature, _side: Side, _target: &Target, _aux: &AuxParams) -> Value {
         from.value.clone()
     }
 
-    /// Refuses settings that cannot work, and adds what the term trains or keeps to the extras.
+    /// Refuses settings that cannot work, and adds what the term trains or keeps to the auxiliary parameters.
     ///
     /// # Errors
     /// With the setting and what it may be.
-    fn prepare(&mut self, _plan: &Plan, _extras: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, _plan: &Plan, _aux: &mut AuxParams) -> Result<(), Error> {
         Ok(())
     }
 
     /// The loss in summands, each by a name for people and a tensor of one element: a mean over the samples. At least
     /// one.
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)>;
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)>;
 
     /// The sum of the parts.
-    fn loss(&self, values: &StepValues, extras: &mut Extras) -> Tensor<1> {
-        let parts = self.parts(values, extras).into_iter().map(|(_, part)| part);
+    fn loss(&self, values: &StepValues, aux: &mut AuxParams) -> Tensor<1> {
+        let parts = self.parts(values, aux).into_iter().map(|(_, part)| part);
         parts.reduce(|a, b| a + b).expect("a term has a part")
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes};
 use crate::distill::step::{Plan, cross_entropy, kl, log_softmax};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ impl Term for Mutual {
         true
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "temperature", &self.temperature.ends())?;
         if !(self.divergence >= 0.0 && self.divergence.is_finite()) {
             return Err(Error::Config(format!("'mutual': divergence {} is below 0", self.divergence)));
@@ -55,7 +55,7 @@ impl Term for Mutual {
         same_classes(ENTRY.name, plan)
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let t = self.temperature.at(values.progress);
         let factor = self.divergence * t * t;
         let student = values.student_logits.clone();

@@ -2,7 +2,7 @@
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes};
 use crate::distill::step::{Plan, log_softmax};
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::{Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::index::sample;
@@ -49,16 +49,16 @@ impl Term for NceSoftmax {
         Reads { labels: false, teacher_logits: true, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "k", &[self.k as f64])?;
         same_classes(ENTRY.name, plan)
     }
 
-    fn parts(&self, values: &StepValues, extras: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, aux: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let [rows, classes] = values.student_logits.dims();
         let teacher = values.teacher_logits.clone().expect("the term reads the teacher's logits");
         let matched = teacher.clone().detach().argmax(1);
-        let noise = self.noise(&matched, classes, extras.seed(), values);
+        let noise = self.noise(&matched, classes, aux.seed(), values);
         let picked = Tensor::cat(vec![matched.clone(), noise], 1);
         let scores = log_softmax(values.student_logits.clone().gather(1, picked));
         let first = scores.slice([0..rows, 0..1]).neg().reshape([rows]);

@@ -1,9 +1,9 @@
 //! `progressive-replacement`: a relay of the teacher's and the student's modules, more and more of them the student's.
 
 use super::align::Bridge;
-use super::{Entry, Family, Into, Pairs, Reads, Route, Target, Term, defaults, made};
+use super::{Entry, Family, Pairs, Reads, Route, Side, Target, Term, defaults, made};
 use crate::distill::step::{Feature, Plan};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::Tensor;
 use kdc_exec::Value;
 use serde::{Deserialize, Serialize};
@@ -52,16 +52,16 @@ impl Term for ProgressiveReplacement {
         Route::Relay { student: self.probability.at(progress) }
     }
 
-    fn prepare(&mut self, plan: &Plan, extras: &mut Extras) -> Result<(), Error> {
-        self.bridge = Bridge::add(extras, plan);
+    fn prepare(&mut self, plan: &Plan, aux: &mut AuxParams) -> Result<(), Error> {
+        self.bridge = Bridge::add(aux, plan);
         Ok(())
     }
 
-    fn translated(&self, index: usize, from: &Feature, into: Into, target: &Target, extras: &Extras) -> Value {
-        self.bridge.translated(index, from, into, target, extras)
+    fn translated(&self, index: usize, from: &Feature, side: Side, target: &Target, aux: &AuxParams) -> Value {
+        self.bridge.translated(index, from, side, target, aux)
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         vec![("labels of the relay", values.mean(values.labelled()))]
     }
 }

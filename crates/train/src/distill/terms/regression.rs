@@ -2,7 +2,7 @@
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes, share};
 use crate::distill::step::Plan;
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ impl Term for Regression {
         Reads { labels: false, teacher_logits: self.alpha > 0.0, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         positive(ENTRY.name, "delta", self.delta.as_slice())?;
         share(ENTRY.name, "alpha", self.alpha)?;
         if self.alpha == 0.0 && !plan.numbers {
@@ -73,7 +73,7 @@ impl Term for Regression {
         if self.alpha > 0.0 { same_classes(ENTRY.name, plan) } else { Ok(()) }
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let student = || values.student_logits.clone();
         let mut parts = vec![];
         // Without targets the teacher is all there is.

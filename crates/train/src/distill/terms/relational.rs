@@ -2,7 +2,7 @@
 
 use super::align;
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made};
-use crate::distill::{Extras, StepValues};
+use crate::distill::{AuxParams, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ impl Term for Relational {
         Reads { labels: false, teacher_logits: false, pairs: Pairs::Embedding }
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let pair = |pair: &crate::distill::step::Pair| {
             let student = Relations::of(values, align::embedding(values, &pair.student));
             let teacher = Relations::of(values, align::embedding(values, &pair.teacher.detached()));

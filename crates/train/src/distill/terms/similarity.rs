@@ -3,7 +3,7 @@
 use super::align::{self, Stages};
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made};
 use crate::distill::step::{Pair, Plan};
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -45,12 +45,12 @@ impl Term for Similarity {
         Reads { labels: false, teacher_logits: false, pairs: Pairs::Stages }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         self.chosen = self.stages.of(plan);
         Ok(())
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let one = |pair: &Pair| {
             let gram = |maps: Tensor<3>| {
                 let [batch, channels, positions] = maps.dims();

@@ -3,7 +3,7 @@
 use super::logit_mse::standardized;
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, same_classes, share};
 use crate::distill::step::{Plan, kl, log_softmax};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -50,14 +50,14 @@ impl Term for SoftLabel {
         Reads { labels: self.alpha < 1.0, teacher_logits: self.alpha > 0.0, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         share(ENTRY.name, "alpha", self.alpha)?;
         share(ENTRY.name, "strip-labels", self.strip_labels)?;
         positive(ENTRY.name, "temperature", &self.temperature.ends())?;
         if self.alpha > 0.0 { same_classes(ENTRY.name, plan) } else { Ok(()) }
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let mut parts = vec![];
         if self.alpha < 1.0 {
             let mut hard = values.labelled();

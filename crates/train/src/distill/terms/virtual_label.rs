@@ -2,7 +2,7 @@
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, same_classes, share};
 use crate::distill::step::{Plan, cross_entropy, log_softmax};
-use crate::distill::{Error, Extras, StepValues};
+use crate::distill::{AuxParams, Error, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -41,12 +41,12 @@ impl Term for VirtualLabel {
         Reads { labels: false, teacher_logits: true, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, plan: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, plan: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         share(ENTRY.name, "threshold", self.threshold)?;
         same_classes(ENTRY.name, plan)
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let [rows, _] = values.student_logits.dims();
         let teacher = values.teacher();
         let said = teacher.clone().argmax(1).reshape([rows]);

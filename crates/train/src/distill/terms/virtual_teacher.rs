@@ -2,7 +2,7 @@
 
 use super::{Entry, Family, Pairs, Reads, Term, defaults, made, positive, share};
 use crate::distill::step::{Plan, log_softmax};
-use crate::distill::{Error, Extras, Schedule, StepValues};
+use crate::distill::{AuxParams, Error, Schedule, StepValues};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -46,13 +46,13 @@ impl Term for VirtualTeacher {
         Reads { labels: true, teacher_logits: false, pairs: Pairs::None }
     }
 
-    fn prepare(&mut self, _: &Plan, _: &mut Extras) -> Result<(), Error> {
+    fn prepare(&mut self, _: &Plan, _: &mut AuxParams) -> Result<(), Error> {
         share(ENTRY.name, "alpha", self.alpha)?;
         share(ENTRY.name, "correct", self.correct)?;
         positive(ENTRY.name, "temperature", &self.temperature.ends())
     }
 
-    fn parts(&self, values: &StepValues, _: &mut Extras) -> Vec<(&'static str, Tensor<1>)> {
+    fn parts(&self, values: &StepValues, _: &mut AuxParams) -> Vec<(&'static str, Tensor<1>)> {
         let [rows, classes] = values.student_logits.dims();
         let t = self.temperature.at(values.progress);
         let others = (classes.max(2) - 1) as f64;

@@ -33,11 +33,11 @@ fn values(student: &[[f32; 3]], teacher: &[[f32; 3]], labels: &[i64]) -> StepVal
 
 /// The value of a term by its name and settings.
 fn loss(spec: &TermSpec, values: &StepValues) -> f64 {
-    let mut extras = Extras::new(&Device::flex(), 0);
+    let mut aux = AuxParams::new(&Device::flex(), 0);
     let mut term = spec.term().unwrap();
     let plan = Plan { prefix: "term".into(), classes: 3, teacher_classes: 3, samples: 2, ..Plan::default() };
-    term.prepare(&plan, &mut extras).unwrap();
-    number(term.loss(values, &mut extras))
+    term.prepare(&plan, &mut aux).unwrap();
+    number(term.loss(values, &mut aux))
 }
 
 fn soft_label(alpha: f64, temperature: f64, strip_labels: f64) -> TermSpec {
@@ -99,8 +99,8 @@ fn an_objective_sums_weighted_terms_and_reads_what_they_read() {
     let hard = TermSpec { weight: Schedule::Constant(0.5), ..TermSpec::new("hard-label") };
     let objective = Config { terms: vec![soft, hard], ..Config::default() }.objective().unwrap();
     let want = 1.0 * expected(1.0, 1.0, [1.0, 1.0]) + 0.5 * expected(0.0, 1.0, [1.0, 1.0]);
-    let mut extras = Extras::new(&Device::flex(), 0);
-    assert!((number(objective.loss(&[v.clone(), v], &mut extras)) - want).abs() < 1e-5);
+    let mut aux = AuxParams::new(&Device::flex(), 0);
+    assert!((number(objective.loss(&[v.clone(), v], &mut aux)) - want).abs() < 1e-5);
     let reads = objective.reads();
     assert_eq!(reads[0], Reads { labels: false, teacher_logits: true, pairs: Pairs::None });
     assert_eq!(reads[1], Reads { labels: true, teacher_logits: false, pairs: Pairs::None });
@@ -167,8 +167,8 @@ impl TeacherLogits for Oracle<'_> {
     }
 }
 
-fn kept(logits: &dyn TeacherLogits) -> Source<'_> {
-    Source { name: "teacher".into(), logits: Some(logits), graph: None, engine: None, is_peer: false }
+fn kept(logits: &dyn TeacherLogits) -> TeacherSource<'_> {
+    TeacherSource { name: "teacher".into(), logits: Some(logits), graph: None, engine: None, is_peer: false }
 }
 
 fn config() -> Config {

@@ -1,4 +1,4 @@
-//! Recipes from start to end: stages, teachers that come about on the way, ways through two networks.
+//! Recipes from start to end: stages, teachers that come about on the way, partial forward passes.
 
 use super::*;
 use crate::data::{Answers, Partly};
@@ -23,7 +23,8 @@ fn follow_in(
     folder: &Path,
     on: &mut dyn FnMut(Event),
 ) -> Result<Trained, Error> {
-    let source = Source { name: "teacher".into(), logits: None, graph: Some(teacher), engine: None, is_peer: false };
+    let source =
+        TeacherSource { name: "teacher".into(), logits: None, graph: Some(teacher), engine: None, is_peer: false };
     // Whoever reads the data hides labels, as a recipe says.
     let partly = Partly::new(Arc::new(setting.samples.clone()), recipe.data.labels.unwrap_or(1e9), 0);
     let set = TrainingSet {
@@ -84,7 +85,8 @@ fn what_training_makes_worse_is_not_kept() {
     // A teacher that knows nothing is believed.
     let mut fool = small_network();
     crate::student::redraw(&mut fool, 99);
-    let fools = Source { name: "teacher".into(), logits: None, graph: Some(&fool), engine: None, is_peer: false };
+    let fools =
+        TeacherSource { name: "teacher".into(), logits: None, graph: Some(&fool), engine: None, is_peer: false };
     let set = TrainingSet {
         samples: &setting.samples,
         train: &setting.train,
@@ -207,7 +209,7 @@ fn who_is_not_there_cannot_teach() {
     assert!(error.to_string().contains("found no attention"), "{error}");
     let mut spec = TermSpec::new("soft-label");
     spec.teachers = vec!["teacher".into(), "other".into()];
-    let other = Source { name: "other".into(), logits: Some(&Three), graph: None, engine: None, is_peer: false };
+    let other = TeacherSource { name: "other".into(), logits: Some(&Three), graph: None, engine: None, is_peer: false };
     let oracle = Oracle(&setting.samples);
     let set = TrainingSet {
         samples: &setting.samples,
@@ -233,7 +235,7 @@ fn samples_are_made_of_what_a_teacher_remembers() {
     let setting = Setting::new();
     let teacher = teacher(&setting);
     let how = Synthesis { samples: 24, steps: 60, batch: 12, ..Synthesis::default() };
-    let none = || -> Result<Graph, Error> { panic!("nobody plays") };
+    let none = || -> Result<Graph, Error> { panic!("nobody asks for a critic") };
     let make = |folder: &Path| synthesize(&teacher, none, &how, 3, &Device::flex(), folder, &mut |_, _| ()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let made = make(folder.path());
@@ -263,13 +265,13 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     let mut teacher = teacher(&setting);
     kdc_ir::pass::fold_batch_norm(&mut teacher);
     let device = Device::flex();
-    let play = |how: &Synthesis, folder: &Path, progress: &mut dyn FnMut(usize, usize)| {
+    let synthesize_in = |how: &Synthesis, folder: &Path, progress: &mut dyn FnMut(usize, usize)| {
         synthesize(&teacher, || Ok::<_, Error>(small_network()), how, 3, &device, folder, progress)
     };
     let how = |by: Maker| Synthesis { by, samples: 200, batch: 32, rounds: 60, ..Synthesis::default() };
     let make = |by: Maker, disagreement: f64| {
         let folder = tempfile::tempdir().unwrap();
-        play(&Synthesis { disagreement, ..how(by) }, folder.path(), &mut |_, _| ())
+        synthesize_in(&Synthesis { disagreement, ..how(by) }, folder.path(), &mut |_, _| ())
     };
     let error = make(Maker::Statistics, 1.0).unwrap_err().to_string();
     assert!(error.contains("this teacher has none; export it again"), "{error}");
@@ -277,32 +279,32 @@ fn a_generator_makes_samples_where_nothing_is_remembered() {
     assert_eq!((made.shape.as_slice(), made.values.len()), (&[1, 6, 6][..], 200 * 36));
     assert_eq!(made, make(Maker::Generator, 1.0).unwrap());
 
-    // A game that is interrupted goes on where it was written down last.
+    // A synthesis that is interrupted goes on where it was written down last.
     let folder = tempfile::tempdir().unwrap();
     let interrupted = std::panic::AssertUnwindSafe(|| {
         let mut rounds = 0;
-        play(&how(Maker::Generator), folder.path(), &mut |_, _| {
+        synthesize_in(&how(Maker::Generator), folder.path(), &mut |_, _| {
             rounds += 1;
             assert!(rounds < 45, "interrupted");
         })
     });
     assert!(std::panic::catch_unwind(interrupted).is_err());
     let mut rounds = 0;
-    assert_eq!(play(&how(Maker::Generator), folder.path(), &mut |_, _| rounds += 1).unwrap(), made);
+    assert_eq!(synthesize_in(&how(Maker::Generator), folder.path(), &mut |_, _| rounds += 1).unwrap(), made);
     assert_eq!(rounds, 60 - 44);
-    // A damaged one is played again; one that is sound, and of something else, is named.
-    let game = folder.path().join("game.safetensors");
-    std::fs::write(&game, "half a file").unwrap();
+    // A damaged one is made again; one that is sound, and of something else, is named.
+    let state = folder.path().join("game.safetensors");
+    std::fs::write(&state, "half a file").unwrap();
     let mut rounds = 0;
-    assert_eq!(play(&how(Maker::Generator), folder.path(), &mut |_, _| rounds += 1).unwrap(), made);
+    assert_eq!(synthesize_in(&how(Maker::Generator), folder.path(), &mut |_, _| rounds += 1).unwrap(), made);
     assert_eq!(rounds, 60);
-    kdc_ir::files::write_sealed(&game, b"half a file").unwrap();
-    let foreign = play(&how(Maker::Generator), folder.path(), &mut |_, _| ()).unwrap_err().to_string();
+    kdc_ir::files::write_sealed(&state, b"half a file").unwrap();
+    let foreign = synthesize_in(&how(Maker::Generator), folder.path(), &mut |_, _| ()).unwrap_err().to_string();
     assert!(foreign.contains("game.safetensors") && foreign.contains("remove it"), "{foreign}");
 
     let folder = tempfile::tempdir().unwrap();
     let wild = Synthesis { rate: 1e30, rounds: 20, batch: 8, ..how(Maker::Generator) };
-    assert!(matches!(play(&wild, folder.path(), &mut |_, _| ()), Err(Error::Generator { .. })));
+    assert!(matches!(synthesize_in(&wild, folder.path(), &mut |_, _| ()), Err(Error::Generator { .. })));
 
     // The teacher is surer of them than of noise, and they are of all classes.
     let judge = |values: Vec<f32>| {

@@ -1,6 +1,6 @@
 //! Runs one term by itself.
 
-use crate::distill::extras::Extras;
+use crate::distill::aux_params::AuxParams;
 use crate::distill::step::{Feature, Layout, Pair, Plan, StepValues};
 use crate::distill::terms::Route;
 use crate::distill::{Error, TermSpec};
@@ -17,7 +17,7 @@ pub struct Numbers {
 }
 
 /// A term and what it sees: "student logits", "teacher logits", "labels", "weights", "mask", "lottery", "samples",
-/// "student 0", "teacher 0", …, and tensors of the extras by their names.
+/// "student 0", "teacher 0", …, and tensors of the auxiliary parameters by their names.
 #[derive(Clone)]
 pub struct Trial {
     pub spec: TermSpec,
@@ -36,7 +36,7 @@ pub struct Outcome {
     pub gradients: BTreeMap<String, Vec<f64>>,
     /// What takes the place of the student's activations, where the term mixes them.
     pub mixed: Vec<Vec<f64>>,
-    /// The extras as they are then.
+    /// The auxiliary parameters as they are then.
     pub after: Vec<(String, Vec<f32>)>,
 }
 
@@ -138,10 +138,10 @@ impl Trial {
             pairs: pairs.iter().map(|pair| (pair.student.extents(), pair.teacher.extents())).collect(),
         };
         let mut term = self.spec.term()?;
-        let mut extras = Extras::new(&Device::flex(), 7);
-        term.prepare(&plan, &mut extras)?;
+        let mut aux = AuxParams::new(&Device::flex(), 7);
+        term.prepare(&plan, &mut aux)?;
         let given: Vec<_> = self.inputs.iter().map(|(name, numbers)| (name.clone(), numbers.floats())).collect();
-        extras.adopt(&given);
+        aux.adopt(&given);
 
         let batch = pairs.first().map_or(rows, |pair| pair.student.value.shape()[0]);
         let whole = |name: &str| Some(self.inputs.get(name)?.data.iter().map(|&v| v as usize).collect::<Vec<_>>());
@@ -160,19 +160,19 @@ impl Trial {
             samples: whole("samples").unwrap_or((0..batch).collect()),
             progress: self.progress,
         };
-        let parts = term.parts(&values, &mut extras);
+        let parts = term.parts(&values, &mut aux);
         let numbers = |tensor: Tensor<1>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
         let losses = parts.iter().map(|(_, part)| numbers(part.clone())[0]).collect();
         let total = parts.into_iter().map(|(_, part)| part).reduce(|a, b| a + b).expect("a part");
         let mixes = term.route(self.progress) == Route::Mixed;
         let mixed = values.pairs.iter().enumerate().filter(|_| mixes);
-        let mixed = mixed.map(|(i, pair)| term.mixed(i, pair, self.progress, &extras).to_host());
+        let mixed = mixed.map(|(i, pair)| term.mixed(i, pair, self.progress, &aux).to_host());
         let mixed = mixed.map(|value| value.map(|value| value.to_f32().iter().map(|&v| f64::from(v)).collect()));
         let mixed = mixed.collect::<Result<_, _>>()?;
         let gradients = total.backward();
-        leaves.extend(extras.params().iter().map(|param| (param.name.clone(), param.tensor.clone())));
+        leaves.extend(aux.params().iter().map(|param| (param.name.clone(), param.tensor.clone())));
         let of = |(name, leaf): (String, Tensor<1>)| Some((name, numbers(leaf.grad(&gradients)?)));
         let gradients = leaves.into_iter().filter_map(of).collect();
-        Ok(Outcome { parts: losses, gradients, mixed, after: extras.snapshot() })
+        Ok(Outcome { parts: losses, gradients, mixed, after: aux.snapshot() })
     }
 }

@@ -1,6 +1,7 @@
 //! Which engine answers, and whether it computes what the file says.
 
-use super::super::choice::{difference, pick};
+use super::super::choice::pick;
+use super::super::difference::first_difference;
 use super::super::{file, own};
 use super::*;
 use kdc_ir::graph::{
@@ -284,7 +285,7 @@ fn rounding_is_no_difference() {
     let names = ["y".to_string()];
     let reply = |values: [f32; 4]| Reply { outputs: vec![Tensor::f32([2, 2], values.to_vec())], taps: vec![] };
     let ours = reply([100.0, -3.0, 0.5, 1e-3]);
-    let differs = |values, has_steps| difference(&names, &ours, &reply(values), has_steps);
+    let differs = |values, has_steps| first_difference(&names, &ours, &reply(values), has_steps);
     assert_eq!(differs([100.004, -3.004, 0.5, 0.0], false), None);
     assert!(differs([100.0, -2.0, 0.5, 1e-3], false).is_some_and(|d| d.value == "y" && (d.by - 0.01).abs() < 1e-6));
     // A step of an 8-bit value here and there, but no other values.
@@ -294,7 +295,7 @@ fn rounding_is_no_difference() {
         differs([f32::NAN, -3.0, 0.5, 1e-3], false).is_some() && differs([f32::NAN, 0.0, 0.0, 0.0], true).is_some()
     );
     let shorter = Reply { outputs: vec![Tensor::f32([2], vec![100.0, -3.0])], taps: vec![] };
-    assert!(difference(&names, &ours, &shorter, false).is_some_and(|d| d.by.is_infinite()));
+    assert!(first_difference(&names, &ours, &shorter, false).is_some_and(|d| d.by.is_infinite()));
 }
 
 #[test]

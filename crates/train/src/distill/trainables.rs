@@ -1,6 +1,6 @@
 //! All that a step moves: the student, peers that learn along, and what the terms bring.
 
-use super::{Error, Extras};
+use super::{AuxParams, Error};
 use burn::tensor::{Device, Gradients, Tensor};
 use kdc_exec::Network;
 
@@ -8,31 +8,31 @@ use kdc_exec::Network;
 pub type Snapshot = Vec<(String, Vec<f32>)>;
 
 /// The networks and tensors that are trained.
-pub struct Learners {
+pub struct Trainables {
     pub student: Network,
     /// By source, with its name; `None` where it does not learn.
     pub peers: Vec<Option<(String, Network)>>,
-    pub extras: Extras,
+    pub aux: AuxParams,
 }
 
-impl Learners {
+impl Trainables {
     /// A student alone.
-    pub fn of(student: Network, device: &Device) -> Learners {
-        Learners { student, peers: vec![], extras: Extras::new(device, 0) }
+    pub fn of(student: Network, device: &Device) -> Trainables {
+        Trainables { student, peers: vec![], aux: AuxParams::new(device, 0) }
     }
 
-    /// The elements of every parameter, and whether it is more than a vector: the student's, the peers', the extras'.
+    /// The elements of every parameter, and whether it is more than a vector: the student's, the peers', the terms'.
     pub fn params(&self) -> Vec<(Tensor<1>, bool)> {
         let networks = std::iter::once(&self.student).chain(self.peers.iter().flatten().map(|(_, peer)| peer));
         let of_networks = networks.flat_map(|n| n.params().iter().map(|p| (p.tensor.clone(), p.shape.len() > 1)));
-        let extras = self.extras.params().iter().map(|p| (p.tensor.clone(), p.shape.len() > 1));
-        of_networks.chain(extras).collect()
+        let aux = self.aux.params().iter().map(|p| (p.tensor.clone(), p.shape.len() > 1));
+        of_networks.chain(aux).collect()
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
         let peers: usize = self.peers.iter().flatten().map(|(_, p)| p.params().len()).sum();
-        self.student.params().len() + peers + self.extras.params().len()
+        self.student.params().len() + peers + self.aux.params().len()
     }
 
     /// The gradients of all of them, taken out; none for what is frozen: names of the student's parameters begin with
@@ -44,7 +44,7 @@ impl Learners {
         let student = student.map(|(gradient, name)| gradient.filter(|_| !stays(name)));
         let mut all: Vec<_> = student.collect();
         self.peers.iter().flatten().for_each(|(_, peer)| all.extend(peer.take_gradients(gradients)));
-        all.extend(self.extras.params().iter().map(|p| p.tensor.grad_remove(gradients)));
+        all.extend(self.aux.params().iter().map(|p| p.tensor.grad_remove(gradients)));
         all
     }
 
@@ -57,7 +57,7 @@ impl Learners {
             }
             index -= network.params().len();
         }
-        self.extras.set(index, tensor);
+        self.aux.set(index, tensor);
     }
 
     /// All but the student.
@@ -68,10 +68,10 @@ impl Learners {
             numbers.map(move |(name, values)| (format!("{prefix}{name}"), values)).collect::<Vec<_>>()
         };
         let peers = self.peers.iter().flatten().flat_map(named);
-        peers.chain(self.extras.snapshot()).collect()
+        peers.chain(self.aux.snapshot()).collect()
     }
 
-    /// Takes back what [`Learners::others`] gave.
+    /// Takes back what [`Trainables::others`] gave.
     ///
     /// # Errors
     /// When it is of other terms.
@@ -79,7 +79,7 @@ impl Learners {
         for (name, peer) in self.peers.iter_mut().flatten() {
             peer.restore(&of_peer(name, snapshot))?;
         }
-        self.extras.restore(snapshot)
+        self.aux.restore(snapshot)
     }
 
     /// Goes on from what an earlier stage's peers and terms of the same names have learned; the rest stays as it is.
@@ -88,7 +88,7 @@ impl Learners {
             // A peer of the same name and another form begins anew.
             _ = peer.restore(&of_peer(name, snapshot));
         }
-        self.extras.adopt(snapshot);
+        self.aux.adopt(snapshot);
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a term brings besides the student: projections, discriminators and learned numbers that train along, and banks
-//! that are kept from step to step. None of it is in the student that comes out.
+//! Auxiliary parameters, which a term brings besides the student: projections, discriminators and learned numbers that
+//! train along, and banks that are kept from step to step. None of it is in the student that comes out.
 
 use super::Error;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -8,17 +8,17 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 /// Trainable tensors and buffers of all terms, by name.
-pub struct Extras {
+pub struct AuxParams {
     /// With gradients.
     device: Device,
     seed: u64,
-    params: Vec<Extra>,
+    params: Vec<AuxParam>,
     buffers: Vec<(String, Vec<f32>)>,
 }
 
 /// A trainable tensor that is not the student's.
 #[derive(Clone, Debug)]
-pub struct Extra {
+pub struct AuxParam {
     pub name: String,
     pub shape: Vec<usize>,
     /// All elements, a leaf of the gradient graph.
@@ -42,10 +42,10 @@ pub enum Init {
     Normal { fan_in: usize },
 }
 
-impl Extras {
+impl AuxParams {
     /// None yet. `device` is the plain one.
-    pub fn new(device: &Device, seed: u64) -> Extras {
-        Extras { device: device.clone().autodiff(), seed, params: vec![], buffers: vec![] }
+    pub fn new(device: &Device, seed: u64) -> AuxParams {
+        AuxParams { device: device.clone().autodiff(), seed, params: vec![], buffers: vec![] }
     }
 
     /// Adds a trainable tensor. What it starts from depends on the seed and the name alone.
@@ -57,7 +57,7 @@ impl Extras {
             Init::Normal { fan_in } => self.normal(&name, count, 1.0 / (fan_in.max(1) as f32).sqrt()),
         };
         let tensor = Tensor::from_data(TensorData::new(values, [count]), &self.device).require_grad();
-        self.params.push(Extra { name, shape: shape.into(), tensor });
+        self.params.push(AuxParam { name, shape: shape.into(), tensor });
         Slot(self.params.len() - 1)
     }
 
@@ -83,9 +83,9 @@ impl Extras {
     /// # Panics
     /// If its rank is not `D`.
     pub fn get<const D: usize>(&self, slot: Slot) -> Tensor<D> {
-        let extra = &self.params[slot.0];
-        let shape: [usize; D] = extra.shape.clone().try_into().expect("the rank it was added with");
-        extra.tensor.clone().reshape(shape)
+        let param = &self.params[slot.0];
+        let shape: [usize; D] = param.shape.clone().try_into().expect("the rank it was added with");
+        param.tensor.clone().reshape(shape)
     }
 
     /// A buffer.
@@ -109,7 +109,7 @@ impl Extras {
     }
 
     /// All trainable tensors.
-    pub fn params(&self) -> &[Extra] {
+    pub fn params(&self) -> &[AuxParam] {
         &self.params
     }
 
@@ -129,7 +129,7 @@ impl Extras {
     /// projections go on so.
     pub fn adopt(&mut self, snapshot: &[(String, Vec<f32>)]) {
         for (name, values) in snapshot {
-            let fits = |p: &&mut Extra| p.name == *name && p.shape.iter().product::<usize>() == values.len();
+            let fits = |p: &&mut AuxParam| p.name == *name && p.shape.iter().product::<usize>() == values.len();
             if let Some(param) = self.params.iter_mut().find(fits) {
                 let data = TensorData::new(values.clone(), [values.len()]);
                 param.tensor = Tensor::from_data(data, &self.device).require_grad();
@@ -150,7 +150,7 @@ impl Extras {
             !snapshot.iter().any(|(other, theirs)| other == name && theirs.len() == values.len())
         });
         if let Some((name, _)) = missing {
-            return Err(Error::Extras { name: name.clone() });
+            return Err(Error::AuxParams { name: name.clone() });
         }
         self.adopt(snapshot);
         Ok(())

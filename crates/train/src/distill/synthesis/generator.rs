@@ -1,17 +1,20 @@
 //! Samples by a generator, for teachers that remember nothing of their data: no batch normalisation, or none that is left.
 //!
-//! A generator turns noise into inputs, against a student that learns from the teacher on what it is shown: the generator
-//! is moved to where the two disagree (Micaelli, Storkey 2019, <https://arxiv.org/abs/1905.09768>), among inputs of which
-//! the teacher is sure, and of all classes alike (Chen et al. 2019, <https://arxiv.org/abs/1904.01186>). What it shows on
-//! its way is kept, evenly over the game but for its beginning: the samples that some student found hard. The student of
-//! the game is thrown away; the one that is wanted learns from the samples as from any. Of an image teacher a game takes an
-//! hour, so that it is written down on its way and goes on where it was interrupted.
+//! Adversarial synthesis: a generator turns noise into inputs, against a critic, a student that learns from the teacher on
+//! what it is shown. The generator is moved to where the two disagree (Micaelli, Storkey 2019,
+//! <https://arxiv.org/abs/1905.09768>), among inputs of which the teacher is sure, and of all classes alike (Chen et al.
+//! 2019, <https://arxiv.org/abs/1904.01186>). What it makes on its way is kept, evenly over the rounds but for the first:
+//! the samples that some critic found hard. The critic is thrown away; the student that is wanted learns from the samples
+//! as from any. Of an image teacher that takes an hour, so that the state is written down every so many rounds, and an
+//! interrupted synthesis goes on from there.
 
-use super::decoder::{self, LATENT};
-use super::optimizer::StateParts;
-use super::step::{cross_entropy, kl, log_softmax};
-use super::synthesis::{Synthesis, Synthesized, variation};
-use super::{Checkpoint, Error, teachers};
+use super::variation::variation;
+use super::{Synthesis, Synthesized};
+use crate::distill::decoder::{self, LATENT};
+use crate::distill::forward::rows;
+use crate::distill::optimizer::StateParts;
+use crate::distill::step::{cross_entropy, kl, log_softmax};
+use crate::distill::{Checkpoint, Error};
 use crate::student;
 use burn::optim::{AdamW, AdamWConfig, AdamWState, Optimizer as _};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -22,17 +25,17 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use std::path::Path;
 
-/// The share of the game from whose end on samples are kept.
-const BEGINNING: f64 = 0.2;
-/// How often a game is written down.
+/// The share of the rounds from whose end on samples are kept.
+const UNKEPT: f64 = 0.2;
+/// How often the state is written down.
 const CHECKPOINTS: usize = 50;
 
-/// Plays the game. `student`: a network that takes and gives what the teacher does; its weights are drawn anew. `file`:
-/// where a game of the same networks and settings is written down, and taken up again.
+/// Makes samples. `student`: a network that takes and gives what the teacher does, for the critic; its weights are drawn
+/// anew. `file`: where the state of a synthesis with the same networks and settings is written down, and taken up again.
 ///
 /// # Errors
 /// When the networks cannot be run, or the file cannot be read or written.
-pub(super) fn generate(
+pub fn generate(
     teacher: &Graph,
     student: &Graph,
     how: &Synthesis,
@@ -45,11 +48,11 @@ pub(super) fn generate(
     let tracked = device.clone().autodiff();
     let mut of_noise = decoder::generator(&shape)?;
     student::redraw(&mut of_noise, seed);
-    let mut opponent = student.clone();
-    student::redraw(&mut opponent, seed ^ 1);
-    let mut game = Game {
+    let mut critic = student.clone();
+    student::redraw(&mut critic, seed ^ 1);
+    let mut synthesis = AdversarialSynthesis {
         teacher: Network::new(teacher, &tracked)?.untrained(),
-        student: Learner::new(&opponent, &tracked)?,
+        critic: Learner::new(&critic, &tracked)?,
         generator: Learner::new(&of_noise, &tracked)?,
         how,
         size: shape.iter().product(),
@@ -59,42 +62,45 @@ pub(super) fn generate(
         agreed: 0.0,
     };
     if let Some(saved) = Checkpoint::load(file)? {
-        game.restore(saved)?;
+        synthesis.restore(saved)?;
     }
-    let first = (BEGINNING * how.rounds as f64) as usize;
-    while game.round < how.rounds {
+    let first = (UNKEPT * how.rounds as f64) as usize;
+    while synthesis.round < how.rounds {
         // From all of the way to none.
-        let rate = how.rate * 0.5 * (1.0 + (std::f64::consts::PI * game.round as f64 / how.rounds as f64).cos());
-        let shown = in_pool(|| game.play(rate))?;
+        let rate = how.rate * 0.5 * (1.0 + (std::f64::consts::PI * synthesis.round as f64 / how.rounds as f64).cos());
+        let shown = in_pool(|| synthesis.step(rate))?;
         if shown.values.iter().any(|x| !x.is_finite()) {
-            return Err(Error::Generator { round: game.round, rate: how.rate });
+            return Err(Error::Generator { round: synthesis.round, rate: how.rate });
         }
-        game.agreed = if game.round == 0 { shown.agreed } else { 0.95 * game.agreed + 0.05 * shown.agreed };
-        game.round += 1;
+        synthesis.agreed =
+            if synthesis.round == 0 { shown.agreed } else { 0.95 * synthesis.agreed + 0.05 * shown.agreed };
+        synthesis.round += 1;
         // As many as are due by now.
-        let due = how.samples * (game.round - first.min(game.round)) / (how.rounds - first).max(1);
-        game.keep(&shown.values, due);
-        if game.round.is_multiple_of(how.rounds.div_ceil(CHECKPOINTS)) {
-            game.checkpoint().save(file)?;
+        let due = how.samples * (synthesis.round - first.min(synthesis.round)) / (how.rounds - first).max(1);
+        synthesis.keep(&shown.values, due);
+        if synthesis.round.is_multiple_of(how.rounds.div_ceil(CHECKPOINTS)) {
+            synthesis.checkpoint().save(file)?;
         }
         progress(due, how.samples);
     }
     // Where a round shows fewer than are due of it.
-    while game.values.len() < how.samples * game.size {
-        let shown = in_pool(|| game.show(Mode::Infer))?.0;
-        game.keep(&shown, how.samples);
+    while synthesis.values.len() < how.samples * synthesis.size {
+        let shown = in_pool(|| synthesis.show(Mode::Infer))?.0;
+        synthesis.keep(&shown, how.samples);
     }
     let note = format!(
         "{} samples by a generator; at its end, its own student gives the teacher's class to {:.1}% of them (measured)",
         how.samples,
-        100.0 * game.agreed
+        100.0 * synthesis.agreed
     );
-    Ok(Synthesized { shape, values: game.values, note })
+    Ok(Synthesized { shape, values: synthesis.values, note })
 }
 
-struct Game<'a> {
+/// The generator, its critic, and what they have made so far.
+struct AdversarialSynthesis<'a> {
     teacher: Network,
-    student: Learner,
+    /// A student that learns from the teacher on what the generator makes.
+    critic: Learner,
     generator: Learner,
     how: &'a Synthesis,
     /// Numbers of a sample.
@@ -104,42 +110,42 @@ struct Game<'a> {
     round: usize,
     /// The samples that are kept.
     values: Vec<f32>,
-    /// Share of a round's samples that teacher and student put into one class, averaged over the last rounds.
+    /// Share of a round's samples that teacher and critic put into one class, averaged over the last rounds.
     agreed: f64,
 }
 
-/// What a round showed.
+/// What a round made.
 struct Round {
     values: Vec<f32>,
-    /// Share of it that teacher and student put into one class.
+    /// Share of it that teacher and critic put into one class.
     agreed: f64,
 }
 
-impl Game<'_> {
+impl AdversarialSynthesis<'_> {
     /// Keeps of what was shown what is missing of so many samples.
     fn keep(&mut self, shown: &[f32], due: usize) {
         let missing = (due * self.size).saturating_sub(self.values.len()).min(shown.len());
         self.values.extend_from_slice(&shown[..missing]);
     }
 
-    /// The game between two rounds.
+    /// The state between two rounds.
     fn checkpoint(&self) -> Checkpoint {
         let mut saved = Checkpoint { step: self.round, ..Checkpoint::default() };
-        for (name, learner) in [("student", &self.student), ("generator", &self.generator)] {
+        for (name, learner) in [(CRITIC, &self.critic), ("generator", &self.generator)] {
             let StateParts { tensors, counters } = StateParts::of(&learner.states);
             saved.network.extend(prefixed(name, learner.network.snapshot()));
             saved.moments.extend(prefixed(name, tensors));
             saved.counters.extend(prefixed(name, counters));
         }
-        let position = u64::try_from(self.rng.get_word_pos()).expect("fewer numbers are drawn in any game");
+        let position = u64::try_from(self.rng.get_word_pos()).expect("fewer numbers are drawn in any synthesis");
         saved.counters.extend([(RNG.to_string(), position), (AGREED.to_string(), self.agreed.to_bits())]);
         saved.others.push((VALUES.to_string(), self.values.clone()));
         saved
     }
 
-    /// Goes on where a game was written down.
+    /// Goes on where the state was written down.
     fn restore(&mut self, saved: Checkpoint) -> Result<(), Error> {
-        for (name, learner) in [("student", &mut self.student), ("generator", &mut self.generator)] {
+        for (name, learner) in [(CRITIC, &mut self.critic), ("generator", &mut self.generator)] {
             learner.network.restore(&unprefixed(name, &saved.network))?;
             let parts =
                 StateParts { tensors: unprefixed(name, &saved.moments), counters: unprefixed(name, &saved.counters) };
@@ -153,12 +159,12 @@ impl Game<'_> {
         Ok(())
     }
 
-    /// The generator's step, and the student's.
-    fn play(&mut self, rate: f64) -> Result<Round, Error> {
+    /// A round: the generator's step, and the critic's.
+    fn step(&mut self, rate: f64) -> Result<Round, Error> {
         let (_, x) = self.show(Mode::Train { momentum: 0.9 })?;
         let rough = variation(x.clone(), &x.shape())?;
         let t = self.teacher_on(x.clone())?;
-        let outputs = self.student.network.forward(vec![Datum::Float(x)], &[], Mode::Frozen)?;
+        let outputs = self.critic.network.forward(vec![Datum::Float(x)], &[], Mode::Frozen)?;
         let s = logits(outputs.outputs)?;
         let sure = cross_entropy(t.clone(), classes(&t)).mean();
         let all = log_softmax(t.clone()).exp().mean_dim(0);
@@ -180,14 +186,14 @@ impl Game<'_> {
             let said = said.into_iter().map(|y| Ok(Datum::Float(y.into_float()?.autodiff())));
             let t = logits(said.collect::<Result<_, Error>>()?)?.detach();
             let x = Datum::Float(x);
-            let outputs = self.student.network.forward(vec![x], &[], Mode::Train { momentum: 0.9 })?;
+            let outputs = self.critic.network.forward(vec![x], &[], Mode::Train { momentum: 0.9 })?;
             let s = logits(outputs.outputs)?;
             if step == 0 {
                 let same = classes(&t).equal(classes(&s)).int().sum().into_data().iter::<i64>().sum::<i64>();
                 round = Round { values, agreed: same as f64 / self.how.batch as f64 };
             }
             let loss = kl(log_softmax(t), log_softmax(s)).mean();
-            self.student.step(&loss, rate);
+            self.critic.step(&loss, rate);
         }
         Ok(round)
     }
@@ -209,13 +215,15 @@ impl Game<'_> {
         let host = made.to_host()?;
         let shape = host.shape.clone();
         let values = host.to_f32().into_owned();
-        let device = self.student.device.clone();
+        let device = self.critic.device.clone();
         let flat = Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), &device);
         Ok((values, Value::from_tensor(flat).reshape(&shape)))
     }
 }
 
-/// Names of a checkpoint beside those of the networks.
+/// The critic's name in a checkpoint; files have always called it so.
+const CRITIC: &str = "student";
+/// Names in a checkpoint beside those of the networks.
 const RNG: &str = "rng";
 const AGREED: &str = "agreed";
 const VALUES: &str = "values";
@@ -233,7 +241,7 @@ fn unprefixed<T: Clone>(what: &str, list: &[(String, T)]) -> Vec<(String, T)> {
 
 fn logits(outputs: Vec<Datum>) -> Result<Tensor<2>, Error> {
     let first = outputs.into_iter().next().ok_or(Error::NoOutput)?;
-    teachers::rows(first.into_float()?)
+    rows(first.into_float()?)
 }
 
 /// The likeliest class of each row.

@@ -1,26 +1,25 @@
-//! Ways through two networks at once: what terms read that do more than compare ([`Route`]).
+//! Forward passes through parts of two networks, for terms that do more than compare ([`Route`](super::terms::Route)).
 
-use super::Error;
-use super::Extras;
+use super::forward::rows;
 use super::layers::Point;
 use super::step::{Feature, Pair};
-use super::teachers::rows;
-use super::terms::{Into, Target, Term};
+use super::terms::{Side, Target, Term};
+use super::{AuxParams, Error};
 use burn::tensor::Tensor;
 use kdc_exec::{Mode, Network, Value};
 use kdc_ir::graph::{Tensor as HostTensor, ValueId, shape_at};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A batch on its way.
-pub struct Way<'a> {
+/// Partial forward passes of a batch: from and to activations inside the student, or a teacher.
+pub struct PartialForward<'a> {
     pub student: &'a Network,
     pub inputs: &'a [HostTensor],
     pub mode: Mode,
-    pub extras: &'a Extras,
+    pub aux: &'a AuxParams,
 }
 
-impl Way<'_> {
+impl PartialForward<'_> {
     /// The student's activations as a term mixes them, pair by pair, each from those before.
     ///
     /// # Errors
@@ -36,7 +35,7 @@ impl Way<'_> {
             let value = self.value(self.student, &given, place.value, self.mode)?;
             let student = Feature { value, layout: place.layout };
             let pair = Pair { student, teacher: teacher.clone() };
-            given.push((place.value, term.mixed(index, &pair, progress, self.extras)));
+            given.push((place.value, term.mixed(index, &pair, progress, self.aux)));
         }
         Ok(given)
     }
@@ -51,7 +50,7 @@ impl Way<'_> {
             let before = index.checked_sub(1).map(|b| {
                 let (place, teacher) = &pairs[b];
                 let target = self.target(self.student, place);
-                let entered = term.translated(b, &teacher.detached(), Into::Student, &target, self.extras);
+                let entered = term.translated(b, &teacher.detached(), Side::Student, &target, self.aux);
                 (place.value, entered)
             });
             let given: Vec<_> = before.into_iter().collect();
@@ -82,12 +81,12 @@ impl Way<'_> {
             own[one] = true;
         }
         // What has been computed so far, and whose it is; the inputs are both's.
-        let mut state: Option<(Into, Feature)> = None;
+        let mut state: Option<(Side, Feature)> = None;
         for module in 0..=pairs.len() {
             let students = own[module];
             let (side, network, mode) = match students {
-                true => (Into::Student, self.student, self.mode),
-                false => (Into::Teacher, teacher, Mode::Frozen),
+                true => (Side::Student, self.student, self.mode),
+                false => (Side::Teacher, teacher, Mode::Frozen),
             };
             let at = |pair: &(Point, Point)| if students { pair.0.clone() } else { pair.1.clone() };
             let given = match &state {
@@ -98,7 +97,7 @@ impl Way<'_> {
                         true => feature.value.clone(),
                         false => {
                             let target = self.target(network, &place);
-                            term.translated(module - 1, feature, side, &target, self.extras)
+                            term.translated(module - 1, feature, side, &target, self.aux)
                         }
                     };
                     vec![(place.value, value)]

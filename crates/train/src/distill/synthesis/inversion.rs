@@ -1,12 +1,14 @@
-//! Samples out of the teacher alone, where there are none: DeepInversion, Yin et al. 2020,
-//! <https://arxiv.org/abs/1912.08795>; for teachers without batch normalisations by a [`generator`].
+//! Samples by inversion of the teacher: DeepInversion, Yin et al. 2020, <https://arxiv.org/abs/1912.08795>.
 //!
 //! Inputs begin as noise and are moved, by gradients through the teacher, to where it is sure of a class that was
 //! drawn, where neighbours resemble each other, and where the statistics before every batch normalisation are those
 //! that the teacher remembers of its training: the one trace of the data that a file may still have.
 
-use super::step::cross_entropy;
-use super::{Error, generator, teachers};
+use super::variation::variation;
+use super::{Synthesis, Synthesized};
+use crate::distill::Error;
+use crate::distill::forward::{classes, rows};
+use crate::distill::step::cross_entropy;
 use burn::optim::{AdamWConfig, AdamWState, Optimizer as _};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kdc_exec::{Datum, Mode, Network, Value, in_pool};
@@ -16,126 +18,11 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-/// The most samples, steps and rounds that may be asked for.
-const MOST: usize = 10_000_000;
 
 /// How a teacher comes to keep its batch normalisations, for people.
 pub const EXPORT_AGAIN: &str = "export it again with them in training mode (torch.onnx.export with \
                                 training=TrainingMode.PRESERVE, do_constant_folding=False)";
-
-/// How samples are made.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Synthesis {
-    /// By whom.
-    pub by: Maker,
-    /// How many.
-    pub samples: usize,
-    /// Steps that a batch of them is moved.
-    pub steps: usize,
-    /// Samples that are moved together; their statistics are compared.
-    pub batch: usize,
-    /// How far a step goes.
-    pub lr: f64,
-    /// Weight of the statistics.
-    pub statistics: f64,
-    /// Weight of the differences between neighbours.
-    pub variation: f64,
-    /// Weight of the inputs' squares.
-    pub energy: f64,
-    /// Inputs stay within ± this.
-    pub bound: f64,
-    /// Steps of a generator.
-    pub rounds: usize,
-    /// The learning rate of the generator and of its student.
-    pub rate: f64,
-    /// Steps of its student to each of its own.
-    pub student_steps: usize,
-    /// Weight of the teacher's being sure of what is generated.
-    pub sure: f64,
-    /// Weight of the classes' being as frequent as each other.
-    pub even: f64,
-    /// Weight of the student's disagreement with the teacher.
-    pub disagreement: f64,
-}
-
-/// Who makes samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Maker {
-    /// Statistics where the teacher has batch normalisations, else a generator.
-    #[default]
-    Auto,
-    /// What batch normalisations remember.
-    Statistics,
-    /// A network against a student.
-    Generator,
-}
-
-impl Default for Synthesis {
-    fn default() -> Self {
-        Synthesis {
-            by: Maker::Auto,
-            samples: 4000,
-            steps: 200,
-            batch: 250,
-            lr: 0.1,
-            statistics: 1.0,
-            variation: 2.5e-3,
-            energy: 1e-3,
-            bound: 3.0,
-            rounds: 1000,
-            rate: 2e-3,
-            student_steps: 5,
-            sure: 1.0,
-            even: 5.0,
-            disagreement: 1.0,
-        }
-    }
-}
-
-impl Synthesis {
-    /// Whether a generator makes the samples, and not what the teacher remembers.
-    pub fn by_generator(&self, teacher: &Graph) -> bool {
-        let remembers = teacher.nodes.iter().any(|n| matches!(n.op, Op::BatchNormalization { .. }));
-        self.by == Maker::Generator || self.by == Maker::Auto && !remembers
-    }
-
-    /// Refuses what cannot work.
-    ///
-    /// # Errors
-    /// The first setting that cannot.
-    pub fn check(&self) -> Result<(), String> {
-        let counts = [("samples", self.samples), ("steps", self.steps), ("batch", self.batch), ("rounds", self.rounds)];
-        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
-            return Err(format!("[data.synthetic] {key} is 0"));
-        }
-        if let Some((key, count)) = counts.iter().find(|(_, count)| *count > MOST) {
-            return Err(format!("[data.synthetic] {key} {count} is more than {MOST}"));
-        }
-        let above = |v: f64| v > 0.0 && v.is_finite();
-        let least = |v: f64| v >= 0.0 && v.is_finite();
-        let weights = [self.statistics, self.variation, self.energy, self.sure, self.even, self.disagreement];
-        match above(self.lr) && above(self.bound) && above(self.rate) && weights.iter().all(|&w| least(w)) {
-            true => Ok(()),
-            false => Err("[data.synthetic] needs lr, bound and rate above 0, and weights of 0 or more".into()),
-        }
-    }
-}
-
-/// Samples that were made of a teacher. Nobody labelled them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Synthesized {
-    /// The extents of one.
-    pub shape: Vec<usize>,
-    /// One after the other.
-    pub values: Vec<f32>,
-    /// How well it went, for people.
-    pub note: String,
-}
 
 /// What the teacher remembers of the values before a batch normalisation.
 struct Memory {
@@ -145,38 +32,8 @@ struct Memory {
     variance: Tensor<2>,
 }
 
-/// Makes samples for a teacher with logits at its end. `student`: gives a network that takes and gives what the teacher
-/// does, for a generator to play against. `folder`: what an interrupted run of the same settings has left there is not made
-/// again. `progress` hears how many samples there are, and of how many.
-///
-/// # Errors
-/// When the teacher has other inputs than one of floats, remembers no statistics that are asked for, or cannot be run; when
-/// the disk refuses.
-pub fn synthesize<E: From<Error>>(
-    teacher: &Graph,
-    student: impl FnOnce() -> Result<Graph, E>,
-    how: &Synthesis,
-    seed: u64,
-    device: &Device,
-    folder: &Path,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<Synthesized, E> {
-    match teacher.inputs[..] {
-        [input] if teacher.value(input).dtype.is_float() => (),
-        _ => {
-            let why = "makes samples for teachers with one input of floats only";
-            return Err(Error::inapplicable("data.synthetic", why).into());
-        }
-    }
-    if how.by_generator(teacher) {
-        let file = folder.join("game.safetensors");
-        return Ok(generator::generate(teacher, &student()?, how, seed, device, &file, progress)?);
-    }
-    Ok(invert(teacher, how, seed, device, folder, progress)?)
-}
-
 /// By what batch normalisations remember.
-fn invert(
+pub fn invert(
     teacher: &Graph,
     how: &Synthesis,
     seed: u64,
@@ -196,7 +53,7 @@ fn invert(
     }
     let network = Network::new(teacher, &tracked)?.untrained();
     let shape = shape_at(&teacher.value(input).shape, 1)[1..].to_vec();
-    let classes = teachers::classes(teacher);
+    let classes = classes(teacher);
     let (mut values, mut right) = (vec![], 0);
     for (index, first) in (0..how.samples).step_by(how.batch.max(1)).enumerate() {
         let count = how.batch.min(how.samples - first);
@@ -246,7 +103,7 @@ fn memories(teacher: &Graph, device: &Device) -> Vec<Memory> {
     norms.filter_map(memory).collect()
 }
 
-pub(super) fn whole(count: usize, shape: &[usize]) -> Vec<usize> {
+fn whole(count: usize, shape: &[usize]) -> Vec<usize> {
     std::iter::once(count).chain(shape.iter().copied()).collect()
 }
 
@@ -273,7 +130,7 @@ fn moved(
         let seen = jittered(value, &extents, rng)?;
         let outputs = network.forward(vec![Datum::Float(seen)], &taps, Mode::Frozen)?;
         let logits = outputs.outputs.into_iter().next().ok_or(Error::NoOutput)?;
-        let mut loss = cross_entropy(teachers::rows(logits.into_float()?)?, labels.clone()).mean();
+        let mut loss = cross_entropy(rows(logits.into_float()?)?, labels.clone()).mean();
         let mut distance: Option<Tensor<1>> = None;
         for (memory, tap) in memories.iter().zip(outputs.taps) {
             let one = apart(tap.into_float()?, memory)?;
@@ -309,27 +166,6 @@ fn apart(value: Value, memory: &Memory) -> Result<Tensor<1>, Error> {
     let mean = mean.reshape([1, channels]);
     let norm = |difference: Tensor<2>| (difference.square().sum() + 1e-12).sqrt();
     Ok(norm(mean - memory.mean.clone()) + norm(variance - memory.variance.clone()))
-}
-
-/// Mean squared difference of neighbours along the spatial axes, times how many of them a sample has.
-pub(super) fn variation(value: Value, extents: &[usize]) -> Result<Tensor<1>, Error> {
-    let mut sum: Option<Tensor<1>> = None;
-    for axis in 2..extents.len() {
-        let (before, after) = (extents[..axis].iter().product::<usize>(), extents[axis + 1..].iter().product());
-        let length = extents[axis];
-        if length < 2 {
-            continue;
-        }
-        let lines: Tensor<3> = value.clone().reshape(&[before, length, after]).into_tensor()?;
-        let difference = lines.clone().slice([0..before, 1..length]) - lines.slice([0..before, 0..length - 1]);
-        let one = difference.square().sum().div_scalar(extents[0] as f64);
-        sum = Some(sum.map_or(one.clone(), |sum| sum + one));
-    }
-    let zero = || -> Result<Tensor<1>, Error> {
-        let flat: Tensor<1> = value.clone().reshape(&[extents.iter().product()]).into_tensor()?;
-        Ok(flat.sum().mul_scalar(0.0))
-    };
-    sum.map_or_else(zero, Ok)
 }
 
 /// Shifted round by up to a fourteenth of every spatial axis: what is made must not hang on single places.

@@ -1,45 +1,29 @@
-//! Whom a student learns from, and how their values come to a step: kept answers, or networks that run along.
+//! What each term of an objective reads of whom, and how those values come to a step.
 
-use super::asked::Engine;
+use super::forward::{Said, classes};
 use super::layers::{self, Point};
 use super::objective::TermSpec;
 use super::probe::Probe;
 use super::step::{Feature, Pair, Plan, extents};
 use super::terms::{Pairs, Reads, Route};
-use super::trainer::TrainingSet;
 use super::weighing::Weigher;
-use super::{Error, Extras, TeacherLogits};
+use super::{AuxParams, Engine, Error, TeacherSource, TrainingSet};
 use burn::tensor::{Int, Tensor};
-use kdc_exec::{Mode, Network, Value};
-use kdc_ir::graph::{Graph, Tensor as HostTensor, ValueId, shape_at};
+use kdc_exec::Value;
+use kdc_ir::graph::{Graph, ValueId, shape_at};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Somebody to learn from.
-#[derive(Clone)]
-pub struct Source<'a> {
-    /// What terms call it.
-    pub name: String,
-    /// Its answers, kept; `None`: it is asked at every step.
-    pub logits: Option<&'a dyn TeacherLogits>,
-    /// The network with logits as its output: for what happens inside, and for inputs of which nobody kept the answers.
-    pub graph: Option<&'a Graph>,
-    /// Who runs the network where it has operators that kdc cannot run.
-    pub engine: Option<Engine<'a>>,
-    /// Learns along, from the same samples; else it never changes.
-    pub is_peer: bool,
-}
-
-/// What is fetched from whom at a step.
-pub struct Wiring {
-    wires: Vec<Wire>,
+/// What the terms read at a step, and from which networks.
+pub struct TermInputs {
+    bindings: Vec<Binding>,
     student_taps: Vec<ValueId>,
     /// By source.
     taps: Vec<Vec<ValueId>>,
 }
 
-/// What one term gets.
-struct Wire {
+/// What one term reads.
+struct Binding {
     reads: Reads,
     /// The first is meant where only one can be.
     sources: Vec<usize>,
@@ -48,15 +32,7 @@ struct Wire {
     pairs: Vec<(usize, Point, usize, Point)>,
 }
 
-/// What a network says at a step.
-pub struct Said {
-    /// `[N, K]`; `None` where nobody asked.
-    pub logits: Option<Tensor<2>>,
-    /// In the order of its taps.
-    pub taps: Vec<Value>,
-}
-
-impl Wiring {
+impl TermInputs {
     /// Finds out what each term compares; a plan for each.
     ///
     /// # Errors
@@ -66,11 +42,11 @@ impl Wiring {
         set: &TrainingSet,
         specs: &[TermSpec],
         reads: &[Reads],
-        extras: &mut Extras,
-    ) -> Result<(Wiring, Vec<Plan>), Error> {
+        aux: &mut AuxParams,
+    ) -> Result<(TermInputs, Vec<Plan>), Error> {
         let (sources, samples) = (&set.teachers, set.samples.len());
         let mut probes = Probes { student, set, own: None, of: HashMap::new() };
-        let mut wiring = Wiring { wires: vec![], student_taps: vec![], taps: vec![vec![]; sources.len()] };
+        let mut term_inputs = TermInputs { bindings: vec![], student_taps: vec![], taps: vec![vec![]; sources.len()] };
         let mut plans = vec![];
         for (index, (spec, &reads)) in specs.iter().zip(reads).enumerate() {
             let asks = reads.asks_teacher();
@@ -103,7 +79,7 @@ impl Wiring {
                     n => format!("{}.{n}", spec.method),
                 },
                 classes: classes(student),
-                teacher_classes: sources.get(source).map_or(0, Source::classes),
+                teacher_classes: sources.get(source).map_or(0, TeacherSource::classes),
                 samples,
                 spells: false,
                 numbers: false,
@@ -112,8 +88,8 @@ impl Wiring {
                 pairs: pairs.iter().map(|(s, t)| (size(student, s), size(network.unwrap_or(student), t))).collect(),
             });
             let pairs = pairs.into_iter().map(|(s, t)| {
-                let at = place(&mut wiring.student_taps, s.value);
-                let taps = if own { &mut wiring.student_taps } else { &mut wiring.taps[source] };
+                let at = place(&mut term_inputs.student_taps, s.value);
+                let taps = if own { &mut term_inputs.student_taps } else { &mut term_inputs.taps[source] };
                 (at, s, place(taps, t.value), t)
             });
             let pairs = pairs.collect();
@@ -130,11 +106,11 @@ impl Wiring {
             }
             let weigher = match whom.len() {
                 1 => None,
-                several => Some(Weigher::new(&spec.weighing, several, format!("{index}.weighing"), extras)?),
+                several => Some(Weigher::new(&spec.weighing, several, format!("{index}.weighing"), aux)?),
             };
-            wiring.wires.push(Wire { reads, sources: whom, weigher, pairs });
+            term_inputs.bindings.push(Binding { reads, sources: whom, weigher, pairs });
         }
-        Ok((wiring, plans))
+        Ok((term_inputs, plans))
     }
 
     /// The values of the student that terms read.
@@ -144,54 +120,54 @@ impl Wiring {
 
     /// Whether a source's answers, and which of its activations, are read.
     pub fn reads_of(&self, source: usize) -> (bool, &[ValueId]) {
-        let logits = self.wires.iter().any(|w| w.sources.contains(&source) && w.reads.teacher_logits);
+        let logits = self.bindings.iter().any(|w| w.sources.contains(&source) && w.reads.teacher_logits);
         (logits, self.taps.get(source).map_or(&[], Vec::as_slice))
     }
 
     /// The places of the student that a term compares, with what the teacher has there.
     pub fn taught(&self, term: usize, said: &[Said]) -> Vec<(Point, Feature)> {
-        let wire = &self.wires[term];
+        let binding = &self.bindings[term];
         let one = |(_, student, tap, teacher): &(usize, Point, usize, Point)| {
-            let value = said[wire.sources[0]].taps[*tap].clone();
+            let value = said[binding.sources[0]].taps[*tap].clone();
             (student.clone(), Feature { value, layout: teacher.layout })
         };
-        wire.pairs.iter().map(one).collect()
+        binding.pairs.iter().map(one).collect()
     }
 
     /// The places that a term compares, student and teacher, and which source the latter is of.
     pub fn places(&self, term: usize) -> (Vec<(Point, Point)>, usize) {
-        let wire = &self.wires[term];
-        let pairs = wire.pairs.iter().map(|(_, student, _, teacher)| (student.clone(), teacher.clone()));
-        (pairs.collect(), wire.sources[0])
+        let binding = &self.bindings[term];
+        let pairs = binding.pairs.iter().map(|(_, student, _, teacher)| (student.clone(), teacher.clone()));
+        (pairs.collect(), binding.sources[0])
     }
 
     /// What each term reads of what was said.
-    pub fn seen(&self, student: &[Value], said: &[Said], labels: &Labels, extras: &Extras) -> Vec<Seen> {
-        let one = |wire: &Wire| {
+    pub fn views(&self, student: &[Value], said: &[Said], labels: &Labels, aux: &AuxParams) -> Vec<TermView> {
+        let one = |binding: &Binding| {
             let pair = |(s, sp, t, tp): &(usize, Point, usize, Point)| {
-                let taps = if wire.reads.pairs == Pairs::Own { student } else { &said[wire.sources[0]].taps };
+                let taps = if binding.reads.pairs == Pairs::Own { student } else { &said[binding.sources[0]].taps };
                 Pair {
                     student: Feature { value: student[*s].clone(), layout: sp.layout },
                     teacher: Feature { value: taps[*t].clone(), layout: tp.layout },
                 }
             };
-            let pairs = wire.pairs.iter().map(pair).collect();
-            let logits = wire.sources.iter().filter_map(|&s| said.get(s)?.logits.clone());
-            let mut logits: Vec<Tensor<2>> = logits.filter(|_| wire.reads.teacher_logits).collect();
-            match &wire.weigher {
+            let pairs = binding.pairs.iter().map(pair).collect();
+            let logits = binding.sources.iter().filter_map(|&s| said.get(s)?.logits.clone());
+            let mut logits: Vec<Tensor<2>> = logits.filter(|_| binding.reads.teacher_logits).collect();
+            match &binding.weigher {
                 Some(weigher) if !logits.is_empty() => {
-                    let (mean, teaches) = weigher.mean(&logits, &labels.classes, labels.weights.as_ref(), extras);
-                    Seen { logits: Some(mean), pairs, teaches_weights: teaches }
+                    let (mean, teaches) = weigher.mean(&logits, &labels.classes, labels.weights.as_ref(), aux);
+                    TermView { logits: Some(mean), pairs, teaches_weights: teaches }
                 }
-                _ => Seen { logits: logits.pop(), pairs, teaches_weights: None },
+                _ => TermView { logits: logits.pop(), pairs, teaches_weights: None },
             }
         };
-        self.wires.iter().map(one).collect()
+        self.bindings.iter().map(one).collect()
     }
 }
 
-/// What a term reads of the teachers.
-pub struct Seen {
+/// What one term sees of the networks at a step.
+pub struct TermView {
     /// `[N, K]`
     pub logits: Option<Tensor<2>>,
     pub pairs: Vec<Pair>,
@@ -208,53 +184,8 @@ pub struct Labels {
     pub weights: Option<Tensor<1>>,
 }
 
-impl Source<'_> {
-    /// Logits of an answer, in a row.
-    pub fn classes(&self) -> usize {
-        self.logits.map(TeacherLogits::classes).or_else(|| self.graph.map(classes)).unwrap_or(0)
-    }
-}
-
-/// Asks a network about a batch.
-///
-/// # Errors
-/// When it cannot be run.
-pub fn ask(
-    network: &Network,
-    inputs: Vec<HostTensor>,
-    given: &[(ValueId, Value)],
-    taps: &[ValueId],
-    mode: Mode,
-) -> Result<Said, Error> {
-    let outputs = &network.graph().outputs;
-    let wanted: Vec<ValueId> = outputs.iter().take(1).chain(taps).copied().collect();
-    let on_side = |value: Value| if mode == Mode::Infer { value.autodiff() } else { value };
-    let values = network.run(inputs, given, &wanted, mode)?.into_iter();
-    let mut values = values.map(|value| Ok(on_side(value.into_float()?)));
-    let logits = values.next().ok_or(Error::NoOutput)?;
-    let logits = logits.and_then(rows)?;
-    Ok(Said { logits: Some(logits), taps: values.collect::<Result<_, Error>>()? })
-}
-
-/// Logits as rows: `[B, K]` as they are, `[B, L, K]` position by position.
-///
-/// # Errors
-/// Never for a network that was checked.
-pub fn rows(logits: Value) -> Result<Tensor<2>, Error> {
-    let shape = logits.shape();
-    let classes = shape.last().copied().unwrap_or(1);
-    let rows = shape.iter().product::<usize>() / classes.max(1);
-    Ok(logits.reshape(&[rows, classes]).into_tensor()?)
-}
-
-/// Logits in a row of a network's first output.
-pub fn classes(graph: &Graph) -> usize {
-    let dims = graph.outputs.first().map(|&id| shape_at(&graph.value(id).shape, 1));
-    dims.and_then(|dims| dims.last().copied()).unwrap_or(0)
-}
-
 /// The sources that a term names; the first where it names none.
-fn whom(sources: &[Source], spec: &TermSpec, asks: bool) -> Result<Vec<usize>, Error> {
+fn whom(sources: &[TeacherSource], spec: &TermSpec, asks: bool) -> Result<Vec<usize>, Error> {
     if asks && sources.is_empty() {
         return Err(Error::inapplicable(&spec.method, "learns from the teacher, and there is none"));
     }
