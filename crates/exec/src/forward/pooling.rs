@@ -1,7 +1,7 @@
 //! Windows over images.
 
 use super::{Error, Pass, Value, as_images, padded, reduction, zip};
-use crate::ops::{self, Windows, kernel};
+use crate::ops::{self, PoolGeometry, kernel};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::{Dispatch, DispatchTensor};
 use burn::tensor::module::{avg_pool2d, max_pool2d};
@@ -13,7 +13,7 @@ impl Pass<'_> {
     /// Windows lie where shape inference says, so that the one definition of `ceil_mode` is there. Where the operand is
     /// not on the CPU they are burn's, which know two axes.
     pub(super) fn max_pool(&mut self, pool: &Pool, x: Value) -> Result<Value, Error> {
-        if let Some(y) = self.own(pool, &x, |x, windows, out, _| ops::max_pool(x, windows, out)) {
+        if let Some(y) = self.own(pool, &x, |x, geometry, out, _| ops::max_pool(x, geometry, out)) {
             return Ok(y);
         }
         if pool.kernel.len() > 2 {
@@ -72,7 +72,7 @@ impl Pass<'_> {
         &self,
         pool: &Pool,
         x: &Value,
-        pooled: impl Fn(DispatchTensor, Windows, &[usize], [Vec<f32>; 3]) -> DispatchTensor,
+        pooled: impl Fn(DispatchTensor, PoolGeometry, &[usize], [Vec<f32>; 3]) -> DispatchTensor,
     ) -> Option<Value> {
         let (shape, out, n) = (x.shape(), self.output_shape(), pool.kernel.len());
         let x = x.clone().into_dispatch();
@@ -82,7 +82,7 @@ impl Pass<'_> {
         let three = |v: &[usize], one: usize| -> [usize; 3] {
             std::array::from_fn(|d| (d + n).checked_sub(3).map_or(one, |d| v[d]))
         };
-        let windows = Windows {
+        let geometry = PoolGeometry {
             kernel: three(&pool.kernel, 1),
             strides: three(&pool.strides, 1),
             dilations: three(&pool.dilations, 1),
@@ -94,7 +94,7 @@ impl Pass<'_> {
         let by_count = |counts: Vec<f32>| counts.into_iter().map(|count| 1.0 / count).collect();
         shares.extend(counts(pool, &shape, &out).into_iter().map(by_count));
         let shares = shares.try_into().expect("three axes");
-        Some(Value::from_dispatch(pooled(x, windows, &out, shares)))
+        Some(Value::from_dispatch(pooled(x, geometry, &out, shares)))
     }
 
     /// A window of any rank, one axis after the other: the largest of the largest, or the mean of means. `fill` is what
@@ -163,12 +163,12 @@ pub(super) fn mean(x: Value, axes: &[usize]) -> Value {
     let (planes, width) = (shape[..first].iter().product(), shape[shape.len() - 1]);
     let height: usize = shape[first..shape.len() - 1].iter().product();
     let plane = [1, height, width];
-    let windows =
-        Windows { kernel: plane, strides: [1; 3], dilations: [1; 3], begin: [0; 3], input: plane, output: [1; 3] };
+    let geometry =
+        PoolGeometry { kernel: plane, strides: [1; 3], dilations: [1; 3], begin: [0; 3], input: plane, output: [1; 3] };
     let x = Value::from_dispatch(x).reshape(&[planes, 1, height, width]).into_dispatch();
     let shares = [vec![1.0 / (height * width) as f32], vec![1.0], vec![1.0]];
     let kept: Vec<usize> = shape.iter().enumerate().map(|(d, &n)| if d < first { n } else { 1 }).collect();
-    Value::from_dispatch(ops::average_pool(x, windows, &[planes, 1, 1, 1], shares)).reshape(&kept)
+    Value::from_dispatch(ops::average_pool(x, geometry, &[planes, 1, 1, 1], shares)).reshape(&kept)
 }
 
 /// By axis and output position, how many elements count along it.

@@ -38,7 +38,7 @@ pub use conv::{ConvNorm, conv_norm, conv2d};
 pub use function::Function;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
-pub use pool::{Windows, average_pool, max_pool};
+pub use pool::{PoolGeometry, average_pool, max_pool};
 pub use recurrent::{Recurrence, recurrent};
 
 use burn::backend::tensor::FloatTensor;

@@ -15,7 +15,7 @@ const BLOCK: usize = 16 * 1024;
 
 /// Where windows lie, by axis: depth, height, width. Axes that are not there have extents of 1.
 #[derive(Clone, Debug)]
-pub struct Windows {
+pub struct PoolGeometry {
     pub kernel: [usize; 3],
     pub strides: [usize; 3],
     pub dilations: [usize; 3],
@@ -27,20 +27,25 @@ pub struct Windows {
     pub output: [usize; 3],
 }
 
-/// The largest of each window of `x`, planes of [`Windows::input`], in planes of [`Windows::output`]; a NaN where there
-/// is one, and the gradient to the first of equals.
-pub fn max_pool(x: DispatchTensor, windows: Windows, shape: &[usize]) -> DispatchTensor {
-    apply(Pooling { windows, shape: shape.to_vec(), means: None }, [x])
+/// The largest of each window of `x`, planes of [`PoolGeometry::input`], in planes of [`PoolGeometry::output`]; a NaN
+/// where there is one, and the gradient to the first of equals.
+pub fn max_pool(x: DispatchTensor, geometry: PoolGeometry, shape: &[usize]) -> DispatchTensor {
+    apply(Pooling { geometry, shape: shape.to_vec(), means: None }, [x])
 }
 
 /// The sum of each window times the product of its positions' `shares` by axis.
-pub fn average_pool(x: DispatchTensor, windows: Windows, shape: &[usize], shares: [Vec<f32>; 3]) -> DispatchTensor {
-    apply(Pooling { windows, shape: shape.to_vec(), means: Some(shares) }, [x])
+pub fn average_pool(
+    x: DispatchTensor,
+    geometry: PoolGeometry,
+    shape: &[usize],
+    shares: [Vec<f32>; 3],
+) -> DispatchTensor {
+    apply(Pooling { geometry, shape: shape.to_vec(), means: Some(shares) }, [x])
 }
 
 #[derive(Debug)]
 struct Pooling {
-    windows: Windows,
+    geometry: PoolGeometry,
     /// Of the result as a whole.
     shape: Vec<usize>,
     means: Option<[Vec<f32>; 3]>,
@@ -49,14 +54,14 @@ struct Pooling {
 impl Pooling {
     /// Planes of a task.
     fn step(&self) -> usize {
-        (BLOCK / self.windows.input.iter().product::<usize>().max(1)).max(1)
+        (BLOCK / self.geometry.input.iter().product::<usize>().max(1)).max(1)
     }
 }
 
 impl Kernel for Pooling {
     fn forward(&self, inputs: Vec<CpuTensor>) -> (CpuTensor, Vec<CpuTensor>) {
         let x = inputs[0].to_contiguous();
-        let (w, step) = (&self.windows, self.step());
+        let (w, step) = (&self.geometry, self.step());
         let [from, to] = w.planes();
         let count = self.shape.iter().product();
         let mut y = Room::new(count);
@@ -80,7 +85,7 @@ impl Kernel for Pooling {
 
     fn backward(&self, saved: Saved, gradient: CpuTensor, _wanted: &[bool]) -> Vec<Option<CpuTensor>> {
         let gradient = gradient.to_contiguous();
-        let (w, step) = (&self.windows, self.step());
+        let (w, step) = (&self.geometry, self.step());
         let [from, to] = w.planes();
         let planes = self.shape[..2].iter().product::<usize>();
         let mut dx = vec![0.0; planes * from];
@@ -106,7 +111,7 @@ impl Kernel for Pooling {
     }
 }
 
-impl Windows {
+impl PoolGeometry {
     /// Columns of the row that a window's rows leave: those of the plane and the padding about them.
     fn columns(&self) -> usize {
         let needed = (self.output[2].max(1) - 1) * self.strides[2] + (self.kernel[2] - 1) * self.dilations[2] + 1;
@@ -145,7 +150,7 @@ fn share(shares: &[Vec<f32>; 3], line: usize) -> f32 {
 }
 
 struct Largest<'a> {
-    w: &'a Windows,
+    w: &'a PoolGeometry,
     x: &'a [f32],
     y: &'a mut [f32],
     places: &'a mut [i32],
@@ -201,7 +206,7 @@ fn larger(x: f32, most: f32, place: i32) -> bool {
 }
 
 struct Mean<'a> {
-    w: &'a Windows,
+    w: &'a PoolGeometry,
     shares: &'a [Vec<f32>; 3],
     x: &'a [f32],
     y: &'a mut [f32],
@@ -243,7 +248,7 @@ impl WithSimd for Mean<'_> {
 
 /// The gradient of a mean: every element of a window gets its share.
 struct Spread<'a> {
-    w: &'a Windows,
+    w: &'a PoolGeometry,
     shares: &'a [Vec<f32>; 3],
     g: &'a [f32],
     dx: &'a mut [f32],

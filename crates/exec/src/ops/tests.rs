@@ -185,7 +185,7 @@ fn windows() {
         let [images, channels] = [4, 5].map(|most| rng.random_range(1..most));
         let output = [0, 1].map(|d| (extent[d] + pads[d][0] + pads[d][1] - span[d]) / stride[d] + 1);
         let three = |v: [usize; 2], one: usize| [one, v[0], v[1]];
-        let windows = Windows {
+        let geometry = PoolGeometry {
             kernel: three(kernel, 1),
             strides: three(stride, 1),
             dilations: three(dilation, 1),
@@ -202,7 +202,7 @@ fn windows() {
             "the largest",
             &mut rng,
             [operand.clone()],
-            |[x]| max_pool(view(&x).into_dispatch(), windows.clone(), &shape),
+            |[x]| max_pool(view(&x).into_dispatch(), geometry.clone(), &shape),
             |[x]| {
                 let options = MaxPoolOptions { kernel_size: kernel, stride, padding, dilation, ceil_mode: false };
                 max_pool2d(view(&x), options).into_dispatch()
@@ -216,7 +216,7 @@ fn windows() {
                 [operand],
                 |[x]| {
                     let [rows, columns] = shares.clone();
-                    average_pool(view(&x).into_dispatch(), windows.clone(), &shape, [vec![1.0], rows, columns])
+                    average_pool(view(&x).into_dispatch(), geometry.clone(), &shape, [vec![1.0], rows, columns])
                 },
                 |[x]| {
                     let options = AvgPoolOptions {
@@ -238,7 +238,7 @@ fn the_largest_is_the_first_of_equals_and_a_number_that_is_none_stays() {
     let x = |values: &[f32]| {
         Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 1, 3, 3]), &Device::flex().autodiff())
     };
-    let whole = Windows {
+    let whole = PoolGeometry {
         kernel: [1, 3, 3],
         strides: [1; 3],
         dilations: [1; 3],

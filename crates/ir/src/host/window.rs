@@ -6,7 +6,7 @@ use crate::graph::{Conv, Pool, Tensor};
 
 /// Calls `visit` with every place of the result (its spatial index is `at`), every element of its window that lies inside
 /// the operand: positions within the channel, and within the kernel.
-struct Windows<'a> {
+struct WindowGeometry<'a> {
     /// Spatial extents of the operand and of the result.
     input: &'a [usize],
     output: &'a [usize],
@@ -16,7 +16,7 @@ struct Windows<'a> {
     dilations: &'a [usize],
 }
 
-impl Windows<'_> {
+impl WindowGeometry<'_> {
     /// For every place of the result, in order, the elements of its window.
     fn all(&self) -> Vec<Vec<(usize, usize)>> {
         let count: usize = self.output.iter().product();
@@ -51,7 +51,7 @@ fn index(mut position: usize, extents: &[usize]) -> Vec<usize> {
 /// The largest of each window; padding is never the largest.
 pub fn max_pool(x: &Tensor, pool: &Pool, result: &[usize]) -> Result<Numbers, String> {
     let v = Numbers::of(x).whole()?;
-    let windows = Windows {
+    let windows = WindowGeometry {
         input: &x.shape[2..],
         output: &result[2..],
         kernel: &pool.kernel,
@@ -76,7 +76,7 @@ pub fn conv_integer(
 ) -> Result<Numbers, String> {
     let (x, w) = (less(x, x_zero, None)?, less(w, w_zero, Some(0))?);
     let (channels, filters) = (x.shape[1], result[1]);
-    let windows = Windows {
+    let windows = WindowGeometry {
         input: &x.shape[2..],
         output: &result[2..],
         kernel: &conv.kernel,

@@ -4,7 +4,7 @@
 //! outputs read what they read before; a quantized graph input keeps its name for itself. Activations are stored as
 //! `u8`, 128 above the `i8` of the graph: ONNX Runtime is several times slower on x86 when both operands are signed.
 
-mod more;
+mod attributes;
 mod operators;
 mod quant;
 mod unchanged;
@@ -17,6 +17,7 @@ use super::{Error, tensor};
 use crate::graph::{
     Binary, DType, Data, Dim, Graph, Names, Node, Op, OpaqueNode, PadMode, Tensor, Unary, Value, ValueId, verify,
 };
+use attributes::Context;
 use prost::Message;
 use std::collections::{BTreeMap, HashSet};
 
@@ -105,7 +106,7 @@ fn domains(graph: &Graph) -> Result<BTreeMap<String, i64>, Error> {
                 ("", OPSET_REDUCE_NOTHING)
             }
             Op::Pad { mode: PadMode::Wrap, .. } => ("", OPSET_WRAP),
-            Op::Resize(resize) if resize.antialias || more::by_sizes(resize, extents(graph, node)) => {
+            Op::Resize(resize) if resize.antialias || operators::by_sizes(resize, extents(graph, node)) => {
                 ("", OPSET_RESIZE)
             }
             Op::Unary(Unary::Gelu { .. }) => ("", OPSET_GELU),
@@ -228,7 +229,7 @@ impl<'g> Exporter<'g> {
             output: vec![to],
             name,
             op_type: "Cast".into(),
-            attribute: vec![operators::int("to", code.into())],
+            attribute: vec![attributes::int("to", code.into())],
             ..Default::default()
         });
     }
@@ -262,14 +263,13 @@ impl<'g> Exporter<'g> {
             let depth = self.initializer(&format!("{}_depth", node.name), &Tensor::i64([0; 0], vec![*depth as i64]));
             input.insert(1, depth);
         }
-        let (attribute, more) =
-            match &node.op {
-                Op::Resize(resize) => more::of_resize(resize, extents(self.graph, node)).map_err(|what| {
-                    Error::Node { node: node.name.clone(), op: node.op.name().into(), what: what.into() }
-                })?,
-                op => operators::encode(op, self.opset, node.input(0).map(|id| self.graph.value(id))),
-            };
-        for (suffix, constant) in more {
+        let context = Context { opset: self.opset, operand: node.input(0).map(|id| self.graph.value(id)) };
+        let (attribute, constants) = operators::encode(&node.op, context).map_err(|what| Error::Node {
+            node: node.name.clone(),
+            op: node.op.name().into(),
+            what: what.into(),
+        })?;
+        for (suffix, constant) in constants {
             input.push(match constant {
                 Some(constant) => self.initializer(&format!("{}_{suffix}", node.name), &constant),
                 None => String::new(),

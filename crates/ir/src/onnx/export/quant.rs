@@ -1,7 +1,7 @@
 //! Values with [`QuantParams`] → QuantizeLinear and DequantizeLinear.
 
 use super::super::{Error, proto::NodeProto, tensor};
-use super::{Exporter, operators};
+use super::{Exporter, attributes};
 use crate::graph::{DType, Data, QuantParams, Tensor, Value, ValueId};
 
 impl Exporter<'_> {
@@ -50,7 +50,7 @@ impl Exporter<'_> {
 
     fn linear(&mut self, op: &str, stem: &str, input: [String; 3], output: String, quant: &QuantParams) {
         let name = self.fresh_node(&format!("{stem}_{op}"));
-        let attribute = quant.axis.map(|axis| operators::int("axis", axis as i64)).into_iter().collect();
+        let attribute = quant.axis.map(|axis| attributes::int("axis", axis as i64)).into_iter().collect();
         let mut input = input.to_vec();
         while input.last().is_some_and(String::is_empty) {
             input.pop();

@@ -1,56 +1,14 @@
 //! One node of the file while it is converted: its attributes and what is known about its operands.
 
 use super::super::proto::{AttributeProto, NodeProto, TensorProto, ValueInfoProto, data_type};
-use super::super::{Error, tensor};
+use super::super::tensor;
 use super::Importer;
+use super::fault::Fault;
 use super::symbolic::{Element, Symbolic};
 use crate::graph::{DType, Shape, Tensor, Unread};
 
 /// The largest kernel, stride, pad, … taken for real.
 const MAX_ATTRIBUTE: i64 = 1 << 24;
-
-/// Why a node does not become an operator of the graph.
-#[derive(Debug)]
-pub enum Fault {
-    /// It contradicts the specification: an error.
-    Wrong(String),
-    /// It is valid, and more than the graph can say: it is kept as it is.
-    Foreign(Why),
-    /// Something else it needs could not be read.
-    Deeper(Error),
-}
-
-/// Why a node is kept as it is.
-#[derive(Debug)]
-pub struct Why {
-    pub text: String,
-    /// A limit of kdc's, where it is one.
-    pub unread: Option<Unread>,
-}
-
-impl From<String> for Why {
-    fn from(text: String) -> Why {
-        Why { text, unread: None }
-    }
-}
-
-impl From<&str> for Why {
-    fn from(text: &str) -> Why {
-        text.to_string().into()
-    }
-}
-
-impl From<Unread> for Why {
-    fn from(unread: Unread) -> Why {
-        Why { text: unread.to_string(), unread: Some(unread) }
-    }
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Fault {
-        Fault::Deeper(error)
-    }
-}
 
 pub struct Call<'a, 'm> {
     pub proto: &'m NodeProto,
@@ -88,7 +46,7 @@ impl<'m> Call<'_, 'm> {
     pub fn sizes(&self, name: &str, count: usize, default: usize, least: i64) -> Result<Vec<usize>, Fault> {
         let Some(list) = self.ints(name).filter(|l| !l.is_empty()) else { return Ok(vec![default; count]) };
         if list.len() != count || list.iter().any(|&n| !(least..=MAX_ATTRIBUTE).contains(&n)) {
-            return Err(Fault::Wrong(format!("{name} {list:?}, expected {count} numbers of {least} or more")));
+            return Err(Fault::Invalid(format!("{name} {list:?}, expected {count} numbers of {least} or more")));
         }
         Ok(list.iter().map(|&n| n as usize).collect())
     }
@@ -98,8 +56,13 @@ impl<'m> Call<'_, 'm> {
         let resolved = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
         match resolved.and_then(|a| usize::try_from(a).ok()).filter(|&a| a < rank) {
             Some(axis) => Ok(axis),
-            None => Err(Fault::Wrong(format!("axis {axis} of a rank-{rank} operand"))),
+            None => Err(Fault::Invalid(format!("axis {axis} of a rank-{rank} operand"))),
         }
+    }
+
+    /// The axis that the attribute `axis` names, among those of the first operand.
+    pub fn axis(&self, default: i64) -> Result<usize, Fault> {
+        Self::resolve_axis(self.int("axis", default), self.rank(0)?)
     }
 
     /// Axes that may count from the end, sorted; repeated ones are an error.
@@ -107,7 +70,7 @@ impl<'m> Call<'_, 'm> {
         let mut resolved: Vec<usize> = axes.iter().map(|&a| Self::resolve_axis(a, rank)).collect::<Result<_, _>>()?;
         resolved.sort_unstable();
         match resolved.windows(2).any(|w| w[0] == w[1]) {
-            true => Err(Fault::Wrong(format!("axes {axes:?} repeat"))),
+            true => Err(Fault::Invalid(format!("axes {axes:?} repeat"))),
             false => Ok(resolved),
         }
     }
@@ -126,10 +89,10 @@ impl<'m> Call<'_, 'm> {
     }
 
     fn wanted(&self, index: usize) -> Result<&'m str, Fault> {
-        self.operand(index).ok_or_else(|| Fault::Wrong(format!("operand {index} is missing")))
+        self.operand(index).ok_or_else(|| Fault::Invalid(format!("operand {index} is missing")))
     }
 
-    /// The shape of an operand; foreign when an operator before it hides it.
+    /// The shape of an operand; unsupported when an operator before it hides it.
     pub fn shape(&self, index: usize) -> Result<Shape, Fault> {
         let name = self.wanted(index)?;
         if let Some(value) = self.importer.symbolic.get(name) {
@@ -137,7 +100,7 @@ impl<'m> Call<'_, 'm> {
         }
         match self.importer.ids.get(name) {
             Some(id) if !self.importer.unknown.contains(id) => Ok(self.importer.graph.value(*id).shape.clone()),
-            _ => Err(Fault::Foreign(format!("the shape of '{name}' is not known").into())),
+            _ => Err(Fault::Unsupported(format!("the shape of '{name}' is not known").into())),
         }
     }
 
@@ -156,7 +119,7 @@ impl<'m> Call<'_, 'm> {
         match (self.importer.symbolic.get(name), self.importer.ids.get(name)) {
             (Some(value), _) => Ok(value.dtype),
             (None, Some(id)) => Ok(self.importer.graph.value(*id).dtype),
-            (None, None) => Err(Fault::Wrong(format!("'{name}' is not defined"))),
+            (None, None) => Err(Fault::Invalid(format!("'{name}' is not defined"))),
         }
     }
 
@@ -185,13 +148,13 @@ impl<'m> Call<'_, 'm> {
     /// The elements of an integer operand that has to be known; `what` names it for messages.
     pub fn elements(&self, index: usize, what: &str) -> Result<Vec<Element>, Fault> {
         let known = self.symbolic(index).map(|s| s.elements);
-        known.ok_or_else(|| Fault::Foreign(format!("its {what} are computed while the network runs").into()))
+        known.ok_or_else(|| Fault::Unsupported(format!("its {what} are computed while the network runs").into()))
     }
 
     /// As [`Self::elements`], where the batch will not do.
     pub fn known_ints(&self, index: usize, what: &str) -> Result<Vec<i64>, Fault> {
         let known = self.elements(index, what)?.into_iter().map(Element::known).collect::<Option<_>>();
-        known.ok_or_else(|| Fault::Foreign(format!("its {what} depend on the batch").into()))
+        known.ok_or_else(|| Fault::Unsupported(format!("its {what} depend on the batch").into()))
     }
 
     /// Integers that are an attribute in older opsets and an operand since `opset`; `None` when left out.
@@ -208,9 +171,9 @@ impl<'m> Call<'_, 'm> {
         if self.operand(index).is_none() {
             return Ok(default);
         }
-        let foreign = || Fault::Foreign(format!("its {what} is computed while the network runs").into());
-        let tensor = self.tensor(index).ok_or_else(foreign)?;
-        tensor.to_f32().first().copied().ok_or_else(|| Fault::Wrong(format!("{what} is empty")))
+        let unsupported = || Fault::Unsupported(format!("its {what} is computed while the network runs").into());
+        let tensor = self.tensor(index).ok_or_else(unsupported)?;
+        tensor.to_f32().first().copied().ok_or_else(|| Fault::Invalid(format!("{what} is empty")))
     }
 
     /// Whether a Dropout drops anything: exported for training, at a rate that is not zero.
@@ -220,7 +183,7 @@ impl<'m> Call<'_, 'm> {
 
     /// What a `Constant` node holds.
     pub fn constant(&self) -> Result<TensorProto, Fault> {
-        let Some(a) = self.proto.attribute.first() else { return Err(Fault::Wrong("has no value".into())) };
+        let Some(a) = self.proto.attribute.first() else { return Err(Fault::Invalid("has no value".into())) };
         let list = |dims: Vec<i64>, data_type| TensorProto { dims, data_type, ..Default::default() };
         Ok(match (a.name.as_str(), &a.t) {
             ("value", Some(t)) => t.clone(),
@@ -234,7 +197,7 @@ impl<'m> Call<'_, 'm> {
             ("value_ints", _) => {
                 TensorProto { int64_data: a.ints.clone(), ..list(vec![a.ints.len() as i64], data_type::INT64) }
             }
-            (other, _) => return Err(Fault::Foreign(format!("a constant given as {other}").into())),
+            (other, _) => return Err(Fault::Unsupported(format!("a constant given as {other}").into())),
         })
     }
 
@@ -245,6 +208,6 @@ impl<'m> Call<'_, 'm> {
 
     /// The element type of an ONNX code.
     pub fn dtype_of(code: i32) -> Result<DType, Fault> {
-        tensor::graph_dtype(code).ok_or_else(|| Fault::Foreign(Unread::Element(code).into()))
+        tensor::graph_dtype(code).ok_or_else(|| Fault::Unsupported(Unread::Element(code).into()))
     }
 }

@@ -2,7 +2,8 @@
 
 use super::super::proto::{NodeProto, data_type};
 use super::Importer;
-use super::call::{Call, Fault};
+use super::call::Call;
+use super::fault::Fault;
 use crate::graph::{Binary, DType, Data, Dim, Node, Op, Tensor, Unary, Unread, Value, ValueId};
 use crate::host::cast;
 
@@ -57,7 +58,7 @@ impl<'m> Importer<'m> {
         let call = self.call(proto)?;
         let rank = call.rank(0)?;
         let (axis, epsilon) = (Call::resolve_axis(call.int("axis", -1), rank)?, call.float("epsilon", 1e-5));
-        let [x, scale] = self.operands(proto)?[..] else { return Err(Fault::Wrong("wants two operands".into())) };
+        let [x, scale] = self.operands(proto)?[..] else { return Err(Fault::Invalid("wants two operands".into())) };
         let square = self.mean_square(x, (axis..rank).collect(), name)?;
         let root = self.deviation(square, epsilon, name)?;
         let normal = self.made(Op::Div, &[x, root], name, None)?;
@@ -85,10 +86,10 @@ impl<'m> Importer<'m> {
         let (rank, epsilon, momentum) = (call.rank(0)?, call.float("epsilon", 1e-5), call.float("momentum", 0.9));
         let operands = self.operands(proto)?;
         let [x, scale, bias, old_mean, old_variance] = operands[..] else {
-            return Err(Fault::Wrong("wants five operands".into()));
+            return Err(Fault::Invalid("wants five operands".into()));
         };
         if rank < 2 {
-            return Err(Fault::Wrong("wants [batch, channels, …]".into()));
+            return Err(Fault::Invalid("wants [batch, channels, …]".into()));
         }
         let axes: Vec<usize> = (0..rank).filter(|&d| d != 1).collect();
         let mean = self.made(Op::ReduceMean { axes: axes.clone(), keepdims: true }, &[x], name, None)?;
@@ -120,7 +121,7 @@ impl<'m> Importer<'m> {
     fn dropout_mask(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
         let call = self.call(proto)?;
         if call.drops()? {
-            return Err(Fault::Foreign(Unread::Training.into()));
+            return Err(Fault::Unsupported(Unread::Training.into()));
         }
         let (shape, all) = match call.opset < 10 {
             true => (call.shape(0)?, Tensor::f32([0; 0], vec![1.0])),
@@ -171,8 +172,8 @@ impl<'m> Importer<'m> {
         let named = proto.input.iter().filter(|n| !n.is_empty());
         let ids = named.map(|n| self.materialise(n, 0)).collect::<Result<Vec<_>, _>>()?;
         match ids.iter().any(|id| self.unknown.contains(id)) {
-            _ if ids.is_empty() => Err(Fault::Wrong("operand 0 is missing".into())),
-            true => Err(Fault::Foreign("follows an operator whose result has no known shape".into())),
+            _ if ids.is_empty() => Err(Fault::Invalid("operand 0 is missing".into())),
+            true => Err(Fault::Unsupported("follows an operator whose result has no known shape".into())),
             false => Ok(ids),
         }
     }

@@ -3,7 +3,7 @@
 
 use super::super::proto::NodeProto;
 use super::Importer;
-use super::call::{Fault, Why};
+use super::fault::{Fault, Why};
 use crate::graph::{DType, Dim, Op, Reduction, Unread, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -90,15 +90,15 @@ impl<'m> Importer<'m> {
         let text = self.call(proto)?.text("equation", "");
         let operands = self.operands(proto)?;
         if operands.iter().any(|&id| self.graph.value(id).dtype != DType::F32) {
-            return Err(Fault::Foreign(Unread::IntegerProducts.into()));
+            return Err(Fault::Unsupported(Unread::IntegerProducts.into()));
         }
         let ranks: Vec<usize> = operands.iter().map(|&id| self.graph.value(id).shape.len()).collect();
-        let equation = Equation::parse(&text, &ranks).map_err(Fault::Foreign)?;
+        let equation = Equation::parse(&text, &ranks).map_err(Fault::Unsupported)?;
         let mut extents: HashMap<char, Dim> = HashMap::new();
         for (&id, axes) in operands.iter().zip(&equation.operands) {
             for (&label, &dim) in axes.iter().zip(&self.graph.value(id).shape) {
                 if *extents.entry(label).or_insert(dim) != dim {
-                    return Err(Fault::Foreign(Unread::StretchedAxis.into()));
+                    return Err(Fault::Unsupported(Unread::StretchedAxis.into()));
                 }
             }
         }
@@ -226,7 +226,7 @@ fn merged(group: &[char], extents: &HashMap<char, Dim>) -> Result<Dim, Fault> {
     match group.iter().filter(|label| extents[label].is_batched()).count() {
         0 => Ok(Dim::Fixed(fixed)),
         1 => Ok(Dim::batches(fixed)),
-        _ => Err(Fault::Foreign("takes samples of a batch for positions".into())),
+        _ => Err(Fault::Unsupported("takes samples of a batch for positions".into())),
     }
 }
 

@@ -48,10 +48,10 @@ impl Inliner<'_> {
     }
 
     fn expand(&mut self, mut call: NodeProto, depth: usize, into: &mut Vec<NodeProto>) -> Result<(), Error> {
-        let wrong = |what: &str| Error::Node { node: call.name.clone(), op: call.op_type.clone(), what: what.into() };
+        let invalid = |what: &str| Error::Node { node: call.name.clone(), op: call.op_type.clone(), what: what.into() };
         self.nodes += 1;
         if depth > MAX_DEPTH || self.nodes > MAX_NODES {
-            return Err(wrong("functions of the model call one another too often"));
+            return Err(invalid("functions of the model call one another too often"));
         }
         let Some(&function) = self.functions.get(&(call.domain.as_str(), call.op_type.as_str())) else {
             if let Some(nodes) = self.quantized.expand(&call) {
@@ -65,7 +65,7 @@ impl Inliner<'_> {
             return Ok(());
         };
         if call.input.len() > function.input.len() || call.output.len() > function.output.len() {
-            return Err(wrong("has more operands or results than the function it calls"));
+            return Err(invalid("has more operands or results than the function it calls"));
         }
         let prefix = call.output.iter().find(|n| !n.is_empty()).cloned().unwrap_or_default();
         let mut names: HashMap<&str, String> = HashMap::new();

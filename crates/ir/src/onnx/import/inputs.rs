@@ -19,9 +19,9 @@ impl Importer<'_> {
             return Err(Error::Value { value: name.clone(), what });
         }
         for input in self.file.input.iter().filter(|v| !self.initializers.contains_key(v.name.as_str())) {
-            let wrong = |what: &str| Error::Value { value: input.name.clone(), what: what.into() };
+            let invalid = |what: &str| Error::Value { value: input.name.clone(), what: what.into() };
             if input.name.is_empty() || self.ids.contains_key(input.name.as_str()) {
-                return Err(wrong("inputs need distinct names"));
+                return Err(invalid("inputs need distinct names"));
             }
             if let Some(value) = self.given.values.get(&input.name) {
                 let id = self.graph.add_constant(&input.name, value.clone());
@@ -33,9 +33,9 @@ impl Importer<'_> {
             let stated = stated.ok_or_else(|| unread(Unread::NoTensor))?;
             let dtype =
                 tensor::graph_dtype(stated.elem_type).ok_or_else(|| unread(Unread::Element(stated.elem_type)))?;
-            let dims = &stated.shape.as_ref().ok_or_else(|| wrong("this input has no shape"))?.dim;
+            let dims = &stated.shape.as_ref().ok_or_else(|| invalid("this input has no shape"))?.dim;
             let shape = self.input_shape(&input.name, dims, &mut open)?;
-            check_size(&shape).map_err(|what| wrong(&what))?;
+            check_size(&shape).map_err(|what| invalid(&what))?;
             let value = Value { name: input.name.clone(), dtype, shape, data: None, quant: None };
             let id = self.graph.add_value(value);
             self.ids.insert(&input.name, id);
@@ -46,10 +46,10 @@ impl Importer<'_> {
 
     /// The extents of an input, as far as the file or the user says them; the rest is noted as open.
     fn input_shape(&self, name: &str, dims: &[DimensionProto], open: &mut Vec<String>) -> Result<Shape, Error> {
-        let wrong = |what: String| Error::Value { value: name.into(), what };
+        let invalid = |what: String| Error::Value { value: name.into(), what };
         let given = self.given.shapes.get(name);
         if let Some(given) = given.filter(|g| g.len() != dims.len()) {
-            return Err(wrong(format!("{given:?} was given for {} extents", dims.len())));
+            return Err(invalid(format!("{given:?} was given for {} extents", dims.len())));
         }
         let mut shape = Shape::new();
         for (axis, dim) in dims.iter().enumerate() {
@@ -58,8 +58,8 @@ impl Importer<'_> {
                 (Some(n), _) if axis == 0 && self.rebatch == usize::try_from(n).ok() => Dim::Batch,
                 (Some(n), said) => match usize::try_from(n) {
                     Ok(n) if said.is_none_or(|s| s == n) => Dim::Fixed(n),
-                    Ok(n) => return Err(wrong(format!("its extent {axis} is {n}, {} was given", said.unwrap_or(n)))),
-                    Err(_) => return Err(wrong("an extent is too large".into())),
+                    Ok(n) => return Err(invalid(format!("its extent {axis} is {n}, {} was given", said.unwrap_or(n)))),
+                    Err(_) => return Err(invalid("an extent is too large".into())),
                 },
                 // Of nothing there is no batch.
                 (None, Some(0)) => Dim::Fixed(0),

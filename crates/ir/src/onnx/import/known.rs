@@ -2,11 +2,11 @@
 
 use super::super::proto::NodeProto;
 use super::super::tensor::{self, External};
-use super::call::Fault;
-use super::operators::Plan;
+use super::Importer;
+use super::fault::Fault;
+use super::plan::Plan;
 use super::subgraph::captures;
-use super::symbolic::Element;
-use super::{Importer, more};
+use super::symbolic::{Element, dims};
 use crate::graph::{DType, Dim, Graph, Node, Op, Tensor, Value, infer_node};
 use crate::host;
 
@@ -64,7 +64,7 @@ impl<'m> Importer<'m> {
     /// A tensor of one number whose extents depend on the batch.
     pub(super) fn filled(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
         let call = self.call(proto)?;
-        let shape = more::dims(&call.elements(0, "extents")?)?;
+        let shape = dims(&call.elements(0, "extents")?)?;
         let value = match call.attribute("value").and_then(|a| a.t.as_ref()) {
             Some(value) => tensor::read(value, &mut External::new(None, None)).map_err(|e| e.of(&value.name))?,
             None => Tensor::f32([1], vec![0.0]),
@@ -79,9 +79,9 @@ impl<'m> Importer<'m> {
         let (Some(Element::Known(0)), Some(limit @ Element::Batch(_)), Some(Element::Known(1))) =
             (first(0), first(1), first(2))
         else {
-            return Err(Fault::Foreign("its bounds are computed while the network runs".into()));
+            return Err(Fault::Unsupported("its bounds are computed while the network runs".into()));
         };
-        let shape = more::dims(&[limit])?;
+        let shape = dims(&[limit])?;
         // Running sums of ones, each without its own.
         let sum = Op::CumSum { axis: 0, exclusive: true, reverse: false };
         self.expanded(&proto.output[0], name, Tensor::i64([1], vec![1]), shape, Some(sum))
@@ -121,14 +121,14 @@ impl<'m> Importer<'m> {
     pub(super) fn branch(&mut self, proto: &'m NodeProto) -> Result<(), Fault> {
         let call = self.call(proto)?;
         let Some(Element::Known(condition)) = call.symbolic(0).and_then(|c| c.elements.first().copied()) else {
-            return Err(Fault::Foreign("its condition is computed while the network runs".into()));
+            return Err(Fault::Unsupported("its condition is computed while the network runs".into()));
         };
         let name = if condition != 0 { "then_branch" } else { "else_branch" };
         let Some(body) = call.attribute(name).and_then(|a| a.g.as_ref()) else {
-            return Err(Fault::Wrong(format!("has no {name}")));
+            return Err(Fault::Invalid(format!("has no {name}")));
         };
         if body.output.len() < proto.output.len() {
-            return Err(Fault::Wrong(format!("its {name} has too few results")));
+            return Err(Fault::Invalid(format!("its {name} has too few results")));
         }
         self.initializers.extend(body.initializer.iter().map(|t| (t.name.as_str(), t)));
         for node in &body.node {

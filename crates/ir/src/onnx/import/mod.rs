@@ -7,16 +7,17 @@
 mod call;
 mod composed;
 mod einsum;
+mod fault;
 mod functions;
 mod inputs;
 mod known;
-mod more;
 mod opaque;
 mod operators;
+mod plan;
 mod quant;
 mod quantized;
 mod rebatch;
-mod recurrent;
+mod shape_arithmetic;
 mod subgraph;
 mod symbolic;
 
@@ -26,8 +27,9 @@ use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProt
 use super::tensor::{self, External};
 use super::{Error, Given};
 use crate::graph::{DType, Dim, Graph, Names, Node, Op, Shape, Value, ValueId, infer_node, verify};
-use call::{Call, Fault};
-use operators::Plan;
+use call::Call;
+use fault::Fault;
+use plan::Plan;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use subgraph::captures;
@@ -170,19 +172,19 @@ impl<'m> Importer<'m> {
 
     fn node(&mut self, index: usize, proto: &'m NodeProto) -> Result<(), Error> {
         let name = self.node_name(proto, index);
-        let wrong = |what: String| Error::Node { node: name.clone(), op: proto.op_type.clone(), what };
+        let invalid = |what: String| Error::Node { node: name.clone(), op: proto.op_type.clone(), what };
         for input in proto.input.iter().filter(|n| !n.is_empty()) {
             if !self.known(input) {
-                return Err(wrong(format!("reads '{input}', which nothing before it produces")));
+                return Err(invalid(format!("reads '{input}', which nothing before it produces")));
             }
         }
         for output in proto.output.iter().filter(|n| !n.is_empty()) {
             if self.known(output) {
-                return Err(wrong(format!("produces '{output}', which exists already")));
+                return Err(invalid(format!("produces '{output}', which exists already")));
             }
         }
         if proto.output.iter().all(String::is_empty) {
-            return Err(wrong("has no results".into()));
+            return Err(invalid("has no results".into()));
         }
         if !matches!(proto.domain.as_str(), "" | "ai.onnx") {
             return self.opaque(proto, &name, format!("an operator of the domain {}", proto.domain).into(), 0);
@@ -192,9 +194,9 @@ impl<'m> Importer<'m> {
             Err(fault) => fault,
         };
         match fault {
-            Fault::Wrong(what) => Err(wrong(what)),
-            Fault::Foreign(why) => self.opaque(proto, &name, why, 0),
-            Fault::Deeper(error) => Err(error),
+            Fault::Invalid(what) => Err(invalid(what)),
+            Fault::Unsupported(why) => self.opaque(proto, &name, why, 0),
+            Fault::Source(error) => Err(error),
         }
     }
 
@@ -202,7 +204,7 @@ impl<'m> Importer<'m> {
     fn standard(&mut self, proto: &'m NodeProto, name: &str) -> Result<(), Fault> {
         let result = proto.output[0].as_str();
         if result.is_empty() && !matches!(proto.op_type.as_str(), "RNN" | "LSTM" | "GRU" | "TopK" | "Split") {
-            return Err(Fault::Foreign("only a side result is used".into()));
+            return Err(Fault::Unsupported("only a side result is used".into()));
         }
         match proto.op_type.as_str() {
             "Constant" => {
@@ -215,17 +217,17 @@ impl<'m> Importer<'m> {
             "If" => return self.branch(proto),
             // One half of no pair is an operator like any other.
             "QuantizeLinear" => match self.quantize(proto, name) {
-                Err(Fault::Foreign(_)) => {}
+                Err(Fault::Unsupported(_)) => {}
                 other => return other,
             },
             "DequantizeLinear" => match self.dequantize(proto) {
-                Err(Fault::Foreign(_)) => {}
+                Err(Fault::Unsupported(_)) => {}
                 other => return other,
             },
             _ => {}
         }
         let call = self.call(proto)?;
-        if let Some(value) = symbolic::shape_operator(&call)? {
+        if let Some(value) = shape_arithmetic::shape_operator(&call)? {
             self.defer(proto, value);
             return Ok(());
         }
@@ -239,7 +241,7 @@ impl<'m> Importer<'m> {
             _ => {}
         }
         let plan = operators::convert(&call)?;
-        if let Some(value) = symbolic::evaluate(&call, &plan) {
+        if let Some(value) = shape_arithmetic::evaluate(&call, &plan) {
             self.defer(proto, value);
             return Ok(());
         }
@@ -267,7 +269,7 @@ impl<'m> Importer<'m> {
             inputs.pop();
         }
         if inputs.iter().flatten().any(|id| self.unknown.contains(id)) {
-            return Err(Fault::Foreign("follows an operator whose result has no known shape".into()));
+            return Err(Fault::Unsupported("follows an operator whose result has no known shape".into()));
         }
         if let (Some(batch), Some(op)) = (self.rebatch, plan.ops.first()) {
             for (i, row) in rebatch::repeated(&self.graph, op, &inputs, batch) {
@@ -293,13 +295,13 @@ impl<'m> Importer<'m> {
             let results = self.infer(&node)?;
             let reads_nothing = node.inputs.iter().flatten().any(|&id| is_empty(&self.graph.value(id).shape));
             if reads_nothing && results.iter().any(|(_, shape)| !is_empty(shape)) {
-                return Err(Fault::Foreign("makes elements of a tensor that has none".into()));
+                return Err(Fault::Unsupported("makes elements of a tensor that has none".into()));
             }
             if i == last
                 && proto.output.iter().skip(results.len()).any(|n| !n.is_empty())
                 && self.call(proto)?.has_side_results()
             {
-                return Err(Fault::Foreign("a further result of it is used".into()));
+                return Err(Fault::Unsupported("a further result of it is used".into()));
             }
             for (which, (dtype, shape)) in results.into_iter().enumerate() {
                 let stated = proto.output.get(which).filter(|n| i == last && !n.is_empty());
@@ -351,9 +353,9 @@ impl<'m> Importer<'m> {
                 ) || matches!(node.op, Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Pad { .. } | Op::Squeeze { .. });
             let batched =
                 node.inputs.iter().flatten().any(|&id| self.graph.value(id).shape.iter().any(|d| d.is_batched()));
-            if mixes && batched { Fault::Foreign(e.what.into()) } else { Fault::Wrong(e.what) }
+            if mixes && batched { Fault::Unsupported(e.what.into()) } else { Fault::Invalid(e.what) }
         })?;
-        inferred.iter().try_for_each(|(_, shape)| check_size(shape)).map_err(Fault::Wrong)?;
+        inferred.iter().try_for_each(|(_, shape)| check_size(shape)).map_err(Fault::Invalid)?;
         Ok(inferred)
     }
 
@@ -364,14 +366,14 @@ impl<'m> Importer<'m> {
 
     /// The graph's value for a name that is known.
     fn materialise(&mut self, name: &'m str, depth: usize) -> Result<ValueId, Error> {
-        let wrong = |what: String| Error::Value { value: name.to_string(), what };
+        let invalid = |what: String| Error::Value { value: name.to_string(), what };
         if let Some(&id) = self.ids.get(name) {
             return Ok(id);
         }
         let id = match self.symbolic.get(name) {
             Some(value) => match value.tensor() {
                 Some(constant) => self.graph.add_constant(name, constant),
-                None if depth > MAX_CHAIN => return Err(wrong("computed from a shape in too many steps".into())),
+                None if depth > MAX_CHAIN => return Err(invalid("computed from a shape in too many steps".into())),
                 None => {
                     let proto = self.deferred[name];
                     let node = self.node_name(proto, self.graph.nodes.len());
@@ -380,7 +382,7 @@ impl<'m> Importer<'m> {
                 }
             },
             None => {
-                let initializer = self.initializers.get(name).ok_or_else(|| wrong("is not defined".into()))?;
+                let initializer = self.initializers.get(name).ok_or_else(|| invalid("is not defined".into()))?;
                 let constant = tensor::read(initializer, &mut self.external).map_err(|e| e.of(name))?;
                 self.graph.add_constant(name, constant)
             }

@@ -1,6 +1,6 @@
 //! Nodes that are kept as they are: operators that kdc does not know.
 
-use super::call::Why;
+use super::fault::Why;
 use super::subgraph::captures;
 use super::{Importer, check_size};
 use crate::graph::{DType, Dim, Node, Op, OpaqueNode, Shape, Value, ValueId};

@@ -6,20 +6,17 @@
 
 use super::super::proto::NodeProto;
 use super::Importer;
-use super::call::{Call, Fault, Why};
+use super::call::Call;
+use super::fault::{Fault, unsupported};
 use crate::graph::{DType, Data, Dim, Node, Op, QuantParams, Tensor, Unread, Value, ValueId};
-
-fn foreign<T>(why: impl Into<Why>) -> Result<T, Fault> {
-    Err(Fault::Foreign(why.into()))
-}
 
 /// The parameters of a QuantizeLinear or DequantizeLinear.
 fn params(call: &Call) -> Result<QuantParams, Fault> {
     let shape = call.shape(0)?;
-    let Some(scales) = call.tensor(1) else { return foreign("its scale is computed while the network runs") };
+    let Some(scales) = call.tensor(1) else { return unsupported("its scale is computed while the network runs") };
     let scale = scales.to_f32().into_owned();
     if call.int("block_size", 0) != 0 || scales.shape.len() > 1 {
-        return foreign(Unread::Blocks);
+        return unsupported(Unread::Blocks);
     }
     let stored = match (call.operand(2), call.proto.op_type.as_str()) {
         (Some(_), _) => call.dtype(2)?,
@@ -30,13 +27,13 @@ fn params(call: &Call) -> Result<QuantParams, Fault> {
     let zeros = match (call.operand(2), call.tensor(2)) {
         (None, _) => vec![0; scale.len()],
         (Some(_), Some(zeros)) => zeros.to_f32().iter().map(|&z| z as i32).collect(),
-        (Some(_), None) => return foreign("its zero point is computed while the network runs"),
+        (Some(_), None) => return unsupported("its zero point is computed while the network runs"),
     };
     let (dtype, shift) = match stored {
         DType::U8 => (DType::I8, 128),
         DType::I8 => (DType::I8, 0),
         DType::I32 if zeros.iter().all(|&z| z == 0) => (DType::I32, 0),
-        _ => return foreign(Unread::Stored),
+        _ => return unsupported(Unread::Stored),
     };
     let axis = match scales.shape.len() {
         0 => None,
@@ -50,13 +47,13 @@ fn params(call: &Call) -> Result<QuantParams, Fault> {
     let expected = match axis.map(|a| shape[a]) {
         None => 1,
         Some(Dim::Fixed(n)) => n,
-        Some(_) => return foreign("quantizes each sample on its own"),
+        Some(_) => return unsupported("quantizes each sample on its own"),
     };
     if scale.len() != expected || zeros.len() != expected {
-        return Err(Fault::Wrong(format!("{} scales and {} zero points for {expected}", scale.len(), zeros.len())));
+        return Err(Fault::Invalid(format!("{} scales and {} zero points for {expected}", scale.len(), zeros.len())));
     }
     if scale.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
-        return foreign("has a scale that is not positive");
+        return unsupported("has a scale that is not positive");
     }
     let zero_point = zeros.iter().map(|z| z - shift).collect();
     Ok(QuantParams { scale, zero_point, axis, dtype })
@@ -68,7 +65,7 @@ impl<'m> Importer<'m> {
         let call = self.call(proto)?;
         let quant = params(&call)?;
         if call.dtype(0)? != DType::F32 || quant.dtype != DType::I8 {
-            return foreign(Unread::Stored);
+            return unsupported(Unread::Stored);
         }
         let quantized = proto.output[0].as_str();
         let readers = self.readers.get(quantized).cloned().unwrap_or_default();
@@ -79,22 +76,22 @@ impl<'m> Importer<'m> {
                 && reader.op_type == "DequantizeLinear"
                 && reader.input.first().is_some_and(|n| n == quantized);
             if !paired || reader.output.first().is_none_or(String::is_empty) || !self.same_params(proto, reader)? {
-                return foreign("its result is used quantized");
+                return unsupported("its result is used quantized");
             }
             names.push(reader.output[0].as_str());
         }
         if names.is_empty() || self.output_names.contains(quantized) {
-            return foreign("its result is used quantized");
+            return unsupported("its result is used quantized");
         }
         let source = self.materialise(&proto.input[0], 0)?;
         if self.unknown.contains(&source) || self.graph.constant(source).is_some() {
-            return foreign("quantizes what is constant or of unknown shape");
+            return unsupported("quantizes what is constant or of unknown shape");
         }
         // A graph output among the results keeps its name; there is one value, so there can be only one such name.
         let kept: Vec<&str> = names.iter().copied().filter(|n| self.output_names.contains(n)).collect();
         let id = match kept.as_slice() {
             [] | [_] => self.absorb(source, &proto.input[0], kept.first().copied().unwrap_or(names[0]), name, quant),
-            _ => return foreign("two outputs of the network are dequantized from it"),
+            _ => return unsupported("two outputs of the network are dequantized from it"),
         };
         for name in names {
             self.pending.insert(name, id);
@@ -157,13 +154,13 @@ impl<'m> Importer<'m> {
         }
         let call = self.call(proto)?;
         let quant = params(&call)?;
-        let Some(stored) = call.tensor(0) else { return foreign("its operand is quantized elsewhere") };
+        let Some(stored) = call.tensor(0) else { return unsupported("its operand is quantized elsewhere") };
         let shift = if stored.dtype() == DType::U8 { 128 } else { 0 };
         let numbers: Vec<i64> = match &stored.data {
             Data::I8(v) => v.iter().map(|&x| x.into()).collect(),
             Data::U8(v) => v.iter().map(|&x| i64::from(x)).collect(),
             Data::I32(v) => v.iter().map(|&x| x.into()).collect(),
-            Data::F32(_) | Data::I64(_) | Data::Bool(_) => return foreign("dequantizes a type kdc does not use"),
+            Data::F32(_) | Data::I64(_) | Data::Bool(_) => return unsupported("dequantizes a type kdc does not use"),
         };
         let inner: usize = quant.axis.map_or(1, |axis| stored.shape[axis + 1..].iter().product());
         let channels = quant.scale.len();

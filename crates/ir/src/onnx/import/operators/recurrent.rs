@@ -1,14 +1,19 @@
 //! LSTM, GRU and plain recurrent operators.
 
-use super::call::{Call, Fault};
-use super::operators::{Plan, foreign, wrong};
+use super::super::call::Call;
+use super::super::fault::{Fault, invalid, unsupported};
+use super::super::plan::Plan;
 use crate::graph::{Activation, Cell, Dim, Direction, Op, Recurrent};
 
-/// Converts a recurrent node.
-///
-/// # Errors
-/// As [`super::operators::convert`].
-pub fn convert(call: &Call) -> Result<Plan, Fault> {
+pub fn convert(call: &Call) -> Result<Option<Plan>, Fault> {
+    let plan = match call.proto.op_type.as_str() {
+        "RNN" | "LSTM" | "GRU" => recurrent(call),
+        _ => return Ok(None),
+    };
+    plan.map(Some)
+}
+
+fn recurrent(call: &Call) -> Result<Plan, Fault> {
     let cell = match call.proto.op_type.as_str() {
         "RNN" => Cell::Rnn,
         "LSTM" => Cell::Lstm,
@@ -18,20 +23,20 @@ pub fn convert(call: &Call) -> Result<Plan, Fault> {
         "forward" => Direction::Forward,
         "reverse" => Direction::Reverse,
         "bidirectional" => Direction::Both,
-        other => return wrong(format!("direction '{other}'")),
+        other => return invalid(format!("direction '{other}'")),
     };
     let (x, w, r) = (call.shape(0)?, call.shape(1)?, call.shape(2)?);
     let [Dim::Fixed(count), Dim::Fixed(rows), Dim::Fixed(hidden)] = r[..] else {
-        return foreign("its recurrent weights have no fixed extents");
+        return unsupported("its recurrent weights have no fixed extents");
     };
-    let [_, _, width] = x[..] else { return wrong(format!("wants a sequence of vectors, has rank {}", x.len())) };
+    let [_, _, width] = x[..] else { return invalid(format!("wants a sequence of vectors, has rank {}", x.len())) };
     if count != direction.count() || rows != cell.gates() * hidden || w != [Dim::Fixed(count), Dim::Fixed(rows), width]
     {
-        return wrong("its weights do not fit together");
+        return invalid("its weights do not fit together");
     }
     let batch_first = call.flag("layout");
     if call.operand(7).is_some() && cell != Cell::Lstm {
-        return wrong("only an LSTM has peepholes");
+        return invalid("only an LSTM has peepholes");
     }
     let clip = call.attribute("clip").and_then(|a| a.f);
     let activations = activations(call, cell, count)?;
@@ -64,7 +69,7 @@ fn activations(call: &Call, cell: Cell, directions: usize) -> Result<Vec<Activat
         }
     };
     if names.len() != per_direction * directions {
-        return wrong(format!("{} activations, expected {}", names.len(), per_direction * directions));
+        return invalid(format!("{} activations, expected {}", names.len(), per_direction * directions));
     }
     let list = |name: &str| call.attribute(name).map(|a| a.floats.clone()).unwrap_or_default().into_iter();
     let (mut alphas, mut betas) = (list("activation_alpha"), list("activation_beta"));
@@ -85,7 +90,7 @@ fn activations(call: &Call, cell: Cell, directions: usize) -> Result<Vec<Activat
                 "scaledtanh" => Activation::ScaledTanh { alpha: alpha(1.0), beta: beta(1.0) },
                 "softsign" => Activation::Softsign,
                 "softplus" => Activation::Softplus,
-                other => return foreign(format!("an activation '{other}'")),
+                other => return unsupported(format!("an activation '{other}'")),
             })
         })
         .collect()
