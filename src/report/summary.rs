@@ -7,11 +7,9 @@ use crate::escape::line;
 use crate::program::Precision;
 use std::path::Path;
 
-/// Lines that a screen has.
-pub const LINES: usize = 40;
 
 impl Report {
-    /// At most [`LINES`] lines: verdict, accuracy, size, memory, latency, where the files are, and how the program gets to the
+    /// At most 40 lines: verdict, accuracy, size, memory, latency, where the files are, and how the program gets to the
     /// board. `folder`: the results'.
     pub fn to_summary(&self, folder: &Path) -> String {
         let h = &self.header;
