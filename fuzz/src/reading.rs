@@ -119,8 +119,8 @@ pub fn samples(file: &[u8]) {
 /// Looks at what was read as a training does.
 fn used(splits: &data::Splits) {
     for part in [&splits.train, &splits.test] {
-        let looks = data::Look::plain(0..part.len().min(8));
-        let views = data::Look::at(&[0], data::View { seed: 1, number: 1 });
+        let looks = data::SampleView::plain(0..part.len().min(8));
+        let views = data::SampleView::at(&[0], data::View { seed: 1, number: 1 });
         assert_eq!(part.batch(&looks).len(), part.inputs().len());
         _ = (part.batch(&views), part.show(0), part.hash(), part.label(0), part.augmentation());
     }

@@ -1,7 +1,7 @@
 //! `kdc inspect`: what a model is.
 
 use super::values;
-use crate::data::Shown;
+use crate::data::Preview;
 use crate::escape::{line, shown as shown_name};
 use crate::onnx::Given;
 use crate::pipeline::{self, Coupling, Inspection, Range, Sample, SampleSource, Unsupported};
@@ -190,9 +190,9 @@ fn of_sample(sample: &Sample) -> String {
     let inputs = sample.inputs.iter().map(range).collect::<Vec<_>>().join("; ");
     let mut text = format!("\nThe first test sample{judged}; as the network gets it: {inputs}\n");
     match &sample.shown {
-        Shown::Image { shape: [_, width, _], pixels } => text += &picture(pixels, *width),
-        Shown::Tokens { tokens } => text += &format!("  {}\n", line(&tokens.join(" "))),
-        Shown::Numbers { names, values } => text += &numbers(names, values),
+        Preview::Image { shape: [_, width, _], pixels } => text += &picture(pixels, *width),
+        Preview::Tokens { tokens } => text += &format!("  {}\n", line(&tokens.join(" "))),
+        Preview::Numbers { names, values } => text += &numbers(names, values),
     }
     let samples = count(sample.samples as f64);
     text + &match sample.accuracy {

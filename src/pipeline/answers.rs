@@ -1,7 +1,7 @@
 //! What networks say about samples.
 
 use super::Error;
-use crate::data::{Dataset, Look};
+use crate::data::{Dataset, SampleView};
 use crate::program::{Program, reference};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ pub(super) fn interpret(program: &Program, samples: &dyn Dataset, indices: &[usi
 
 /// The inputs of some samples as programs take them: plain, one after the other, sample by sample, all as `f32`.
 pub(super) fn floats(samples: &dyn Dataset, indices: &[usize]) -> Vec<f32> {
-    let batch = samples.batch(&Look::plain(indices.iter().copied()));
+    let batch = samples.batch(&SampleView::plain(indices.iter().copied()));
     let parts: Vec<_> = batch.iter().map(|part| (part.to_f32(), part.len() / indices.len().max(1))).collect();
     let one = |i: usize| parts.iter().flat_map(move |(values, len)| values[i * len..][..*len].iter().copied());
     (0..indices.len()).flat_map(one).collect()

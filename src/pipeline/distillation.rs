@@ -6,7 +6,7 @@ use super::output::{Manifest, Output};
 use super::prepared::{self, Prepared};
 use super::training::{self, Trained};
 use super::{Error, Job, Options, Progress, derivation, job, options, synthesis};
-use crate::data::Answers;
+use crate::data::Task;
 use crate::distill::{Recipe, evaluate};
 use crate::exec::Network;
 use crate::report::calibration_error;
@@ -229,16 +229,16 @@ fn answers(job: &Job, graph: &crate::graph::Graph) -> Result<Said, Error> {
 }
 
 /// The class that each answer stands for.
-fn read(logits: &[f32], samples: usize, answers: &Answers) -> Vec<Option<u16>> {
+fn read(logits: &[f32], samples: usize, answers: &Task) -> Vec<Option<u16>> {
     logits.chunks((logits.len() / samples.max(1)).max(1)).map(|row| answers.class(row)).collect()
 }
 
-fn judge(score: f64, logits: &[f32], truth: &[Option<u16>], answers: &Answers) -> Judged {
-    if *answers == Answers::Tokens {
+fn judge(score: f64, logits: &[f32], truth: &[Option<u16>], answers: &Task) -> Judged {
+    if *answers == Task::MaskedLm {
         let accuracy = score.is_finite().then_some(score);
         return Judged { accuracy, calibration_error: None, explained_variance: None };
     }
-    if *answers == Answers::Input {
+    if *answers == Task::Reconstruction {
         let explained_variance = score.is_finite().then_some(score);
         return Judged { accuracy: None, calibration_error: None, explained_variance };
     }
@@ -250,7 +250,7 @@ fn judge(score: f64, logits: &[f32], truth: &[Option<u16>], answers: &Answers) -
     let rows = || logits.chunks(row).zip(truth).filter_map(|(row, label)| Some((row, (*label)?)));
     Judged {
         accuracy: (count > 0).then(|| right as f64 / count as f64),
-        calibration_error: (count > 0 && *answers == Answers::Classes).then(|| calibration_error(rows())),
+        calibration_error: (count > 0 && *answers == Task::Classification).then(|| calibration_error(rows())),
         explained_variance: None,
     }
 }
@@ -279,11 +279,11 @@ mod tests {
     #[test]
     fn networks_are_judged_by_the_samples_that_have_a_label() {
         let logits = [3.0, 0.0, 0.0, 3.0, 3.0, 0.0];
-        let judged = judge(0.5, &logits, &[Some(0), Some(0), None], &Answers::Classes);
+        let judged = judge(0.5, &logits, &[Some(0), Some(0), None], &Task::Classification);
         assert_eq!(judged.accuracy, Some(0.5));
         // Sure to 0.953 of both, and right about one.
         assert!((judged.calibration_error.unwrap() - 0.4526).abs() < 1e-3);
-        let nobody = judge(f64::NAN, &logits, &[None, None, None], &Answers::Classes);
+        let nobody = judge(f64::NAN, &logits, &[None, None, None], &Task::Classification);
         assert_eq!((nobody.accuracy, nobody.calibration_error), (None, None));
     }
 

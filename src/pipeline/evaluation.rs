@@ -2,7 +2,7 @@
 
 use super::answers::labels;
 use super::{Error, job};
-use crate::data::{Look, Score, Splits};
+use crate::data::{SampleView, Score, Splits};
 use crate::graph::{Graph, Tensor};
 use crate::{onnx, teacher};
 use serde::Serialize;
@@ -100,7 +100,7 @@ pub(super) fn scored(engine: &dyn teacher::Teacher, data: &Splits) -> Result<Opt
     let mut score = Score::new(&data.answers);
     let all: Vec<usize> = (0..data.test.len()).collect();
     for part in all.chunks(score.batch()) {
-        let looks = Look::plain(part.iter().copied());
+        let looks = SampleView::plain(part.iter().copied());
         let inputs = data.test.batch(&looks);
         let answers = engine.run(&inputs)?;
         let values = answers.outputs.first().map(|output| output.to_f32().into_owned()).unwrap_or_default();

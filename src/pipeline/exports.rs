@@ -7,7 +7,7 @@ use super::operators;
 use super::stages::{Compiled, Exports};
 use super::{Artefact, Error, Job};
 use crate::bench::{Figure, Unit};
-use crate::data::{Answers, Look};
+use crate::data::{SampleView, Task};
 use crate::distill;
 use crate::emit::nnef;
 use crate::exec::Network;
@@ -116,7 +116,7 @@ fn float_difference(
 ) -> Result<f64, Error> {
     let said = |graph| -> Result<Vec<f32>, Error> {
         let network = Network::new(graph, &Device::flex())?;
-        Ok(distill::evaluate(&network, job.data.test.as_ref(), few, &Answers::Classes)?.1)
+        Ok(distill::evaluate(&network, job.data.test.as_ref(), few, &Task::Classification)?.1)
     };
     Ok(difference(&said(&compiled.float)?, &said(network)?))
 }
@@ -136,9 +136,9 @@ fn difference(ours: &[f32], theirs: &[f32]) -> f64 {
 
 /// Reads the NNEF file with tract's NNEF loader alone, and compares its outputs with the network's.
 fn nnef(job: &Job, compiled: &Compiled, file: &[u8], few: &[usize]) -> Result<NnefCheck, Error> {
-    let theirs = nnef::reload_and_run(file, &job.data.test.batch(&Look::plain(few.iter().copied())))?;
+    let theirs = nnef::reload_and_run(file, &job.data.test.batch(&SampleView::plain(few.iter().copied())))?;
     let network = Network::new(&compiled.float, &Device::flex())?;
-    let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), few, &Answers::Classes)?;
+    let (_, ours) = distill::evaluate(&network, job.data.test.as_ref(), few, &Task::Classification)?;
     let theirs = theirs.to_f32();
     let count = job.data.class_names.len();
     let same = share(&classes(&ours, count), &classes(&theirs, count));

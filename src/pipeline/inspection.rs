@@ -2,7 +2,7 @@
 
 use super::evaluation::{SampleSource, predicted, samples_for, scored};
 use super::{Error, job};
-use crate::data::{Look, Shown};
+use crate::data::{Preview, SampleView};
 use crate::graph::{self, Cost, Graph, Op, shape_text};
 use crate::report::Port;
 use crate::student::{self, Groups};
@@ -108,7 +108,7 @@ pub struct Sample {
     pub class: String,
     /// `None` where answers are no classes.
     pub predicted: Option<String>,
-    pub shown: Shown,
+    pub shown: Preview,
     /// The network's inputs for it.
     pub inputs: Vec<Range>,
     pub engine: String,
@@ -272,7 +272,7 @@ fn sample(model: &Path, output: Option<&str>, samples: &SampleSource, network: &
         let mean = values.iter().sum::<f32>() / values.len().max(1) as f32;
         Range { name: network.value(*id).name.clone(), smallest: fold(f32::min), mean, largest: fold(f32::max) }
     };
-    let inputs = network.inputs.iter().zip(test.batch(&Look::plain([0]))).map(range).collect();
+    let inputs = network.inputs.iter().zip(test.batch(&SampleView::plain([0]))).map(range).collect();
     let name = |label: u16| dataset.class_names.get(usize::from(label)).cloned().unwrap_or_default();
     Ok(Sample {
         notes: dataset.notes.clone(),

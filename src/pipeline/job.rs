@@ -2,7 +2,7 @@
 
 use super::options::{Start, name};
 use super::{Cache, Error, Options, Progress, cache, opaque};
-use crate::data::{self, Answers, Dataset, Sidecar, Splits};
+use crate::data::{self, Dataset, Sidecar, Splits, Task};
 use crate::distill::{self, TeacherKind, TermSpec};
 use crate::files;
 use crate::graph::{Graph, Op};
@@ -265,11 +265,11 @@ impl Job {
             teacher_hash = files::hash(format!("{teacher_hash} with a new head by {}", options.seed).as_bytes());
         }
         let asked_about = data.train.clone();
-        if data.answers != Answers::Classes && options.training.recipe.is_none() {
+        if data.answers != Task::Classification && options.training.recipe.is_none() {
             recipe = match (options.training.labels_only, &data.answers) {
                 (true, answers) => labels_only(answers),
-                (_, Answers::Words(_)) => options.soft_labels(),
-                (_, Answers::Tokens) => {
+                (_, Task::Sequence(_)) => options.soft_labels(),
+                (_, Task::MaskedLm) => {
                     let teacher = TermSpec::new("soft-label").with("alpha", 1.0).with("temperature", 2.0);
                     distill::Recipe::of("hidden tokens", vec![TermSpec::new("masked-lm"), teacher])
                 }
@@ -283,10 +283,10 @@ impl Job {
             return Err(distill::Error::Config(what.into()).into());
         }
         if let Some(labels) = recipe.data.labels {
-            data.train = Arc::new(data::Partly::new(data.train, labels, options.seed));
+            data.train = Arc::new(data::LabelSubset::new(data.train, labels, options.seed));
         }
         let samples = recipe.data.synthetic.map_or(data.train.len(), |how| how.samples);
-        training.suit(samples, options.training.epochs, options.training.batch_size);
+        training.resolve_defaults(samples, options.training.epochs, options.training.batch_size);
         let data_hash = files::hash(format!("{}{}", data.train.hash(), data.test.hash()).as_bytes());
         let cache = Cache::open(options.force)?;
         Ok(Job {
@@ -393,10 +393,10 @@ fn untaught(options: &Options, recipe: &distill::Recipe) -> Option<&'static str>
 }
 
 /// What a student is trained by without a teacher: the labels, or the numbers that it should answer with.
-pub(super) fn labels_only(answers: &Answers) -> distill::Recipe {
+pub(super) fn labels_only(answers: &Task) -> distill::Recipe {
     let term = match answers {
-        Answers::Input => TermSpec::new("regression").with("alpha", 0.0),
-        Answers::Tokens => TermSpec::new("masked-lm"),
+        Task::Reconstruction => TermSpec::new("regression").with("alpha", 0.0),
+        Task::MaskedLm => TermSpec::new("masked-lm"),
         _ => TermSpec::new("hard-label"),
     };
     distill::Recipe::of("labels only", vec![term])

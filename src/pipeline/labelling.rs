@@ -3,7 +3,7 @@
 use super::options::LabelOptions;
 use super::prepared::Prepared;
 use super::{Cache, Error, Job, Progress, job};
-use crate::data::{self, Answers};
+use crate::data::{self, Task};
 use crate::distill::TeacherLogits;
 use crate::graph::Graph;
 use crate::onnx;
@@ -35,16 +35,16 @@ impl CachedLogits {
         let last =
             || job.teacher.outputs.first().and_then(|&id| job.teacher.value(id).shape.last().map(|dim| dim.at(1)));
         let row = match &job.data.answers {
-            Answers::Classes | Answers::Tokens => answers.classes(),
-            Answers::Words(sequence) => sequence.symbols,
-            Answers::Input => last().unwrap_or(answers.classes()),
+            Task::Classification | Task::MaskedLm => answers.classes(),
+            Task::Sequence(sequence) => sequence.symbols,
+            Task::Reconstruction => last().unwrap_or(answers.classes()),
         };
         CachedLogits { answers, row }
     }
 
     /// What to look into where its classes are right no more often than by chance.
     fn doubt(&self, job: &Job) -> Option<String> {
-        if job.data.answers != Answers::Classes || job.recipe.data.new_classes {
+        if job.data.answers != Task::Classification || job.recipe.data.new_classes {
             return None;
         }
         let samples = job.asked_about.as_ref();
@@ -76,7 +76,7 @@ impl TeacherLabels {
     /// The teacher's accuracy on some training samples; 1 where it was not asked, or none has a label.
     pub fn accuracy(&self, job: &Job, samples: &[usize]) -> f64 {
         let Some(logits) =
-            self.logits.as_ref().filter(|_| job.data.answers == Answers::Classes && !job.recipe.data.new_classes)
+            self.logits.as_ref().filter(|_| job.data.answers == Task::Classification && !job.recipe.data.new_classes)
         else {
             return 1.0;
         };
@@ -118,7 +118,7 @@ pub fn ask(job: &Job, prepared: &Prepared, progress: &dyn Progress) -> Result<(T
         Ok::<_, Error>(CachedLogits::new(job, answers))
     };
     // Answers to inputs that change from step to step cannot be kept, and a vocabulary for each position is too much.
-    let keeps = job.trains() && !job.recipe.data.mixes() && job.data.answers != Answers::Tokens;
+    let keeps = job.trains() && !job.recipe.data.mixes() && job.data.answers != Task::MaskedLm;
     let logits = match keeps && reads_answers(job, "teacher") {
         true => Some(kept(teacher.as_ref(), &job.teacher_hash, value.as_deref(), &mut on)?),
         false => None,
@@ -157,7 +157,7 @@ pub fn label(options: &LabelOptions, progress: &dyn Progress) -> Result<Labelled
     let network = job::load_one_output(&options.model, &given)?;
     let data = job::load_data(&options.model, &sidecar, &data, &network)?;
     data.notes.iter().for_each(|note| progress.note(note));
-    if data.answers == Answers::Tokens {
+    if data.answers == Task::MaskedLm {
         return Err(Error::TooMuch { model: options.model.clone() });
     }
     let value = job::logits_name(&network);

@@ -7,7 +7,7 @@ use super::measured::Measured;
 use super::stages::{self, Built, Compiled, Exports};
 use super::{Artefact, Error, Job, Progress};
 use crate::bench::{self, Emulator, Input, Student, emulator::Counter, tract};
-use crate::data::{Answers, Dataset};
+use crate::data::{Dataset, Task};
 use crate::distill;
 use crate::exec::Network;
 use crate::files;
@@ -110,7 +110,7 @@ fn accuracy(
     }
 
     let network = Network::new(&compiled.float, &Device::flex())?;
-    let (_, logits) = distill::evaluate(&network, test, &all, &Answers::Classes)?;
+    let (_, logits) = distill::evaluate(&network, test, &all, &Task::Classification)?;
     let by_float = classes(&logits, count);
     measured.rows.push(row(Name::StudentF32, "burn", &by_float));
     let mut by_integers = None;

@@ -42,7 +42,7 @@ pub use options::{Artefact, Derivation, LabelOptions, Optimizer, Options, Replac
 pub use output::Manifest;
 pub use progress::{Outcome, Progress, Silent};
 
-use crate::data::Answers;
+use crate::data::Task;
 use crate::report::{Report, Stage};
 use crate::target;
 use std::path::{Path, PathBuf};
@@ -147,12 +147,12 @@ fn listed(obstacles: &[(String, Error)]) -> String {
 
 impl Error {
     /// Refuses networks whose answers are no classes.
-    fn unless_classes(answers: &Answers, model: &Path) -> Result<(), Error> {
+    fn unless_classes(answers: &Task, model: &Path) -> Result<(), Error> {
         let what = match answers {
-            Answers::Classes => return Ok(()),
-            Answers::Words(_) => "spell words ([sequence])",
-            Answers::Input => "are its input again (answers = \"input\")",
-            Answers::Tokens => "are tokens (answers = \"tokens\")",
+            Task::Classification => return Ok(()),
+            Task::Sequence(_) => "spell words ([sequence])",
+            Task::Reconstruction => "are its input again (answers = \"input\")",
+            Task::MaskedLm => "are tokens (answers = \"tokens\")",
         };
         Err(Error::Answers { model: model.into(), what })
     }

@@ -2,7 +2,7 @@
 //! what follows is read as usual, and its activations can be compared.
 
 use super::Error;
-use crate::data::{Dataset, Look};
+use crate::data::{Dataset, SampleView};
 use crate::graph::{DType, Dim, Graph, Op, Shape};
 use crate::onnx::{self, Given};
 use crate::teacher::{self, EngineChoice};
@@ -26,7 +26,7 @@ pub fn with_shapes(
     if open.is_empty() || samples.is_empty() {
         return Ok(network);
     }
-    let inputs = samples.batch(&Look::plain(vec![0]));
+    let inputs = samples.batch(&SampleView::plain(vec![0]));
     // Only shapes are asked for.
     let engine = teacher::open_output(model, given.output.as_deref(), &open, engine, teacher::UNCOMPARED);
     let Ok(reply) = engine.and_then(|teacher| teacher.run(&inputs)) else {

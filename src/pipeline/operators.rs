@@ -8,7 +8,7 @@
 
 use super::Error;
 use super::stages::Integers;
-use crate::data::{Dataset, Look};
+use crate::data::{Dataset, SampleView};
 use crate::graph::{Dim, Graph};
 use crate::onnx;
 use crate::program::reference::{self, Activation};
@@ -58,7 +58,7 @@ pub(super) fn operators(
     let engine = teacher::open(path, &taps, EngineChoice::OnnxRuntime, teacher::UNCOMPARED)?;
     let mut check = OperatorCheck::default();
     for sample in 0..SAMPLES.min(samples.len()) {
-        let answers = engine.run(&samples.batch(&Look::plain([sample])))?;
+        let answers = engine.run(&samples.batch(&SampleView::plain([sample])))?;
         let contents = |id: BufferId| {
             let tensor = &answers.taps[taps.binary_search(wanted.get(&id)?).ok()?];
             let values = reference::transpose(&tensor.shape, &program.buffer(id).order, &tensor.to_f32());

@@ -4,7 +4,7 @@
 use super::prepared::Prepared;
 use super::{Artefact, Error, Job, Progress};
 use crate::bench::Emulator;
-use crate::data::Look;
+use crate::data::SampleView;
 use crate::emit::{self, CrateOptions, nnef};
 use crate::exec::{Mode, Network};
 use crate::graph::{self, Graph};
@@ -134,7 +134,7 @@ pub(super) fn observe(
     let data = job.data.train.as_ref();
     let indices = crate::data::sample(data, samples, job.options.seed);
     for batch in indices.chunks(64) {
-        let inputs = data.batch(&Look::plain(batch.iter().copied()));
+        let inputs = data.batch(&SampleView::plain(batch.iter().copied()));
         let outputs = network.forward(inputs, taps, Mode::Infer)?;
         for (index, value) in outputs.taps.iter().enumerate() {
             see(index, &value.to_host()?.to_f32());

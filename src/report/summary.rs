@@ -7,7 +7,6 @@ use crate::escape::line;
 use crate::program::Precision;
 use std::path::Path;
 
-
 impl Report {
     /// At most 40 lines: verdict, accuracy, size, memory, latency, where the files are, and how the program gets to the
     /// board. `folder`: the results'.

@@ -174,14 +174,16 @@ impl Crate {
         let mut circles: BTreeSet<BTreeSet<&Module>> = BTreeSet::new();
         for (from, to) in &reached {
             let circle = to.iter().filter(|to| reached.get(to).is_some_and(|back| back.contains(*from)));
-            let circle: BTreeSet<&Module> = circle.filter_map(|to| edges.get_key_value(to).map(|(key, _)| *key)).collect();
+            let circle: BTreeSet<&Module> =
+                circle.filter_map(|to| edges.get_key_value(to).map(|(key, _)| *key)).collect();
             if circle.len() > 1 {
                 circles.insert(circle);
             }
         }
         let shown = |circle: BTreeSet<&Module>| {
             let line = |from: &&Module| {
-                let to: Vec<String> = edges[*from].iter().filter(|to| circle.contains(to)).map(|to| to.join("/")).collect();
+                let to: Vec<String> =
+                    edges[*from].iter().filter(|to| circle.contains(to)).map(|to| to.join("/")).collect();
                 format!("  {} → {}\n", self.files[*from].path.display(), to.join(", "))
             };
             circle.iter().map(line).collect()

@@ -2,7 +2,7 @@
 
 use super::super::stages::observe;
 use super::super::{Error, Job};
-use crate::data::{self, Answers, Look};
+use crate::data::{self, SampleView, Task};
 use crate::distill;
 use crate::exec::{Mode, Network};
 use crate::graph::{Graph, ValueId};
@@ -38,8 +38,9 @@ fn gradients(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Vec<f32>>, Err
     let samples = job.data.train.as_ref();
     let mut sums: HashMap<ValueId, Vec<f32>> = HashMap::new();
     for batch in data::sample(samples, EVIDENCE_SAMPLES, job.options.seed).chunks(BATCH) {
-        let inputs = samples.batch(&Look::plain(batch.iter().copied()));
-        let asked = inputs.first().filter(|_| job.data.answers == Answers::Input).map(|x| x.to_f32().into_owned());
+        let inputs = samples.batch(&SampleView::plain(batch.iter().copied()));
+        let asked =
+            inputs.first().filter(|_| job.data.answers == Task::Reconstruction).map(|x| x.to_f32().into_owned());
         let outputs = network.forward(inputs, &[], Mode::Train { momentum: 1.0 })?;
         let Some(logits) = outputs.outputs.into_iter().next() else { return Ok(sums) };
         let answers = logits.to_host()?;
@@ -52,7 +53,7 @@ fn gradients(job: &Job, graph: &Graph) -> Result<HashMap<ValueId, Vec<f32>>, Err
             }
             None => {
                 let rows = match job.data.answers {
-                    Answers::Classes => batch.len(),
+                    Task::Classification => batch.len(),
                     _ => answers.len() / answers.shape.last().copied().unwrap_or(1).max(1),
                 };
                 let classes = answers.len() / rows.max(1);

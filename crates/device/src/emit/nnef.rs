@@ -106,7 +106,7 @@ pub fn reload_and_run(nnef: &[u8], inputs: &[Tensor]) -> Result<Tensor, NnefErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kdc_train::data::{Look, Sidecar};
+    use kdc_train::data::{SampleView, Sidecar};
     use kdc_train::teacher::{self, EngineChoice};
     use std::path::Path;
 
@@ -114,7 +114,7 @@ mod tests {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fashion/teacher.onnx");
         let sidecar = Sidecar::find(&model).unwrap().unwrap();
         let data = kdc_train::data::load(&sidecar, &model.with_file_name("data"), &kdc_ir::onnx::load(&model).unwrap());
-        data.unwrap().test.batch(&Look::plain(0..n)).remove(0)
+        data.unwrap().test.batch(&SampleView::plain(0..n)).remove(0)
     }
 
     fn shape(batch: Dim) -> [Vec<Dim>; 1] {

@@ -1,7 +1,7 @@
 //! What every consumer of samples knows of them.
 
-use super::views::{Input, Look, Shown};
-use super::{Answers, Error, Hidden, Images};
+use super::views::{Input, Preview, SampleView};
+use super::{Error, Images, MaskedTokens, Task};
 use kdc_ir::graph::{Dim, Graph, Tensor, elements, shape_text};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ pub trait Dataset: Debug + Send + Sync {
     ///
     /// # Panics
     /// If a look names no sample.
-    fn batch(&self, looks: &[Look]) -> Vec<Tensor>;
+    fn batch(&self, looks: &[SampleView]) -> Vec<Tensor>;
 
     /// What these looks hide from a language model; `None` where nothing is hidden from anybody.
-    fn hidden(&self, _looks: &[Look]) -> Option<Hidden> {
+    fn hidden(&self, _looks: &[SampleView]) -> Option<MaskedTokens> {
         None
     }
 
@@ -50,7 +50,7 @@ pub trait Dataset: Debug + Send + Sync {
     ///
     /// # Panics
     /// If there is no such sample.
-    fn show(&self, sample: usize) -> Shown;
+    fn show(&self, sample: usize) -> Preview;
 
     /// The extents of a sample for people, e.g. `28×28×1`.
     fn extents(&self) -> String;
@@ -71,7 +71,7 @@ pub struct Splits {
     /// The name of each class, by label.
     pub class_names: Vec<String>,
     /// What the network's answers stand for.
-    pub answers: Answers,
+    pub answers: Task,
     /// What to say about how the data were read, for people.
     pub notes: Vec<String>,
 }
@@ -116,7 +116,7 @@ pub(super) fn fits_answers(graph: &Graph, data: &Splits) -> Result<(), Error> {
         return fail("the network has no output".into());
     };
     let output = graph.value(output);
-    if data.answers == Answers::Input {
+    if data.answers == Task::Reconstruction {
         let numbers: usize = data.train.inputs().iter().map(|input| input.shape.iter().product::<usize>()).sum();
         let one = data.train.inputs().len() == 1 && output.dtype == data.train.inputs()[0].dtype;
         return match elements(&output.shape) == numbers && one && output.dtype.is_float() {
@@ -129,7 +129,7 @@ pub(super) fn fits_answers(graph: &Graph, data: &Splits) -> Result<(), Error> {
             )),
         };
     }
-    if data.answers == Answers::Tokens {
+    if data.answers == Task::MaskedLm {
         // How many tokens there are, the tokenizer knows: the reader of texts has looked.
         let positions = data.train.inputs().first().map(|input| input.shape.iter().product::<usize>());
         return match output.shape[..] {
@@ -142,7 +142,7 @@ pub(super) fn fits_answers(graph: &Graph, data: &Splits) -> Result<(), Error> {
             )),
         };
     }
-    if let Answers::Words(sequence) = &data.answers {
+    if let Task::Sequence(sequence) = &data.answers {
         return match output.shape[..] {
             [_, Dim::Fixed(_), Dim::Fixed(symbols)] if symbols == sequence.symbols => Ok(()),
             _ => fail(format!(

@@ -1,6 +1,6 @@
 //! Images as a [`Dataset`].
 
-use super::views::{Input, Look, Shown};
+use super::views::{Input, Preview, SampleView};
 use super::{Dataset, Images, Move, Preprocess};
 use kdc_ir::graph::Tensor;
 
@@ -17,7 +17,7 @@ impl Dataset for Images {
         &self.inputs
     }
 
-    fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
+    fn batch(&self, looks: &[SampleView]) -> Vec<Tensor> {
         let (indices, moves): (Vec<usize>, Vec<Move>) = looks
             .iter()
             .map(|look| {
@@ -46,10 +46,10 @@ impl Dataset for Images {
         self.augment.text()
     }
 
-    fn show(&self, sample: usize) -> Shown {
+    fn show(&self, sample: usize) -> Preview {
         let shape = self.samples.shape;
         let pixels = self.samples.sample(sample).iter().step_by(shape[2].max(1)).copied().collect();
-        Shown::Image { shape, pixels }
+        Preview::Image { shape, pixels }
     }
 
     fn extents(&self) -> String {

@@ -1,7 +1,7 @@
 //! Tokens that a language model is to find: masked language modelling, Devlin et al. 2018,
 //! <https://arxiv.org/abs/1810.04805>.
 
-use super::Look;
+use super::SampleView;
 use super::augment::{mix, share, state};
 
 /// Share of the tokens that are hidden.
@@ -21,7 +21,7 @@ pub(super) struct Masking {
 
 /// What some looks hide, row by row: a row for each position of each look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hidden {
+pub struct MaskedTokens {
     /// The token that is hidden there; `None` where the network sees what is there.
     pub tokens: Vec<Option<u32>>,
     /// Whether there is a token at all, and no padding.
@@ -31,7 +31,7 @@ pub struct Hidden {
 impl Masking {
     /// What the network sees in the place of a token; `None` where that is not hidden. A pure function of the look and the
     /// place: the same on every machine. Plain looks hide as well, always the same.
-    pub fn seen(&self, look: &Look, position: usize, token: u32) -> Option<u32> {
+    pub fn seen(&self, look: &SampleView, position: usize, token: u32) -> Option<u32> {
         let (seed, number) = look.view.map_or((0, u64::MAX), |view| (view.seed, view.number as u64));
         let state = mix(state(seed, look.sample, number) ^ position as u64);
         let draw = |i: u64| mix(state ^ i.rotate_left(32));
@@ -56,7 +56,7 @@ mod tests {
         let masking = Masking { mask: 3, vocabulary: 1000 };
         let (mut hidden, mut masked, mut kept) = (0, 0, 0);
         for sample in 0..1000 {
-            let look = Look { sample, view: Some(View { seed: 1, number: 2 }) };
+            let look = SampleView { sample, view: Some(View { seed: 1, number: 2 }) };
             for position in 0..64 {
                 let Some(seen) = masking.seen(&look, position, 500) else { continue };
                 assert!(seen < 1000);
@@ -73,9 +73,9 @@ mod tests {
     #[test]
     fn views_hide_different_tokens_and_equal_looks_the_same() {
         let masking = Masking { mask: 3, vocabulary: 1000 };
-        let row = |look: Look| (0..64).map(|p| masking.seen(&look, p, 7)).collect::<Vec<_>>();
-        let at = |number| Look { sample: 5, view: Some(View { seed: 1, number }) };
-        let plain = Look { sample: 5, view: None };
+        let row = |look: SampleView| (0..64).map(|p| masking.seen(&look, p, 7)).collect::<Vec<_>>();
+        let at = |number| SampleView { sample: 5, view: Some(View { seed: 1, number }) };
+        let plain = SampleView { sample: 5, view: None };
         assert_eq!(row(at(1)), row(at(1)));
         assert_ne!(row(at(1)), row(at(2)));
         assert_eq!(row(plain), row(plain));

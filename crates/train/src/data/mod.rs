@@ -9,7 +9,6 @@
 //! of 256 entries per channel ([`Preprocess::table`]). So teacher, student, calibration and the generated program
 //! see the same numbers, bit for bit.
 
-mod answers;
 mod augment;
 mod dataset;
 mod error;
@@ -17,11 +16,11 @@ mod folders;
 mod head;
 mod image_dataset;
 mod images;
+mod label_subset;
 mod labels;
 mod masking;
 mod names;
 mod options;
-mod partly;
 mod preprocess;
 mod readers;
 mod samples;
@@ -30,21 +29,21 @@ mod sequence;
 mod sidecar;
 mod spectrum;
 mod split;
+mod task;
 #[cfg(test)]
 mod tests;
 mod texts;
 mod vectors;
 mod views;
 
-pub use answers::{Answers, argmax};
 pub use augment::{Augment, Move};
 pub use dataset::{Dataset, Splits};
 pub use error::{Error, Location, Place};
 pub use images::Images;
-pub use masking::Hidden;
+pub use label_subset::LabelSubset;
+pub use masking::MaskedTokens;
 pub use names::{Pattern, Rule};
 pub use options::{ArrayOptions, Column, ImageOptions, Size, TableOptions, TextOptions};
-pub use partly::Partly;
 pub use preprocess::{Layout, Preprocess};
 pub use samples::Samples;
 pub use score::{Explained, Score};
@@ -52,11 +51,11 @@ pub use sequence::{Reading, Sequence, SequenceOptions};
 pub use sidecar::{Format, Licences, Sidecar, Source};
 pub use spectrum::{AudioOptions, Feature, First, Log, MelScale};
 pub use split::{Split, sample, split};
+pub use task::{Task, argmax};
 pub use texts::Texts;
 pub use vectors::Vectors;
-pub use views::{Input, Look, Shown, View};
+pub use views::{Input, Preview, SampleView, View};
 
-use answers::AnswersOption;
 use dataset::{fits_answers, fits_inputs};
 use kdc_ir::graph::{Dim, Graph, shape_at, shape_text};
 use labels::Classes;
@@ -65,6 +64,7 @@ use readers::npz::Values;
 use readers::table::Content;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use task::TaskOption;
 use texts::Encoder;
 
 /// Reads the data of a model: `path` (a sidecar's own, or another) as the sidecar says, for the inputs of `network`.
@@ -72,7 +72,7 @@ use texts::Encoder;
 /// # Errors
 /// Names file and line of what cannot be used, and what does not go together.
 pub fn load(sidecar: &Sidecar, path: &Path, network: &Graph) -> Result<Splits, Error> {
-    let classes = sidecar.answers == AnswersOption::Classes;
+    let classes = sidecar.answers == TaskOption::Classes;
     // Before the data, which would be found unfit for what it is not meant for.
     if let Some(what) = head::unsupported(network).filter(|_| classes && sidecar.sequence.is_none()) {
         return Err(Error::Unsupported { what });
@@ -132,7 +132,7 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
             made((sounds.train, sounds.test), sounds.classes)?
         }
         Format::Csv | Format::Jsonl | Format::Parquet if let Some(text) = &sidecar.source.text => {
-            let encoder = Encoder::new(text, network, sidecar.answers == AnswersOption::Tokens, sidecar.augment)?;
+            let encoder = Encoder::new(text, network, sidecar.answers == TaskOption::Tokens, sidecar.augment)?;
             let table = readers::table::load(path, sidecar, Content::Text(&text.column))?;
             let classes = labels::resolve(&table.train.labels, &table.test.labels, given, outputs)?;
             let part = |texts, labels| -> Result<Arc<dyn Dataset>, Error> {
@@ -142,7 +142,7 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
                 train: part(table.train.texts, classes.train)?,
                 test: part(table.test.texts, classes.test)?,
                 class_names: classes.names,
-                answers: Answers::Classes,
+                answers: Task::Classification,
                 notes: classes.notes,
             }
         }
@@ -154,17 +154,17 @@ fn load_inputs(sidecar: &Sidecar, path: &Path, network: &Graph, outputs: usize) 
         }
     };
     if let Some(options) = &sidecar.sequence {
-        splits.answers = Answers::Words(Sequence::new(options, &splits.class_names)?);
+        splits.answers = Task::Sequence(Sequence::new(options, &splits.class_names)?);
     }
-    if sidecar.answers == AnswersOption::Tokens && sidecar.source.text.is_none() {
+    if sidecar.answers == TaskOption::Tokens && sidecar.source.text.is_none() {
         let what = "answers = \"tokens\" is for texts; [text] is missing";
         return Err(Location::whole(&sidecar.path).error(what));
     }
-    if sidecar.answers != AnswersOption::Classes {
+    if sidecar.answers != TaskOption::Classes {
         // Whatever the samples are labelled with, no answer names it.
-        let unlabelled = |samples| -> Arc<dyn Dataset> { Arc::new(Partly::new(samples, 0.0, 0)) };
+        let unlabelled = |samples| -> Arc<dyn Dataset> { Arc::new(LabelSubset::new(samples, 0.0, 0)) };
         let (train, test) = (unlabelled(splits.train), unlabelled(splits.test));
-        let answers = if sidecar.answers == AnswersOption::Input { Answers::Input } else { Answers::Tokens };
+        let answers = if sidecar.answers == TaskOption::Input { Task::Reconstruction } else { Task::MaskedLm };
         splits = Splits { train, test, class_names: vec![], answers, notes: splits.notes };
     }
     labels::not_empty(&splits, &Location::whole(path))?;
@@ -180,7 +180,7 @@ fn images(
     let part = |samples| -> Result<Arc<dyn Dataset>, Error> {
         Ok(Arc::new(Images::new(samples, sidecar.preprocess.clone(), sidecar.augment)?))
     };
-    Ok(Splits { train: part(train)?, test: part(test)?, class_names, answers: Answers::Classes, notes })
+    Ok(Splits { train: part(train)?, test: part(test)?, class_names, answers: Task::Classification, notes })
 }
 
 /// Samples of real numbers, of these extents, one of which may be time. `names`: of the numbers of a sample, where they
@@ -203,7 +203,7 @@ fn vectors(
         train: part(values.0, classes.train)?,
         test: part(values.1, classes.test)?,
         class_names: classes.names,
-        answers: Answers::Classes,
+        answers: Task::Classification,
         notes: classes.notes,
     })
 }

@@ -1,12 +1,12 @@
 //! How good answers are.
 
-use super::{Answers, Dataset, Look, argmax};
+use super::{Dataset, SampleView, Task, argmax};
 use kdc_ir::graph::Tensor;
 
 /// Adds up how good answers are.
 #[derive(Debug)]
 pub struct Score<'a> {
-    answers: &'a Answers,
+    answers: &'a Task,
     right: usize,
     /// Samples with a label, or hidden tokens.
     judged: usize,
@@ -14,27 +14,27 @@ pub struct Score<'a> {
 }
 
 impl<'a> Score<'a> {
-    pub fn new(answers: &'a Answers) -> Score<'a> {
+    pub fn new(answers: &'a Task) -> Score<'a> {
         Score { answers, right: 0, judged: 0, explained: Explained::default() }
     }
 
     /// Takes in what a network answers to looks at samples, look by look; `inputs`: what it was given.
-    pub fn add(&mut self, samples: &dyn Dataset, looks: &[Look], inputs: &[Tensor], values: &[f32]) {
+    pub fn add(&mut self, samples: &dyn Dataset, looks: &[SampleView], inputs: &[Tensor], values: &[f32]) {
         let rows = |count: usize| values.chunks((values.len() / count.max(1)).max(1));
         match self.answers {
-            Answers::Classes | Answers::Words(_) => {
+            Task::Classification | Task::Sequence(_) => {
                 for (row, look) in rows(looks.len()).zip(looks) {
                     let Some(label) = samples.label(look.sample) else { continue };
                     self.judged += 1;
                     self.right += usize::from(self.answers.class(row) == Some(label));
                 }
             }
-            Answers::Input => {
+            Task::Reconstruction => {
                 let asked = inputs.first().map(Tensor::to_f32).unwrap_or_default();
                 let width = (asked.len() / looks.len().max(1)).max(1);
                 asked.chunks(width).zip(rows(looks.len())).for_each(|(x, y)| self.explained.add(x, y));
             }
-            Answers::Tokens => {
+            Task::MaskedLm => {
                 let hidden = samples.hidden(looks).unwrap_or_default();
                 for (row, token) in rows(hidden.tokens.len()).zip(&hidden.tokens) {
                     let Some(token) = *token else { continue };
@@ -49,14 +49,14 @@ impl<'a> Score<'a> {
     /// variance that is explained; `None` where nothing says.
     pub fn share(&self) -> Option<f64> {
         match self.answers {
-            Answers::Input => self.explained.share(),
+            Task::Reconstruction => self.explained.share(),
             _ => (self.judged > 0).then(|| self.right as f64 / self.judged as f64),
         }
     }
 
     /// How many samples go through a network at once: fewer where an answer is a vocabulary for each position.
     pub fn batch(&self) -> usize {
-        if *self.answers == Answers::Tokens { 16 } else { 256 }
+        if *self.answers == Task::MaskedLm { 16 } else { 256 }
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn only_answers_that_name_classes_do() {
-        assert_eq!(Answers::Classes.class(&[0.0, 2.0, 2.0]), Some(1));
-        assert_eq!(Answers::Input.class(&[0.0, 2.0]), None);
+        assert_eq!(Task::Classification.class(&[0.0, 2.0, 2.0]), Some(1));
+        assert_eq!(Task::Reconstruction.class(&[0.0, 2.0]), None);
     }
 }

@@ -1,8 +1,8 @@
 //! What an ONNX file does not say about its input, in a TOML file of the same stem beside it.
 
-use super::answers::AnswersOption;
 use super::options::{ArrayOptions, ImageOptions, TableOptions, TextOptions};
 use super::spectrum::AudioOptions;
+use super::task::TaskOption;
 use super::{Augment, Error, Pattern, Preprocess, SequenceOptions, Split};
 use kdc_ir::files;
 use serde::Deserialize;
@@ -35,7 +35,7 @@ pub struct Sidecar {
     /// How training samples may be changed.
     pub augment: Augment,
     /// What the network answers with.
-    pub answers: AnswersOption,
+    pub answers: TaskOption,
     /// How answers spell their classes, where they do.
     pub sequence: Option<SequenceOptions>,
     /// Under which licences model and data come.
@@ -143,7 +143,7 @@ struct DataSection {
     names: Option<Pattern>,
     classes: Option<toml::Spanned<Vec<String>>>,
     #[serde(default)]
-    answers: AnswersOption,
+    answers: TaskOption,
 }
 
 impl Sidecar {
@@ -177,12 +177,12 @@ impl Sidecar {
 
         let folder = path.parent().unwrap_or(Path::new(""));
         let (data, format, names, classes, answers) = match file.data {
-            None => (None, Format::default(), None, None, AnswersOption::default()),
+            None => (None, Format::default(), None, None, TaskOption::default()),
             Some(DataSection { path, format, names, classes, answers }) => {
                 (Some(folder.join(path)), format, names, classes, answers)
             }
         };
-        if answers != AnswersOption::Classes && (classes.is_some() || file.sequence.is_some()) {
+        if answers != TaskOption::Classes && (classes.is_some() || file.sequence.is_some()) {
             let span = classes.as_ref().map(toml::Spanned::span);
             return Err(fail(
                 span,

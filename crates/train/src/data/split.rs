@@ -1,7 +1,7 @@
 //! Which samples are for training, which for validation, which for the final figures.
 
 use super::augment::mix;
-use super::{Answers, Dataset, Rule};
+use super::{Dataset, Rule, Task};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ impl Split {
 /// Parts the samples into training and validation indices, both ascending. Of each class, `fraction` (rounded to the
 /// nearest count) goes to validation; which ones depends on `seed` and the labels alone. Samples without a label
 /// all go to training: they can judge nothing, unless a network is to answer with the sample itself.
-pub fn split(samples: &dyn Dataset, answers: &Answers, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+pub fn split(samples: &dyn Dataset, answers: &Task, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let (mut train, mut validation) = (Vec::new(), Vec::new());
     for (class, members) in classes(samples, seed) {
         let judges = class.is_some() || !answers.are_classes();

@@ -2,8 +2,8 @@
 
 use super::augment::{self, Kind};
 use super::error::Location;
-use super::masking::{Hidden, Masking};
-use super::views::{Input, Look, Shown, View};
+use super::masking::{MaskedTokens, Masking};
+use super::views::{Input, Preview, SampleView, View};
 use super::{Augment, Dataset, Error, TextOptions};
 use kdc_ir::graph::{DType, Data, Dim, Graph, Tensor, shape_text};
 use std::panic::{self, AssertUnwindSafe};
@@ -182,7 +182,7 @@ impl Texts {
     }
 
     /// What a look sees in the place of a token that it hides.
-    fn seen(&self, look: &Look, position: usize, at: usize) -> Option<u32> {
+    fn seen(&self, look: &SampleView, position: usize, at: usize) -> Option<u32> {
         if let (Some((stands, share)), Some(view)) = (self.encoder.dropout, look.view) {
             return (!self.special[at] && drops(&view, look.sample, position, share)).then_some(stands);
         }
@@ -191,7 +191,7 @@ impl Texts {
     }
 
     /// A sample as one input sees it, padded.
-    fn row(&self, look: Look, role: Role) -> impl Iterator<Item = i64> {
+    fn row(&self, look: SampleView, role: Role) -> impl Iterator<Item = i64> {
         let range = self.range(look.sample);
         (0..self.encoder.length).map(move |i| {
             let at = Some(range.start + i).filter(|at| range.contains(at));
@@ -224,7 +224,7 @@ impl Dataset for Texts {
         &self.encoder.inputs
     }
 
-    fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
+    fn batch(&self, looks: &[SampleView]) -> Vec<Tensor> {
         let one = |(&role, input): (&Role, &Input)| {
             let values = looks.iter().flat_map(|&look| self.row(look, role));
             let data = match input.dtype {
@@ -237,9 +237,9 @@ impl Dataset for Texts {
         self.encoder.roles.iter().zip(&self.encoder.inputs).map(one).collect()
     }
 
-    fn hidden(&self, looks: &[Look]) -> Option<Hidden> {
+    fn hidden(&self, looks: &[SampleView]) -> Option<MaskedTokens> {
         self.encoder.masking?;
-        let mut hidden = Hidden::default();
+        let mut hidden = MaskedTokens::default();
         for look in looks {
             let range = self.range(look.sample);
             for i in 0..self.encoder.length {
@@ -271,10 +271,10 @@ impl Dataset for Texts {
         }
     }
 
-    fn show(&self, sample: usize) -> Shown {
+    fn show(&self, sample: usize) -> Preview {
         let ids = &self.ids[self.range(sample)];
         let token = |&id: &u32| self.encoder.tokenizer.id_to_token(id).unwrap_or_else(|| format!("#{id}"));
-        Shown::Tokens { tokens: ids.iter().map(token).collect() }
+        Preview::Tokens { tokens: ids.iter().map(token).collect() }
     }
 
     fn extents(&self) -> String {

@@ -2,7 +2,7 @@
 
 use super::augment::Kind;
 use super::dataset::Dataset;
-use super::views::{Input, Look, Shown};
+use super::views::{Input, Preview, SampleView};
 use super::{Augment, Error, Preprocess};
 use kdc_ir::graph::{DType, Tensor};
 
@@ -93,7 +93,7 @@ impl Dataset for Vectors {
         &self.inputs
     }
 
-    fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
+    fn batch(&self, looks: &[SampleView]) -> Vec<Tensor> {
         let mut shape = vec![looks.len()];
         shape.extend(&self.inputs[0].shape);
         let mut values: Vec<f32> = looks.iter().flat_map(|look| self.sample(look.sample)).copied().collect();
@@ -124,15 +124,15 @@ impl Dataset for Vectors {
         format!("{} along {:?}", self.augment.text(), self.time)
     }
 
-    fn show(&self, sample: usize) -> Shown {
+    fn show(&self, sample: usize) -> Preview {
         let values = self.sample(sample);
         match self.shape.iter().copied().filter(|&n| n > 1).collect::<Vec<_>>()[..] {
             [height, width] => {
                 let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
                 let byte = |&x: &f32| (255.0 * (x - low) / (high - low).max(f32::MIN_POSITIVE)) as u8;
-                Shown::Image { shape: [height, width, 1], pixels: values.iter().map(byte).collect() }
+                Preview::Image { shape: [height, width, 1], pixels: values.iter().map(byte).collect() }
             }
-            _ => Shown::Numbers { names: self.names.clone(), values: values.to_vec() },
+            _ => Preview::Numbers { names: self.names.clone(), values: values.to_vec() },
         }
     }
 

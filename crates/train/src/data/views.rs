@@ -16,7 +16,7 @@ pub struct Input {
 
 /// A sample, as it is or as one of its views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct SampleView {
     pub sample: usize,
     /// `None`: as it is.
     pub view: Option<View>,
@@ -30,22 +30,22 @@ pub struct View {
     pub number: usize,
 }
 
-impl Look {
+impl SampleView {
     /// Samples as they are.
-    pub fn plain(samples: impl IntoIterator<Item = usize>) -> Vec<Look> {
-        samples.into_iter().map(|sample| Look { sample, view: None }).collect()
+    pub fn plain(samples: impl IntoIterator<Item = usize>) -> Vec<SampleView> {
+        samples.into_iter().map(|sample| SampleView { sample, view: None }).collect()
     }
 
     /// The same view of each sample.
-    pub fn at(samples: &[usize], view: View) -> Vec<Look> {
-        samples.iter().map(|&sample| Look { sample, view: Some(view) }).collect()
+    pub fn at(samples: &[usize], view: View) -> Vec<SampleView> {
+        samples.iter().map(|&sample| SampleView { sample, view: Some(view) }).collect()
     }
 }
 
 /// A sample for people.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Shown {
+pub enum Preview {
     /// An image.
     Image {
         /// Height, width, channels.

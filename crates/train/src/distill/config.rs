@@ -127,7 +127,7 @@ const BATCHES: [usize; 3] = [128, 64, 32];
 impl Config {
     /// Sets the number of epochs and the samples a step: those that were asked for, or those that suit so many training
     /// samples.
-    pub fn suit(&mut self, samples: usize, epochs: Option<usize>, batch_size: Option<usize>) {
+    pub fn resolve_defaults(&mut self, samples: usize, epochs: Option<usize>, batch_size: Option<usize>) {
         let fewest = Config::default().epochs;
         self.epochs = epochs.unwrap_or_else(|| SEEN.div_ceil(samples.max(1)).clamp(fewest, MOST_EPOCHS));
         let seen = (samples as f64 * (1.0 - self.validation)) as usize;
@@ -201,7 +201,7 @@ mod tests {
     fn few_samples_are_seen_more_often_and_in_smaller_batches() {
         let suited = |samples, epochs, batch_size| {
             let mut config = Config::default();
-            config.suit(samples, epochs, batch_size);
+            config.resolve_defaults(samples, epochs, batch_size);
             (config.epochs, config.batch_size)
         };
         assert_eq!(suited(60_000, None, None), (12, 128));

@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::feed::{Next, ahead};
-use crate::data::{Answers, Dataset, Look, Score};
+use crate::data::{Dataset, SampleView, Score, Task};
 use kdc_exec::{Mode, Network, in_pool};
 
 /// How good a network is, and its answers in order, to plain looks: see [`Score::share`]; NaN where nothing says. Answers of
@@ -14,11 +14,11 @@ pub fn evaluate(
     network: &Network,
     samples: &dyn Dataset,
     indices: &[usize],
-    answers: &Answers,
+    answers: &Task,
 ) -> Result<(f64, Vec<f32>), Error> {
     let (mut all, mut score) = (Vec::new(), Score::new(answers));
     let make = |batch: &[usize]| {
-        let looks = Look::plain(batch.iter().copied());
+        let looks = SampleView::plain(batch.iter().copied());
         (samples.batch(&looks), looks)
     };
     ahead(indices.chunks(score.batch()), make, |(inputs, looks)| {
@@ -27,7 +27,7 @@ pub fn evaluate(
         let output = output.to_host()?;
         let values = output.to_f32();
         score.add(samples, &looks, &inputs, &values);
-        if *answers != Answers::Tokens {
+        if *answers != Task::MaskedLm {
             all.extend_from_slice(&values);
         }
         Ok::<_, Error>(Next::Go)

@@ -2,7 +2,7 @@
 
 use super::mixing::{Mixed, mix};
 use super::{DataSpec, TeacherSource, TrainingSet};
-use crate::data::{Hidden, Look, View};
+use crate::data::{MaskedTokens, SampleView, View};
 use kdc_ir::graph::Tensor as HostTensor;
 use std::sync::mpsc;
 
@@ -17,7 +17,7 @@ pub struct Batch {
     /// The true class of each; 0 where nobody said it.
     pub classes: Vec<u16>,
     /// What is hidden from language models.
-    pub hidden: Option<Hidden>,
+    pub hidden: Option<MaskedTokens>,
     /// Whether somebody said it.
     pub labelled: Vec<bool>,
     /// How samples were mixed, if they were.
@@ -29,7 +29,7 @@ pub struct Batch {
 impl Batch {
     /// Samples as view `view`, with the kept answers of the sources that are marked.
     pub fn new(set: &TrainingSet, samples: &[usize], view: View, asked: &[bool], spec: &DataSpec) -> Batch {
-        let mut inputs = set.samples.batch(&Look::at(samples, view));
+        let mut inputs = set.samples.batch(&SampleView::at(samples, view));
         let mixed = spec.mixes().then(|| mix(spec, &mut inputs, &key(samples, view))).flatten();
         let answers = |(source, asked): (&TeacherSource, &bool)| {
             let Some(logits) = source.logits.filter(|_| *asked && !spec.mixes()) else { return vec![] };
@@ -44,7 +44,7 @@ impl Batch {
         let labels: Vec<Option<u16>> = samples.iter().map(|&sample| set.samples.label(sample)).collect();
         let classes = labels.iter().map(|label| label.unwrap_or(0)).collect();
         let labelled = labels.iter().map(Option::is_some).collect();
-        let hidden = set.samples.hidden(&Look::at(samples, view));
+        let hidden = set.samples.hidden(&SampleView::at(samples, view));
         Batch { samples: samples.to_vec(), inputs, hidden, classes, labelled, mixed, kept }
     }
 

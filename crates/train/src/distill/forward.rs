@@ -6,7 +6,7 @@ use kdc_exec::{Mode, Network, Value};
 use kdc_ir::graph::{Graph, Tensor as HostTensor, ValueId, shape_at};
 
 /// What a network says at a step.
-pub struct Said {
+pub struct NetworkOutputs {
     /// `[N, K]`; `None` where nobody asked.
     pub logits: Option<Tensor<2>>,
     /// In the order of its taps.
@@ -23,7 +23,7 @@ pub fn ask(
     given: &[(ValueId, Value)],
     taps: &[ValueId],
     mode: Mode,
-) -> Result<Said, Error> {
+) -> Result<NetworkOutputs, Error> {
     let outputs = &network.graph().outputs;
     let wanted: Vec<ValueId> = outputs.iter().take(1).chain(taps).copied().collect();
     let on_side = |value: Value| if mode == Mode::Infer { value.autodiff() } else { value };
@@ -31,7 +31,7 @@ pub fn ask(
     let mut values = values.map(|value| Ok(on_side(value.into_float()?)));
     let logits = values.next().ok_or(Error::NoOutput)?;
     let logits = logits.and_then(rows)?;
-    Ok(Said { logits: Some(logits), taps: values.collect::<Result<_, Error>>()? })
+    Ok(NetworkOutputs { logits: Some(logits), taps: values.collect::<Result<_, Error>>()? })
 }
 
 /// Logits as rows: `[B, K]` as they are, `[B, L, K]` position by position.

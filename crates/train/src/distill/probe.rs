@@ -2,7 +2,7 @@
 //! al. 2019, <https://arxiv.org/abs/1905.00414>.
 
 use super::{Engine, Error, TrainingSet};
-use crate::data::Look;
+use crate::data::SampleView;
 use burn::tensor::Device;
 use kdc_exec::{Mode, Network};
 use kdc_ir::graph::{Graph, Tensor, ValueId};
@@ -30,7 +30,7 @@ impl Probe {
         let count = samples.len();
         let mut grams = HashMap::new();
         if count >= FEWEST && !values.is_empty() {
-            let inputs = set.samples.batch(&Look::plain(samples));
+            let inputs = set.samples.batch(&SampleView::plain(samples));
             let seen = match engine {
                 Some(engine) => engine.values(graph, values, &inputs)?,
                 None => {

@@ -13,7 +13,7 @@ use super::recipe::{Recipe, Stage, TeacherKind};
 use super::run::{InitialState, Trained};
 use super::trainer::train;
 use super::{ClassWeights, Config, DataSpec, Error, TeacherSource, TermSpec, TrainingSet, decoder};
-use crate::data::Answers;
+use crate::data::Task;
 use crate::student;
 use burn::tensor::Device;
 use kdc_exec::Network;
@@ -110,7 +110,7 @@ impl Scores {
         };
         let validation = if set.validation.is_empty() { f64::NEG_INFINITY } else { score(set.validation)? };
         // Only shares of right answers have a standard error.
-        let training = if *set.answers == Answers::Input { f64::NEG_INFINITY } else { score(&witnesses)? };
+        let training = if *set.answers == Task::Reconstruction { f64::NEG_INFINITY } else { score(&witnesses)? };
         Ok(Scores { validation, training, samples: witnesses.len() })
     }
 
@@ -158,7 +158,7 @@ fn autoencoders(
             epochs: spec.epochs.unwrap_or(config.epochs),
             ..config.clone()
         };
-        let set = TrainingSet { teachers: vec![], answers: &Answers::Input, ..set.clone() };
+        let set = TrainingSet { teachers: vec![], answers: &Task::Reconstruction, ..set.clone() };
         // By number: a name may be anything.
         let checkpoint = folder.join(format!("checkpoint.autoencoder.{}", trained.len()));
         let learned = train(&(&graph).into(), &set, &config, device, &checkpoint, &mut |_| ())?;

@@ -1,6 +1,6 @@
 //! What each term of an objective reads of whom, and how those values come to a step.
 
-use super::forward::{Said, classes};
+use super::forward::{NetworkOutputs, classes};
 use super::layers::{self, Point};
 use super::objective::TermSpec;
 use super::probe::Probe;
@@ -125,7 +125,7 @@ impl TermInputs {
     }
 
     /// The places of the student that a term compares, with what the teacher has there.
-    pub fn taught(&self, term: usize, said: &[Said]) -> Vec<(Point, Feature)> {
+    pub fn taught(&self, term: usize, said: &[NetworkOutputs]) -> Vec<(Point, Feature)> {
         let binding = &self.bindings[term];
         let one = |(_, student, tap, teacher): &(usize, Point, usize, Point)| {
             let value = said[binding.sources[0]].taps[*tap].clone();
@@ -142,7 +142,7 @@ impl TermInputs {
     }
 
     /// What each term reads of what was said.
-    pub fn views(&self, student: &[Value], said: &[Said], labels: &Labels, aux: &AuxParams) -> Vec<TermView> {
+    pub fn views(&self, student: &[Value], said: &[NetworkOutputs], labels: &Labels, aux: &AuxParams) -> Vec<TermView> {
         let one = |binding: &Binding| {
             let pair = |(s, sp, t, tp): &(usize, Point, usize, Point)| {
                 let taps = if binding.reads.pairs == Pairs::Own { student } else { &said[binding.sources[0]].taps };

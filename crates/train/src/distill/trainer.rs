@@ -4,7 +4,7 @@ use super::feed::{Batch, Next, ahead};
 use super::history::Event;
 use super::run::{InitialState, Run, StepOutcome, Trained, set_up};
 use super::{Config, Error, TrainingSet, mixing};
-use crate::data::{Answers, View};
+use crate::data::{Task, View};
 use burn::tensor::Device;
 use kdc_exec::in_pool;
 use kdc_ir::graph::Graph;
@@ -48,7 +48,7 @@ pub fn train(
         let epoch = run.done / per_epoch;
         let order = epoch_order(set, config, epoch);
         // What language models do not see is anew in every epoch: nobody keeps their teachers' answers.
-        let number = if *set.answers == Answers::Tokens { epoch } else { epoch % config.views };
+        let number = if *set.answers == Task::MaskedLm { epoch } else { epoch % config.views };
         let view = View { seed: config.seed, number };
         let asked = run.asked();
         let left = order[..per_epoch * per_step].chunks(config.batch_size);
@@ -108,11 +108,11 @@ fn check(set: &TrainingSet, config: &Config) -> Result<(), Error> {
     mixing::check(&config.data, set.samples.inputs())?;
     let objective = config.objective()?;
     let (labels, teacher) = objective.learns_from();
-    if *set.answers == Answers::Tokens {
+    if *set.answers == Task::MaskedLm {
         // Every look has its labels: the tokens that it hides.
         return Ok(());
     }
-    if *set.answers == Answers::Input {
+    if *set.answers == Task::Reconstruction {
         return match config.terms.iter().find(|spec| spec.term().is_ok_and(|t| t.reads().labels)) {
             Some(spec) => {
                 let why = "learns classes, and these samples have none (answers = \"input\" in the sidecar); 'regression' \

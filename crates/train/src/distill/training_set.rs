@@ -1,7 +1,7 @@
 //! What a student is trained on: samples, their split, and whom it learns from.
 
 use super::TeacherSource;
-use crate::data::{Answers, Dataset};
+use crate::data::{Dataset, Task};
 
 /// What a student is trained on.
 #[derive(Clone)]
@@ -15,5 +15,5 @@ pub struct TrainingSet<'a> {
     /// Whom terms may learn from; the first is meant where a term names none.
     pub teachers: Vec<TeacherSource<'a>>,
     /// What answers stand for.
-    pub answers: &'a Answers,
+    pub answers: &'a Task,
 }

@@ -7,7 +7,7 @@ use super::difference::{Difference, first_difference};
 use super::file::Model;
 use super::own;
 use super::{EngineChoice, Error, Reply, Teacher, onnxruntime, tract};
-use crate::data::{Dataset, Look};
+use crate::data::{Dataset, SampleView};
 use kdc_ir::graph::Tensor;
 
 /// For [`open`](super::open) where nothing is known to compare engines on.
@@ -22,7 +22,7 @@ pub fn probe(samples: &dyn Dataset) -> Vec<Tensor> {
     if count == 0 {
         return vec![];
     }
-    samples.batch(&Look::plain((0..count).map(|i| i * all / count)))
+    samples.batch(&SampleView::plain((0..count).map(|i| i * all / count)))
 }
 
 /// A teacher with something to say about its engine.

@@ -1,5 +1,5 @@
 use super::{Error, Teacher};
-use crate::data::{Dataset, Look};
+use crate::data::{Dataset, SampleView};
 use kdc_ir::graph::Tensor;
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub fn logits(teacher: &dyn Teacher, samples: &dyn Dataset) -> Result<Tensor, Er
     let mut values = Vec::new();
     let mut shape = vec![0];
     for start in (0..samples.len()).step_by(BATCH) {
-        let answers = teacher.run(&samples.batch(&Look::plain(start..samples.len().min(start + BATCH))))?;
+        let answers = teacher.run(&samples.batch(&SampleView::plain(start..samples.len().min(start + BATCH))))?;
         let Some(first) = answers.outputs.first() else {
             return Err(Error::Logits { what: "the teacher has no output".into() });
         };

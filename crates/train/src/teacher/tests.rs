@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::{Augment, Images, Look, Sidecar, Splits};
+use crate::data::{Augment, Images, SampleView, Sidecar, Splits};
 use kdc_ir::graph::Tensor;
 use std::path::PathBuf;
 
@@ -72,7 +72,7 @@ fn onnx_runtime_answers_as_the_network_was_trained_to() {
             assert!(teacher.engine().starts_with("ONNX Runtime 1."), "{}", teacher.engine());
             check_engine(teacher.as_ref());
             let data = fashion_data();
-            let batch = data.test.batch(&Look::plain(0..3));
+            let batch = data.test.batch(&SampleView::plain(0..3));
             let tract = open(&fashion(), &[tap], EngineChoice::Tract, UNCOMPARED).unwrap();
             let (a, b) = (teacher.run(&batch).unwrap(), tract.run(&batch).unwrap());
             assert_eq!(a.taps[0].shape, b.taps[0].shape);
@@ -206,7 +206,7 @@ fn taps_come_beside_the_outputs_and_may_be_outputs() {
     let teacher = open(&fashion(), &names, EngineChoice::Tract, UNCOMPARED).unwrap();
     assert_eq!(teacher.taps(), names);
     let data = fashion_data();
-    let answers = teacher.run(&data.test.batch(&Look::plain(0..3))).unwrap();
+    let answers = teacher.run(&data.test.batch(&SampleView::plain(0..3))).unwrap();
     assert_eq!((answers.outputs.len(), answers.taps.len()), (1, 2));
     assert_eq!(answers.taps[1], answers.outputs[0]);
     assert_eq!(answers.taps[0].shape[0], 3);
@@ -220,14 +220,14 @@ fn taps_come_beside_the_outputs_and_may_be_outputs() {
 fn answers_depend_neither_on_cores_nor_on_the_rest_of_the_batch() {
     let data = fashion_data();
     let teacher = open(&fashion(), &[], EngineChoice::Tract, UNCOMPARED).unwrap();
-    let batch = data.test.batch(&Look::plain(0..37));
+    let batch = data.test.batch(&SampleView::plain(0..37));
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| teacher.run(&batch).unwrap())
     };
     let one = on(1);
     assert_eq!(one, on(3));
-    let alone = teacher.run(&data.test.batch(&Look::plain([36]))).unwrap();
+    let alone = teacher.run(&data.test.batch(&SampleView::plain([36]))).unwrap();
     assert_eq!(alone.outputs[0].to_f32()[..], one.outputs[0].to_f32()[360..]);
 }
 

@@ -70,14 +70,14 @@ fn parsed(more: &str) -> Sidecar {
 }
 
 fn values(part: &Arc<dyn Dataset>) -> Vec<f32> {
-    part.batch(&Look::plain(0..part.len())).remove(0).to_f32().into_owned()
+    part.batch(&SampleView::plain(0..part.len())).remove(0).to_f32().into_owned()
 }
 
 #[test]
 fn an_archive_and_a_folder_of_arrays_are_alike() {
     let network = network_for(&[1, 4], 3);
     let set = read(&good(), "", &network).unwrap();
-    assert_eq!(set.train.batch(&Look::plain([1]))[0], Tensor::f32([1, 1, 4], vec![4.0, 5.0, 6.0, 7.0]));
+    assert_eq!(set.train.batch(&SampleView::plain([1]))[0], Tensor::f32([1, 1, 4], vec![4.0, 5.0, 6.0, 7.0]));
     assert_eq!((set.train.len(), set.test.len(), set.train.extents()), (3, 2, "4".into()));
     assert_eq!([0, 1, 2].map(|i| set.train.label(i)), [Some(0), Some(2), Some(1)]);
     let folder = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ fn what_cannot_be_used_is_named() {
 
 /// Views of one sample, as the network gets them.
 fn views(part: &Arc<dyn Dataset>, sample: usize, count: usize) -> Vec<Vec<f32>> {
-    let look = |number| [Look { sample, view: Some(View { seed: 5, number }) }];
+    let look = |number| [SampleView { sample, view: Some(View { seed: 5, number }) }];
     (0..count).map(|number| part.batch(&look(number)).remove(0).to_f32().into_owned()).collect()
 }
 

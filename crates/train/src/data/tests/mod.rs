@@ -284,20 +284,20 @@ fn a_split_is_stratified_and_fixed() {
     let labels: Vec<Option<u16>> = (0..1000).map(|i| Some(u16::from(i % 10 == 0))).collect();
     let samples = Samples { shape: [1, 1, 1], pixels: vec![0; 1000], labels: labels.clone() };
     let samples = Images::new(samples, plain(Layout::Nhwc), Augment::default()).unwrap();
-    let (train, validation) = split(&samples, &Answers::Classes, 0.1, 3);
+    let (train, validation) = split(&samples, &Task::Classification, 0.1, 3);
     assert_eq!((train.len(), validation.len()), (900, 100));
     assert_eq!(validation.iter().filter(|&&i| labels[i] == Some(1)).count(), 10);
     let mut all = [train.clone(), validation.clone()].concat();
     all.sort_unstable();
     assert_eq!(all, (0..1000).collect::<Vec<_>>());
-    assert_eq!(split(&samples, &Answers::Classes, 0.1, 3), (train, validation.clone()));
-    assert_ne!(split(&samples, &Answers::Classes, 0.1, 4).1, validation);
-    assert!(split(&samples, &Answers::Classes, 0.0, 3).1.is_empty());
-    assert!(split(&samples, &Answers::Classes, 2.0, 3).0.is_empty());
+    assert_eq!(split(&samples, &Task::Classification, 0.1, 3), (train, validation.clone()));
+    assert_ne!(split(&samples, &Task::Classification, 0.1, 4).1, validation);
+    assert!(split(&samples, &Task::Classification, 0.0, 3).1.is_empty());
+    assert!(split(&samples, &Task::Classification, 2.0, 3).0.is_empty());
     // Without labels nothing is judged, unless samples are what is asked for.
-    let unlabelled = Partly::new(Arc::new(samples), 0.0, 0);
-    assert_eq!(split(&unlabelled, &Answers::Classes, 0.1, 3).1.len(), 0);
-    assert_eq!(split(&unlabelled, &Answers::Input, 0.1, 3).1.len(), 100);
+    let unlabelled = LabelSubset::new(Arc::new(samples), 0.0, 0);
+    assert_eq!(split(&unlabelled, &Task::Classification, 0.1, 3).1.len(), 0);
+    assert_eq!(split(&unlabelled, &Task::Reconstruction, 0.1, 3).1.len(), 100);
 }
 
 #[test]

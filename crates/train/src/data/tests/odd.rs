@@ -32,7 +32,7 @@ fn put(folder: &Path, name: &str, bytes: &[u8]) {
 }
 
 fn values(part: &Arc<dyn Dataset>) -> Vec<f32> {
-    part.batch(&Look::plain(0..part.len())).remove(0).to_f32().into_owned()
+    part.batch(&SampleView::plain(0..part.len())).remove(0).to_f32().into_owned()
 }
 
 /// A case of `wav.json`, which `wav.py` made with SciPy.

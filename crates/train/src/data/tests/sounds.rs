@@ -119,7 +119,7 @@ fn good() -> Vec<(&'static str, Vec<u8>)> {
 fn sounds_are_cut_and_filled_up_and_channels_are_averaged() {
     let set = read(&good(), &format!("{SCHEME}{WAVEFORM}"), &network_for(&[1, 8], 2)).unwrap();
     assert_eq!((set.train.len(), set.test.len(), set.class_names.clone()), (2, 2, vec!["3".into(), "7".into()]));
-    let values = |part: &Arc<dyn Dataset>| part.batch(&Look::plain(0..2)).remove(0).to_f32().into_owned();
+    let values = |part: &Arc<dyn Dataset>| part.batch(&SampleView::plain(0..2)).remove(0).to_f32().into_owned();
     let silence = [0.0; 6];
     assert_eq!(values(&set.train), [&[0.25, 0.0][..], &silence, &[-1.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0]].concat());
     assert_eq!(values(&set.test), [[0.25; 8], [0.5; 8]].concat());
@@ -154,7 +154,7 @@ fn features_take_the_networks_extents() {
     // 1 + (800 − 256) / 160 frames.
     let set = read(&good(), &format!("{SCHEME}{audio}"), &network_for(&[1, 13, 4], 2)).unwrap();
     assert_eq!((set.train.inputs()[0].shape.clone(), set.train.extents()), (vec![1, 13, 4], "13×4".into()));
-    assert!(matches!(set.train.show(0), Shown::Image { shape: [13, 4, 1], .. }));
+    assert!(matches!(set.train.show(0), Preview::Image { shape: [13, 4, 1], .. }));
     let message = read(&good(), &format!("{SCHEME}{audio}"), &network_for(&[13, 5], 2)).unwrap_err().to_string();
     assert!(message.contains("[batch,13,5]") && message.contains("[batch,13,4]"), "{message}");
 }
@@ -176,7 +176,7 @@ fn features_shift_along_their_frames_whichever_index_runs_first() {
             "bands" => values[band * 4 + frame],
             _ => values[frame * 13 + band],
         };
-        let of = |view| set.train.batch(&[Look { sample: 1, view }]).remove(0).to_f32().into_owned();
+        let of = |view| set.train.batch(&[SampleView { sample: 1, view }]).remove(0).to_f32().into_owned();
         let plain = of(None);
         let mut seen = [false; 3];
         for number in 0..60 {

@@ -27,7 +27,7 @@ fn read(name: &str, bytes: &[u8], more: &str, network: &Graph) -> Result<Splits,
 }
 
 fn values(part: &Arc<dyn Dataset>) -> Vec<f32> {
-    part.batch(&Look::plain(0..part.len())).remove(0).to_f32().into_owned()
+    part.batch(&SampleView::plain(0..part.len())).remove(0).to_f32().into_owned()
 }
 
 const TABLE: &str = "id,width,height,kind,part\n1,1.5,-2,cat,train\n2,3,4e1,dog,train\n3,5,6,cat,test\n";
@@ -89,7 +89,7 @@ fn the_three_formats_give_the_same_samples() {
         assert_eq!([set.train.label(0), set.train.label(1), set.test.label(0)], [Some(0), Some(1), Some(0)]);
         assert_eq!(set.train.inputs()[0].shape, [2]);
         let names = vec!["width".into(), "height".into()];
-        assert_eq!(set.train.show(0), Shown::Numbers { names, values: vec![1.5, -2.0] });
+        assert_eq!(set.train.show(0), Preview::Numbers { names, values: vec![1.5, -2.0] });
     }
 }
 

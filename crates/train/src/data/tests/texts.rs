@@ -57,7 +57,7 @@ fn tokens_mask_and_types_go_to_their_inputs() {
     let set = read(TOKENIZER, "", &three()).unwrap();
     assert_eq!((set.train.len(), set.test.len(), set.class_names.clone()), (2, 1, vec!["neg".into(), "pos".into()]));
     assert_eq!([0, 1].map(|i| set.train.label(i)), [Some(1), Some(0)]);
-    let batch = set.train.batch(&Look::plain([1, 0]));
+    let batch = set.train.batch(&SampleView::plain([1, 0]));
     let names: Vec<_> = set.train.inputs().iter().filter_map(|input| input.name.as_deref()).collect();
     assert_eq!(names, ["attention_mask", "input_ids", "token_type_ids"]);
     assert!(batch.iter().all(|part| part.shape == [2, 6]));
@@ -66,8 +66,8 @@ fn tokens_mask_and_types_go_to_their_inputs() {
     assert_eq!(batch[1].data, Data::I64(vec![2, 5, 3, 0, 0, 0, 2, 4, 6, 1, 7, 3]));
     assert_eq!(batch[2].data, Data::F32(vec![0., 1., 1., 0., 0., 0., 0., 1., 1., 1., 1., 1.].into()));
     // Cut to six, the special ones included.
-    assert_eq!(set.test.batch(&Look::plain([0]))[1].data, Data::I64(vec![2, 7, 7, 7, 7, 3]));
-    let Shown::Tokens { tokens } = set.train.show(1) else { panic!() };
+    assert_eq!(set.test.batch(&SampleView::plain([0]))[1].data, Data::I64(vec![2, 7, 7, 7, 7, 3]));
+    let Preview::Tokens { tokens } = set.train.show(1) else { panic!() };
     assert_eq!(tokens, ["[CLS]", "bad", "[SEP]"]);
 }
 
@@ -91,10 +91,10 @@ fn language_models_are_asked_for_what_is_hidden() {
     const TOKENS: &str = "answers = \"tokens\"\n";
     let masked = TOKENIZER.replace("\"very\": 7", "\"[MASK]\": 7");
     let set = read_for(TOKENS, &masked, "", &language_model(8)).unwrap();
-    assert_eq!((set.answers.clone(), set.class_names.len(), set.train.label(0)), (Answers::Tokens, 0, None));
+    assert_eq!((set.answers.clone(), set.class_names.len(), set.train.label(0)), (Task::MaskedLm, 0, None));
     let (mut some, mut masks) = (0, 0);
     for number in 0..200 {
-        let look = [Look { sample: 0, view: Some(View { seed: 3, number }) }];
+        let look = [SampleView { sample: 0, view: Some(View { seed: 3, number }) }];
         let Data::I64(seen) = set.train.batch(&look).remove(0).data else { panic!() };
         let hidden = set.train.hidden(&look).unwrap();
         // [CLS] good film [UNK] [UNK] [SEP], of which the ends are never hidden.
@@ -128,11 +128,11 @@ fn views_drop_tokens_but_never_the_ends() {
     let network = network_for(&[("attention_mask", DType::I32), ("input_ids", DType::I64)], 6);
     let augment = |share: f64| format!("[augment]\ntoken_dropout = {share}\n");
     let set = read(TOKENIZER, &augment(0.25), &network).unwrap();
-    let plain = set.train.batch(&Look::plain([0]));
+    let plain = set.train.batch(&SampleView::plain([0]));
     let Data::I64(right) = &plain[1].data else { panic!() };
     let mut dropped = 0;
     for number in 0..400 {
-        let look = [Look { sample: 0, view: Some(View { seed: 3, number }) }];
+        let look = [SampleView { sample: 0, view: Some(View { seed: 3, number }) }];
         let batch = set.train.batch(&look);
         assert_eq!(batch[0], plain[0]);
         let Data::I64(seen) = &batch[1].data else { panic!() };
@@ -159,7 +159,7 @@ fn views_drop_tokens_but_never_the_ends() {
 fn the_length_may_be_less_than_the_network_takes() {
     let network = network_for(&[("tokens", DType::I64)], 6);
     let set = read(TOKENIZER, "max_length = 4\n", &network).unwrap();
-    assert_eq!(set.test.batch(&Look::plain([0]))[0].data, Data::I64(vec![2, 7, 7, 3, 0, 0]));
+    assert_eq!(set.test.batch(&SampleView::plain([0]))[0].data, Data::I64(vec![2, 7, 7, 3, 0, 0]));
     assert_ne!(set.test.hash(), read(TOKENIZER, "", &network).unwrap().test.hash());
 }
 

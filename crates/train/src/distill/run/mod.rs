@@ -12,7 +12,7 @@ use super::term_inputs::TermInputs;
 use super::terms::Route;
 use super::trainables::{Snapshot, Trainables};
 use super::{AuxParams, Checkpoint, ClassWeights, Config, Epoch, Error, Objective, TrainingSet};
-use crate::data::{Answers, Reading};
+use crate::data::{Reading, Task};
 use burn::tensor::{Device, Tensor, TensorData};
 use kdc_exec::{Mode, Network};
 use kdc_ir::graph::Graph;
@@ -89,7 +89,7 @@ pub struct Run {
     class_weights: Vec<f32>,
     classes: usize,
     /// What answers stand for.
-    answers: Answers,
+    answers: Task,
     pending: Pending,
 }
 
@@ -381,7 +381,7 @@ pub fn set_up(
     let mut aux = AuxParams::new(device, config.seed);
     let (term_inputs, mut plans) = TermInputs::new(student, set, &config.terms, &objective.reads(), &mut aux)?;
     let spells = set.answers.words().is_some_and(|sequence| sequence.reading == Reading::Ctc);
-    let (numbers, hides) = (*set.answers == Answers::Input, *set.answers == Answers::Tokens);
+    let (numbers, hides) = (*set.answers == Task::Reconstruction, *set.answers == Task::MaskedLm);
     plans.iter_mut().for_each(|plan| (plan.spells, plan.numbers, plan.hides) = (spells, numbers, hides));
     objective.prepare(&plans, &mut aux)?;
     Ok((objective, term_inputs, aux))
@@ -389,7 +389,7 @@ pub fn set_up(
 
 /// How many samples' shares of right answers an epoch's score is; 0 where it is none.
 fn judges(set: &TrainingSet) -> usize {
-    if *set.answers == Answers::Input { 0 } else { set.validation.len() }
+    if *set.answers == Task::Reconstruction { 0 } else { set.validation.len() }
 }
 
 impl Pending {

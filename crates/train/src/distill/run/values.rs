@@ -1,9 +1,9 @@
 //! What the terms of a run see of a batch.
 
 use super::Run;
-use crate::data::{Answers, Hidden, Reading};
+use crate::data::{MaskedTokens, Reading, Task};
 use crate::distill::feed::Batch;
-use crate::distill::forward::{self, Said};
+use crate::distill::forward::{self, NetworkOutputs};
 use crate::distill::history::Hits;
 use crate::distill::partial_forward::PartialForward;
 use crate::distill::step::MixedIn;
@@ -16,7 +16,7 @@ use kdc_ir::graph::ValueId;
 
 impl Run {
     /// What the teachers say of a batch.
-    pub(super) fn said(&self, batch: &Batch, mode: Mode) -> Result<Vec<Said>, Error> {
+    pub(super) fn said(&self, batch: &Batch, mode: Mode) -> Result<Vec<NetworkOutputs>, Error> {
         let tracked = self.device.clone().autodiff();
         let one = |(index, kept): (usize, &Vec<f32>)| {
             let (_, taps) = self.term_inputs.reads_of(index);
@@ -26,7 +26,7 @@ impl Run {
                     forward::ask(peer, batch.inputs.clone(), &[], taps, mode)?
                 }
                 (_, Some(fixed)) => fixed.ask(batch.inputs.clone(), taps)?,
-                _ => Said { logits: None, taps: vec![] },
+                _ => NetworkOutputs { logits: None, taps: vec![] },
             };
             if !kept.is_empty() {
                 let rows = batch.rows(kept.len(), self.classes);
@@ -46,7 +46,7 @@ impl Run {
     pub(super) fn mixed(
         &self,
         batch: &Batch,
-        said: &[Said],
+        said: &[NetworkOutputs],
         mode: Mode,
         progress: f64,
     ) -> Result<Vec<(ValueId, Value)>, Error> {
@@ -86,7 +86,7 @@ impl Run {
         &self,
         logits: Tensor<2>,
         taps: &[Value],
-        said: &[Said],
+        said: &[NetworkOutputs],
         batch: &Batch,
         seed: u64,
         progress: f64,
@@ -97,7 +97,7 @@ impl Run {
         let each: Vec<usize> = (0..batch.samples.len()).collect();
         let own = self.labels(batch, &each, positions);
         let words = self.words(batch);
-        let targets = (self.answers == Answers::Input).then(|| batch.inputs.first()).flatten().map(|input| {
+        let targets = (self.answers == Task::Reconstruction).then(|| batch.inputs.first()).flatten().map(|input| {
             let values = TensorData::new(input.to_f32().into_owned(), logits.dims());
             Tensor::from_data(values, &self.device.clone().autodiff())
         });
@@ -208,11 +208,11 @@ impl Run {
 }
 
 /// What the student made of a batch.
-pub(super) fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>, answers: &Answers) -> Hits {
+pub(super) fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>, answers: &Task) -> Hits {
     if let Some(hidden) = &batch.hidden {
         return found(logits, hidden, teacher);
     }
-    if *answers == Answers::Input {
+    if *answers == Task::Reconstruction {
         return Hits { samples: batch.samples.len() as u64, ..Hits::default() };
     }
     let [rows, symbols] = logits.dims();
@@ -236,7 +236,7 @@ pub(super) fn hits(logits: &Tensor<2>, batch: &Batch, teacher: Option<Tensor<2>>
 }
 
 /// Which hidden tokens were found.
-fn found(logits: &Tensor<2>, hidden: &Hidden, teacher: Option<Tensor<2>>) -> Hits {
+fn found(logits: &Tensor<2>, hidden: &MaskedTokens, teacher: Option<Tensor<2>>) -> Hits {
     let said = |logits: &Tensor<2>| -> Vec<i64> {
         let classes = logits.clone().inner().argmax(1);
         classes.into_data().iter::<i64>().collect()

@@ -2,7 +2,7 @@
 
 use super::TeacherSource;
 use crate::distill::Error;
-use crate::distill::forward::{self, Said, rows};
+use crate::distill::forward::{self, NetworkOutputs, rows};
 use crate::teacher::Teacher;
 use burn::tensor::Device;
 use kdc_exec::{Mode, Network, Value};
@@ -55,7 +55,7 @@ impl LiveTeacher {
     ///
     /// # Errors
     /// When it cannot be run.
-    pub fn ask(&self, inputs: Vec<HostTensor>, taps: &[ValueId]) -> Result<Said, Error> {
+    pub fn ask(&self, inputs: Vec<HostTensor>, taps: &[ValueId]) -> Result<NetworkOutputs, Error> {
         match self {
             LiveTeacher::Here(network) => forward::ask(network, inputs, &[], taps, Mode::Infer),
             LiveTeacher::Elsewhere { teacher, has_logits_tap, device } => {
@@ -64,7 +64,7 @@ impl LiveTeacher {
                 let mut taps = reply.taps.iter();
                 let logits = if *has_logits_tap { taps.next() } else { reply.outputs.first() };
                 let logits = logits.map(|logits| here(logits).and_then(rows)).transpose()?;
-                Ok(Said { logits, taps: taps.map(here).collect::<Result<_, _>>()? })
+                Ok(NetworkOutputs { logits, taps: taps.map(here).collect::<Result<_, _>>()? })
             }
         }
     }

@@ -4,7 +4,7 @@ mod stages;
 mod trial;
 
 use super::*;
-use crate::data::{Answers, Augment, Dataset, Images, Layout, Preprocess, Samples};
+use crate::data::{Augment, Dataset, Images, Layout, Preprocess, Samples, Task};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kdc_ir::graph::{Builder, Dim, Graph, Op, Tensor as HostTensor};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -198,14 +198,14 @@ impl Setting {
             train: &self.train,
             validation: &self.validation,
             teachers: vec![kept(&oracle)],
-            answers: &Answers::Classes,
+            answers: &Task::Classification,
         };
         train(&(&small_network()).into(), &set, config, &Device::flex(), checkpoint, on)
     }
 
     fn accuracy(&self, graph: &Graph) -> f64 {
         let network = kdc_exec::Network::new(graph, &Device::flex()).unwrap();
-        evaluate(&network, &self.samples, &self.validation, &Answers::Classes).unwrap().0
+        evaluate(&network, &self.samples, &self.validation, &Task::Classification).unwrap().0
     }
 }
 
@@ -329,7 +329,7 @@ fn a_step_of_several_batches_is_that_of_one_large_batch() {
             train: train_on,
             validation,
             teachers: vec![kept(&oracle)],
-            answers: &Answers::Classes,
+            answers: &Task::Classification,
         };
         let trained =
             train(&(&student).into(), &set, &config, &Device::flex(), &folder.path().join("c"), &mut on).unwrap();
@@ -374,7 +374,7 @@ fn lost_numbers_are_met_with_half_the_learning_rate_from_the_last_checkpoint() {
             train: train_on,
             validation,
             teachers: vec![kept(&teacher)],
-            answers: &Answers::Classes,
+            answers: &Task::Classification,
         };
         let mut events = Vec::new();
         let mut on = |event| {
@@ -464,7 +464,7 @@ fn balanced_classes_count_alike() {
         train: &train_on,
         validation: &[],
         teachers: vec![],
-        answers: &Answers::Classes,
+        answers: &Task::Classification,
     };
     let weights = super::run::balanced(&set, 4);
     assert_eq!(weights[..2], [86.0 / (2.0 * 64.0), 86.0 / (2.0 * 22.0)]);

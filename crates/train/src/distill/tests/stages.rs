@@ -1,7 +1,7 @@
 //! Recipes from start to end: stages, teachers that come about on the way, partial forward passes.
 
 use super::*;
-use crate::data::{Answers, Partly};
+use crate::data::{LabelSubset, Task};
 use kdc_exec::{Mode, Network};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -26,13 +26,13 @@ fn follow_in(
     let source =
         TeacherSource { name: "teacher".into(), logits: None, graph: Some(teacher), engine: None, is_peer: false };
     // Whoever reads the data hides labels, as a recipe says.
-    let partly = Partly::new(Arc::new(setting.samples.clone()), recipe.data.labels.unwrap_or(1e9), 0);
+    let partly = LabelSubset::new(Arc::new(setting.samples.clone()), recipe.data.labels.unwrap_or(1e9), 0);
     let set = TrainingSet {
         samples: &partly,
         train: &setting.train,
         validation: &setting.validation,
         teachers: vec![source],
-        answers: &Answers::Classes,
+        answers: &Task::Classification,
     };
     let config = Config { epochs: 4, ..config() };
     follow(&small_network(), recipe, &set, &config, &Device::flex(), folder, on)
@@ -92,7 +92,7 @@ fn what_training_makes_worse_is_not_kept() {
         train: &setting.train,
         validation: &setting.validation,
         teachers: vec![fools],
-        answers: &Answers::Classes,
+        answers: &Task::Classification,
     };
     let bytes = |graph: &Graph| kdc_ir::onnx::export(graph).unwrap();
     let believe = "[[stage]]\n[[stage.term]]\nmethod = \"soft-label\"\nalpha = 1.0\n";
@@ -216,7 +216,7 @@ fn who_is_not_there_cannot_teach() {
         train: &setting.train,
         validation: &[],
         teachers: vec![kept(&oracle), other],
-        answers: &Answers::Classes,
+        answers: &Task::Classification,
     };
     let config = Config { terms: vec![spec], ..config() };
     let file = folder.path().join("several");

@@ -8,7 +8,7 @@ mod file;
 
 use super::predict::BATCH;
 use super::{Error, Teacher};
-use crate::data::{Dataset, Look, View};
+use crate::data::{Dataset, SampleView, View};
 use file::{Chunk, Extent, FORMAT};
 use half::f16;
 use kdc_ir::files;
@@ -215,8 +215,8 @@ impl Labelling<'_> {
         for start in (first..first + count).step_by(per_batch) {
             let end = (start + per_batch).min(first + count);
             let views = (0..self.views).map(|number| View { seed: self.seed, number });
-            let looks: Vec<Look> = (start..end)
-                .flat_map(|sample| views.clone().map(move |view| Look { sample, view: Some(view) }))
+            let looks: Vec<SampleView> = (start..end)
+                .flat_map(|sample| views.clone().map(move |view| SampleView { sample, view: Some(view) }))
                 .collect();
             let answers = self.teacher.run(&self.samples.batch(&looks))?;
             let logits = match tap {

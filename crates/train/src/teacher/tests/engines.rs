@@ -308,6 +308,6 @@ fn kdc_itself_answers_as_the_network_was_trained_to() {
     let data = fashion_data();
     let few = probe(data.test.as_ref());
     assert_eq!(few[0].shape, [4, 1, 28, 28]);
-    let last = data.test.batch(&Look::plain([3 * data.test.len() / 4]));
+    let last = data.test.batch(&SampleView::plain([3 * data.test.len() / 4]));
     assert_eq!(few[0].to_f32()[3 * 784..], last[0].to_f32()[..]);
 }

@@ -1,6 +1,6 @@
 //! Samples of which only some labels are looked at.
 
-use super::{Dataset, Hidden, Images, Input, Look, Shown};
+use super::{Dataset, Images, Input, MaskedTokens, Preview, SampleView};
 use kdc_ir::graph::Tensor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 /// A set with the labels of most samples hidden from whoever asks: training, validation, search and all.
 #[derive(Clone, Debug)]
-pub struct Partly {
+pub struct LabelSubset {
     samples: Arc<dyn Dataset>,
     /// By sample.
     shown: Vec<bool>,
 }
 
-impl Partly {
+impl LabelSubset {
     /// Shows `labels` of the labels (a count, or a share below 1), of every class in proportion and at least one; 0: none.
     /// Which ones, the seed decides.
-    pub fn new(samples: Arc<dyn Dataset>, labels: f64, seed: u64) -> Partly {
+    pub fn new(samples: Arc<dyn Dataset>, labels: f64, seed: u64) -> LabelSubset {
         let mut order: Vec<usize> = (0..samples.len()).filter(|&i| samples.label(i).is_some()).collect();
         let share = if labels < 1.0 { labels } else { labels / order.len().max(1) as f64 };
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
@@ -30,11 +30,11 @@ impl Partly {
             let count = ((share * members.len() as f64).round() as usize).clamp(1, members.len());
             members[..count].iter().for_each(|&i| shown[i] = true);
         }
-        Partly { samples, shown }
+        LabelSubset { samples, shown }
     }
 }
 
-impl Dataset for Partly {
+impl Dataset for LabelSubset {
     fn len(&self) -> usize {
         self.samples.len()
     }
@@ -43,7 +43,7 @@ impl Dataset for Partly {
         self.samples.label(sample).filter(|_| self.shown[sample])
     }
 
-    fn hidden(&self, looks: &[Look]) -> Option<Hidden> {
+    fn hidden(&self, looks: &[SampleView]) -> Option<MaskedTokens> {
         self.samples.hidden(looks)
     }
 
@@ -51,7 +51,7 @@ impl Dataset for Partly {
         self.samples.inputs()
     }
 
-    fn batch(&self, looks: &[Look]) -> Vec<Tensor> {
+    fn batch(&self, looks: &[SampleView]) -> Vec<Tensor> {
         self.samples.batch(looks)
     }
 
@@ -64,7 +64,7 @@ impl Dataset for Partly {
         self.samples.augmentation()
     }
 
-    fn show(&self, sample: usize) -> Shown {
+    fn show(&self, sample: usize) -> Preview {
         self.samples.show(sample)
     }
 
@@ -96,7 +96,7 @@ mod tests {
         let all: Arc<dyn Dataset> =
             Arc::new(Vectors::new(vec![1], vec![], vec![0.5; 120], labels, &Preprocess::default(), &[1]).unwrap());
         let counts = |labels: f64, seed: u64| {
-            let partly = Partly::new(all.clone(), labels, seed);
+            let partly = LabelSubset::new(all.clone(), labels, seed);
             let of = |class: Option<u16>| (0..120).filter(|&i| partly.label(i) == class).count();
             ([of(Some(0)), of(Some(1)), of(Some(2))], partly.hash())
         };

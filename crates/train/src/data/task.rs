@@ -5,47 +5,47 @@ use serde::Deserialize;
 
 /// What the answers of a network stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Answers {
+pub enum Task {
     /// A number for each class; the largest is meant.
     #[default]
-    Classes,
+    Classification,
     /// Symbols, position by position, which spell a class.
-    Words(Sequence),
+    Sequence(Sequence),
     /// The network's own input again: autoencoders.
-    Input,
+    Reconstruction,
     /// A token for each position of a text, `[batch, positions, vocabulary]`: language models. Some tokens are hidden.
-    Tokens,
+    MaskedLm,
 }
 
 /// The word for it in a sidecar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum AnswersOption {
+pub enum TaskOption {
     #[default]
     Classes,
     Input,
     Tokens,
 }
 
-impl Answers {
+impl Task {
     /// The class that an answer stands for; `None` where it stands for none.
     pub fn class(&self, answer: &[f32]) -> Option<u16> {
         match self {
-            Answers::Classes => Some(argmax(answer) as u16),
-            Answers::Words(sequence) => sequence.class(answer),
-            Answers::Input | Answers::Tokens => None,
+            Task::Classification => Some(argmax(answer) as u16),
+            Task::Sequence(sequence) => sequence.class(answer),
+            Task::Reconstruction | Task::MaskedLm => None,
         }
     }
 
     /// Whether samples have classes, be they named or spelled.
     pub fn are_classes(&self) -> bool {
-        matches!(self, Answers::Classes | Answers::Words(_))
+        matches!(self, Task::Classification | Task::Sequence(_))
     }
 
     /// How they spell, where they do.
     pub fn words(&self) -> Option<&Sequence> {
         match self {
-            Answers::Words(sequence) => Some(sequence),
+            Task::Sequence(sequence) => Some(sequence),
             _ => None,
         }
     }
@@ -53,9 +53,9 @@ impl Answers {
     /// What the share is called by which they are judged.
     pub fn score(&self) -> &'static str {
         match self {
-            Answers::Classes | Answers::Words(_) => "accuracy",
-            Answers::Input => "explained variance",
-            Answers::Tokens => "accuracy on hidden tokens",
+            Task::Classification | Task::Sequence(_) => "accuracy",
+            Task::Reconstruction => "explained variance",
+            Task::MaskedLm => "accuracy on hidden tokens",
         }
     }
 }
