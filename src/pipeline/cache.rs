@@ -1,6 +1,6 @@
 //! The stage cache: what a stage made once for some inputs is not made again.
 //!
-//! A stage is a folder `CACHE/STAGE/KEY`, where the key is a hash of the stage's inputs and its code version. It is made
+//! A stage is a folder `CACHE/STAGE/KEY`, where the key is a hash of the stage's inputs and of the code that it runs. It is made
 //! in `KEY.partial`, sealed with a list of the hashes of its files, brought to the disk and renamed. A folder is believed as
 //! long as its files are those of the list: one that is damaged is made again. An interrupted stage finds its partial folder
 //! again and may go on from what it left there. A lock file keeps two kdcs from making the same stage at once.
@@ -58,8 +58,8 @@ impl Cache {
     }
 
     /// Whether the stage `name` has been made for these inputs, and would be found.
-    pub fn has(&self, name: &str, version: u32, inputs: &[&str]) -> bool {
-        let key = key(name, version, inputs);
+    pub fn has(&self, name: &str, inputs: &[&str]) -> bool {
+        let key = key(name, inputs);
         !self.force && damage(&self.root.join(name).join(&key), name, &key).is_none()
     }
 
@@ -71,12 +71,11 @@ impl Cache {
     pub fn stage<E: From<Error>>(
         &self,
         name: &str,
-        version: u32,
         inputs: &[&str],
         progress: &dyn Progress,
         make: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<Stage, E> {
-        let key = key(name, version, inputs);
+        let key = key(name, inputs);
         let folder = self.root.join(name).join(&key);
         let failed = |source: io::Error| Error { path: folder.clone(), source };
         fs::create_dir_all(self.root.join(name)).map_err(failed)?;
@@ -146,10 +145,21 @@ fn list(folder: &Path, name: &str, key: &str) -> io::Result<String> {
     Ok(text)
 }
 
+/// A hash of all code that results depend on.
+pub const CODE: &str = env!("KDC_CODE");
+
+/// A hash of the code that a stage runs.
+fn code(stage: &str) -> &'static str {
+    match stage {
+        "synthesize" | "choose" | "distill" => env!("KDC_TRAINING_CODE"),
+        _ => CODE,
+    }
+}
+
 /// Each input is preceded by its length, so that no two lists run together.
-fn key(name: &str, version: u32, inputs: &[&str]) -> String {
+fn key(name: &str, inputs: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for part in [name, &version.to_string()].iter().chain(inputs) {
+    for part in [name, code(name)].iter().chain(inputs) {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -176,13 +186,13 @@ mod tests {
             Ok(())
         };
         let c = cache(root.path(), false);
-        let first = c.stage("s", 1, &["a", "bc"], &Silent, make).unwrap();
+        let first = c.stage("s", &["a", "bc"], &Silent, make).unwrap();
         assert!(!first.cached);
-        let second = c.stage("s", 1, &["a", "bc"], &Silent, make).unwrap();
+        let second = c.stage("s", &["a", "bc"], &Silent, make).unwrap();
         assert!(second.cached && second.folder.join("x").is_file());
-        c.stage("s", 1, &["ab", "c"], &Silent, make).unwrap();
-        c.stage("s", 2, &["a", "bc"], &Silent, make).unwrap();
-        cache(root.path(), true).stage("s", 1, &["a", "bc"], &Silent, make).unwrap();
+        c.stage("s", &["ab", "c"], &Silent, make).unwrap();
+        c.stage("t", &["a", "bc"], &Silent, make).unwrap();
+        cache(root.path(), true).stage("s", &["a", "bc"], &Silent, make).unwrap();
         assert_eq!(made.get(), 4);
     }
 
@@ -194,7 +204,7 @@ mod tests {
             fs::write(folder.join("half"), "1").unwrap();
             Err(Error { path: "x".into(), source: io::Error::other("stopped") })
         };
-        c.stage("s", 1, &[], &Silent, broken).unwrap_err();
+        c.stage("s", &[], &Silent, broken).unwrap_err();
         let again = c.stage::<Error>("s", 1, &[], &Silent, |folder| {
             assert!(folder.join("half").is_file());
             Ok(())
@@ -227,7 +237,7 @@ mod tests {
             fs::write(folder.join("y"), "2").unwrap();
             Ok(())
         };
-        let made = c.stage("s", 1, &["a"], &Silent, make).unwrap().folder;
+        let made = c.stage("s", &["a"], &Silent, make).unwrap().folder;
         let whole = files::hashes(&made).unwrap();
         let damages: [(&str, Damage); 6] = [
             ("flipped", |file| {
@@ -248,20 +258,20 @@ mod tests {
         for file in ["in/x", "y", SEAL] {
             for (how, damage) in damages {
                 damage(&made.join(file));
-                assert!(!c.has("s", 1, &["a"]), "{file} {how}");
+                assert!(!c.has("s", &["a"]), "{file} {how}");
                 let heard = Heard::default();
-                let again = c.stage("s", 1, &["a"], &heard, make).unwrap();
+                let again = c.stage("s", &["a"], &heard, make).unwrap();
                 assert!(!again.cached, "{file} {how}");
                 assert_eq!(files::hashes(&made).unwrap(), whole, "{file} {how}");
                 let [line] = &heard.0.into_inner()[..] else { panic!("{file} {how}") };
                 assert!(line.contains("'s' is damaged"), "{line}");
-                assert!(c.has("s", 1, &["a"]) && c.stage("s", 1, &["a"], &Silent, make).unwrap().cached);
+                assert!(c.has("s", &["a"]) && c.stage("s", &["a"], &Silent, make).unwrap().cached);
             }
         }
         // A whole stage in the place of another one.
-        let other = c.stage("s", 1, &["b"], &Silent, make).unwrap().folder;
+        let other = c.stage("s", &["b"], &Silent, make).unwrap().folder;
         fs::remove_dir_all(&made).unwrap();
         files::copy_tree(&other, &made).unwrap();
-        assert!(!c.has("s", 1, &["a"]));
+        assert!(!c.has("s", &["a"]));
     }
 }

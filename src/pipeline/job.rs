@@ -130,7 +130,7 @@ pub(super) fn logits_name(network: &Graph) -> Option<String> {
 /// What names a compilation without reading all of its data: the hashes of its files, and its settings.
 pub fn fingerprint(options: &Options, profile: &Profile) -> Result<String, Error> {
     let (sidecar, data_dir) = locate(options)?;
-    let mut parts = vec![env!("CARGO_PKG_VERSION").to_string(), super::CODE_VERSION.to_string()];
+    let mut parts = vec![env!("CARGO_PKG_VERSION").to_string(), cache::CODE.to_string()];
     parts.push(teacher::content_hash(&options.model)?);
     parts.push(files::hash_file(&sidecar.path).map_err(|e| Error::read(&sidecar.path, e))?);
     let paths = data::files(&sidecar, &data_dir)?;
@@ -317,7 +317,7 @@ impl Job {
         progress: &dyn Progress,
         make: impl FnOnce(&Path) -> Result<(), Error>,
     ) -> Result<cache::Stage, Error> {
-        self.cache.stage(name, super::CODE_VERSION, inputs, progress, |folder| {
+        self.cache.stage(name, inputs, progress, |folder| {
             make(folder)?;
             self.unchanged().inspect_err(|_| {
                 // Best effort: what is left is only gone on from by a run of the same inputs.

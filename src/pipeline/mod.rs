@@ -48,9 +48,6 @@ use crate::target;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Changes when the same inputs would give other results: part of every key.
-const CODE_VERSION: u32 = 18;
-
 /// Why a compilation stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

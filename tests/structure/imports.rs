@@ -136,8 +136,8 @@ impl Crate {
         let of = |(from, file): (&Module, &File)| {
             let names: BTreeSet<&String> = {
                 let mut named = BTreeSet::new();
-                let (mut in_use, mut tokens) = (false, file.tokens.iter());
-                while let Some(token) = tokens.next() {
+                let mut in_use = false;
+                for token in &file.tokens {
                     match token.as_str() {
                         "use" => in_use = true,
                         ";" => in_use = false,

@@ -91,7 +91,7 @@ pub fn derive(job: &Job, teacher: &Prepared) -> Result<Candidates, Error> {
     if options.student.is_some() || options.spec.is_some() || options.search == Search::Off {
         return Ok(Candidates::Fixed(Box::new(settled(job, teacher)?)));
     }
-    if job.cache.has("search", super::CODE_VERSION, &borrowed(&decided_by(job, teacher))) {
+    if job.cache.has("search", &borrowed(&decided_by(job, teacher))) {
         return Ok(Candidates::Cached);
     }
     Ok(Candidates::Search(halving::enter(job, teacher)?))
