@@ -80,7 +80,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "json")]
     full: bool,
 
-    /// Let the tools that kdc starts speak
+    /// Show the output of external tools
     #[arg(short, long)]
     verbose: bool,
 

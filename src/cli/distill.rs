@@ -13,7 +13,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Distil a student of MODEL by a recipe, and judge it, without making a program
+/// Distill a student of MODEL by a recipe, and judge it, without making a program
 ///
 /// Reads MODEL and, beside it, its sidecar, and writes student.onnx, recipe.toml, the curves of training and
 /// distilled.json into ./NAME-student/. `kdc methods` lists methods and presets.
@@ -81,7 +81,7 @@ pub struct Arguments {
     training: TrainingArguments,
 }
 
-/// Distils, and prints what came of it.
+/// Distills, and prints what came of it.
 pub fn run(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let training = arguments.training;
     let options = Options {

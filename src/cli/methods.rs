@@ -1,4 +1,4 @@
-//! `kdc methods`: every way to distil that a recipe can name.
+//! `kdc methods`: every way to distill that a recipe can name.
 
 use crate::distill::{Entry, Family, METHODS, presets::PRESETS};
 use clap::Args;

@@ -38,7 +38,7 @@ pub(super) struct TrainingArguments {
     #[arg(long, value_name = "SHARE", value_parser = values::share, conflicts_with_all = ["labels_only", "recipe"])]
     alpha: Option<f64>,
 
-    /// How to distil: a recipe's file, or a preset by name; `kdc methods` lists both [default: best, or soft labels where
+    /// How to distill: a recipe's file, or a preset by name; `kdc methods` lists both [default: best, or soft labels where
     /// --alpha or --temperature is given]
     #[arg(long, value_name = "FILE|NAME", conflicts_with = "labels_only")]
     recipe: Option<String>,

@@ -205,7 +205,7 @@ mod tests {
             Err(Error { path: "x".into(), source: io::Error::other("stopped") })
         };
         c.stage("s", &[], &Silent, broken).unwrap_err();
-        let again = c.stage::<Error>("s", 1, &[], &Silent, |folder| {
+        let again = c.stage::<Error>("s", &[], &Silent, |folder| {
             assert!(folder.join("half").is_file());
             Ok(())
         });

@@ -75,7 +75,7 @@ pub struct Class {
     pub baseline: Option<f64>,
 }
 
-/// Distils a student of the teacher, and with `with_baseline` the same student from labels alone.
+/// Distills a student of the teacher, and with `with_baseline` the same student from labels alone.
 ///
 /// # Errors
 /// As [`compile`](super::compile), up to the training.
@@ -133,9 +133,9 @@ fn carry_out(job: &mut Job, with_baseline: bool, progress: &dyn Progress) -> Res
             Some(answers(job, &trained.graph)?)
         }
     };
-    let judged = |(score, logits): &Said| judge(*score, logits, &truth, &job.data.answers);
+    let judged = |(score, logits): &ScoredLogits| judge(*score, logits, &truth, &job.data.answers);
     let (t, s, b) = (of_teacher.as_ref().map(judged), judged(&of_student), baseline.as_ref().map(judged));
-    let said = |(_, logits): &Said| read(logits, truth.len(), &job.data.answers);
+    let said = |(_, logits): &ScoredLogits| read(logits, truth.len(), &job.data.answers);
     let (by_teacher, by_student, by_baseline) =
         (of_teacher.as_ref().map(said), said(&of_student), baseline.as_ref().map(said));
     let class = |(index, name): (usize, &String)| {
@@ -219,10 +219,10 @@ fn describe(recipe: &Recipe) -> String {
 }
 
 /// What a network scores and says on the test samples; NaN where it was not judged.
-type Said = (f64, Vec<f32>);
+type ScoredLogits = (f64, Vec<f32>);
 
 /// What a network says about the test samples.
-fn answers(job: &Job, graph: &crate::graph::Graph) -> Result<Said, Error> {
+fn answers(job: &Job, graph: &crate::graph::Graph) -> Result<ScoredLogits, Error> {
     let network = Network::new(graph, &Device::flex())?;
     let all: Vec<usize> = (0..job.data.test.len()).collect();
     Ok(evaluate(&network, job.data.test.as_ref(), &all, &job.data.answers)?)

@@ -122,10 +122,10 @@ fn float_difference(
 }
 
 /// The largest difference of two lists of outputs, relative to the scale of the first; infinite where one is of another length
-/// or has what is no number.
+/// or contains NaN.
 fn difference(ours: &[f32], theirs: &[f32]) -> f64 {
     let scale = ours.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
-    // `max` would pass over what is no number.
+    // `max` would ignore NaN.
     let larger = |m: f32, (a, b): (&f32, &f32)| match (a - b).abs() {
         d if d.is_finite() => m.max(d),
         _ => f32::INFINITY,

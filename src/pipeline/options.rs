@@ -39,7 +39,7 @@ pub struct Options {
     pub dry_run: bool,
     /// Decides everything random.
     pub seed: u64,
-    /// Lets the tools that kdc starts speak.
+    /// Shows the output of external tools.
     pub verbose: bool,
     /// What the student may cost. `None`s take the defaults of the teacher and the target.
     pub budgets: Budgets,

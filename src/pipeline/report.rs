@@ -415,7 +415,14 @@ fn verdicts(
     let qdq = measured.qdq.filter(|_| job.options.emits(Artefact::Qdq) && !measured.unfit.contains(&Artefact::Qdq));
     let compared = qdq.map(|q| q.operators).filter(|check| check.operators > 0);
     let (largest, steps) = (compared.map(|check| f64::from(check.largest)), f64::from(QDQ_STEPS));
-    judge("steps that an operator of the QDQ file is off", Source::Export, Quantity::Count, largest, steps, exact);
+    judge(
+        "largest per-operator difference of the QDQ file, in quantization steps",
+        Source::Export,
+        Quantity::Count,
+        largest,
+        steps,
+        exact,
+    );
     let (points, limit) = (qdq.map(|q| q.points()), QdqCheck::allowed(job.data.test.len()));
     judge("accuracy by the QDQ file, difference", Source::Export, Quantity::Points, points, limit, exact);
     let findings = measured.elf.as_ref().map(|_| measured.findings.len() as f64);

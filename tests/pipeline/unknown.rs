@@ -148,14 +148,14 @@ fn its_activations_come_from_its_engine() {
     let recipe = "[[term]]\nmethod = \"soft-label\"\n\n[[term]]\nmethod = \"similarity\"\nweight = 30.0\n\n\
                   [[term]]\nmethod = \"attention\"\nweight = 10.0\n";
     std::fs::write(workshop.path("recipe.toml"), recipe).unwrap();
-    let distil = |more: &[&str]| {
+    let distill = |more: &[&str]| {
         let same = ["distill", "teacher.onnx", "--engine", "tract", "--epochs", "2", "--batch-size", "32", "--force"];
         workshop.kdc(&[&same[..], &["--recipe", "recipe.toml", "--json"], more].concat())
     };
-    succeed(distil(&["--no-search", "--out", "first"]));
+    succeed(distill(&["--no-search", "--out", "first"]));
     let student = ["--student", "first/student.onnx", "--start", "random", "--out"];
     let losses = |out: &str| -> Vec<f64> {
-        succeed(distil(&[&student[..], &[out]].concat()));
+        succeed(distill(&[&student[..], &[out]].concat()));
         let log = std::fs::read_to_string(workshop.path(out).join("train/log.csv")).unwrap();
         log.lines().skip(1).flat_map(|line| line.split(',').skip(2).take(5)).map(|v| v.parse().unwrap()).collect()
     };
@@ -168,7 +168,7 @@ fn its_activations_come_from_its_engine() {
     }
     // What gradients would have to go through, it cannot give.
     std::fs::write(workshop.path("recipe.toml"), "[[term]]\nmethod = \"progressive-replacement\"\n").unwrap();
-    let refused = distil(&[&student[..], &["refused"]].concat()).output().unwrap();
+    let refused = distill(&[&student[..], &["refused"]].concat()).output().unwrap();
     let message = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(2), "{message}");
     assert!(message.contains("'straight'") && message.contains("ScaledTanh"), "{message}");

@@ -35,7 +35,7 @@ impl FromStr for Place {
     fn from_str(text: &str) -> Result<Place, String> {
         let (name, index) = match text.split_once(':') {
             Some((name, index)) => {
-                (name, Some(index.parse().map_err(|_| format!("`{index}` is no number of a device"))?))
+                (name, Some(index.parse().map_err(|_| format!("`{index}` is not a device number"))?))
             }
             None => (text, None),
         };

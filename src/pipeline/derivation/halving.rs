@@ -301,7 +301,7 @@ fn rounds(contenders: usize) -> usize {
     contenders.max(1).next_power_of_two().ilog2() as usize
 }
 
-/// Distils a candidate on some samples; what it became, and the share of the judges it classifies rightly.
+/// Distills a candidate on some samples; what it became, and the share of the judges it classifies rightly.
 pub fn taught(
     job: &Job,
     labels: &TeacherLabels,

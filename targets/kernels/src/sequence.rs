@@ -41,7 +41,7 @@ impl Tokens for i8 {
     }
 }
 
-/// Loads the numbers of tokens; what is below zero or no number becomes token 0.
+/// Loads the numbers of tokens; negative numbers and NaN become token 0.
 #[inline(always)]
 pub fn tokens<T: Tokens>(input: &[f32], output: &mut [T]) {
     for (output, &number) in output.chunks_exact_mut(T::PLACES).zip(input) {

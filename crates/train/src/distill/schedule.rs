@@ -122,7 +122,7 @@ impl Schedule {
         }
         match self.ends().iter().all(|v| v.is_finite()) {
             true => Ok(()),
-            false => Err("it is no number".into()),
+            false => Err("it is not a number".into()),
         }
     }
 

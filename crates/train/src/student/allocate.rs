@@ -1,6 +1,6 @@
 //! How many indices of each group stay, and which.
 
-use super::groups::{Groups, Kept};
+use super::groups::{Groups, KeptIndices};
 use super::importance::Importance;
 
 /// How a share is distributed over the groups.
@@ -70,7 +70,7 @@ pub fn ranked(groups: &Groups, importance: &Importance, share: f64) -> Vec<usize
 }
 
 /// The most important indices of each group, in their old order; of equals the first.
-pub fn keep(importance: &Importance, widths: &[usize]) -> Kept {
+pub fn keep(importance: &Importance, widths: &[usize]) -> KeptIndices {
     let best = |(numbers, &width): (&Vec<f64>, &usize)| {
         let mut order: Vec<usize> = (0..numbers.len()).collect();
         order.sort_by(|&a, &b| numbers[b].total_cmp(&numbers[a]).then(a.cmp(&b)));

@@ -34,7 +34,7 @@ mod tests;
 pub use allocate::{Allocation, keep, ranked, uniform};
 pub use blocks::{Block, droppable, without_blocks};
 pub use factor::{Factoring, factorable, factored};
-pub use groups::{Across, Fixed, Group, Groups, Kept, Trigger};
+pub use groups::{Across, Fixed, Group, Groups, KeptIndices, Trigger};
 pub use head::with_head;
 pub use importance::{Criterion, Evidence, Importance, importance};
 pub use init::redraw;

@@ -1,7 +1,7 @@
 //! Finds the widths of a student under budgets.
 
 use super::allocate::{self, Allocation, keep, quantum};
-use super::groups::{Groups, Kept};
+use super::groups::{Groups, KeptIndices};
 use super::{Error, Importance, shrink};
 use kdc_ir::graph::Graph;
 
@@ -69,7 +69,7 @@ pub struct Candidate {
     /// With the teacher's weights.
     pub graph: Graph,
     /// Which indices of each group it has.
-    pub kept: Kept,
+    pub kept: KeptIndices,
     pub cost: Measured,
     /// How many candidates were measured to find it.
     pub tried: usize,
@@ -97,7 +97,7 @@ impl Teacher<'_> {
     ///
     /// # Errors
     /// As [`shrink`].
-    pub fn narrowed(&self, widths: &[usize]) -> Result<(Graph, Kept), Error> {
+    pub fn narrowed(&self, widths: &[usize]) -> Result<(Graph, KeptIndices), Error> {
         let kept = keep(self.importance, widths);
         Ok((shrink(self.graph, self.groups, &kept)?, kept))
     }

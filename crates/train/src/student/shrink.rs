@@ -1,6 +1,6 @@
 //! Cuts a graph down to the indices that are kept.
 
-use super::groups::{Groups, Kept};
+use super::groups::{Groups, KeptIndices};
 use super::{Error, check_suitable};
 use kdc_ir::graph::{Dim, Graph, Node, Op, Tensor, ValueId, infer_shapes, verify};
 use kdc_ir::host::pick;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When the graph holds a node that no student may have.
-pub fn shrink(graph: &Graph, groups: &Groups, kept: &Kept) -> Result<Graph, Error> {
+pub fn shrink(graph: &Graph, groups: &Groups, kept: &KeptIndices) -> Result<Graph, Error> {
     check_suitable(graph)?;
     debug_assert!(kept.iter().all(|k| !k.is_empty() && k.is_sorted()));
     let mut student = graph.clone();
@@ -34,7 +34,7 @@ pub fn shrink(graph: &Graph, groups: &Groups, kept: &Kept) -> Result<Graph, Erro
     Ok(student)
 }
 
-fn gather(groups: &Groups, id: ValueId, tensor: &Tensor, kept: &Kept) -> Tensor {
+fn gather(groups: &Groups, id: ValueId, tensor: &Tensor, kept: &KeptIndices) -> Tensor {
     let places: Vec<Vec<usize>> = (0..tensor.shape.len()).map(|axis| groups.places(id, axis, kept)).collect();
     let mut at = vec![0];
     for (axis, places) in places.iter().enumerate() {
@@ -45,7 +45,7 @@ fn gather(groups: &Groups, id: ValueId, tensor: &Tensor, kept: &Kept) -> Tensor 
 }
 
 /// Brings a node's attributes to the new extents.
-fn adjust(graph: &Graph, groups: &Groups, kept: &Kept, node: &Node, student: &mut Graph, index: usize) {
+fn adjust(graph: &Graph, groups: &Groups, kept: &KeptIndices, node: &Node, student: &mut Graph, index: usize) {
     let Some(x) = node.input(0) else { return };
     let out = node.output();
     let shape = |id: ValueId| groups.shape(id, kept);

@@ -14,7 +14,7 @@ pub struct Difference {
     /// The value that differs.
     pub value: String,
     /// Relative to the largest number of the value: the largest difference, or its root mean square where values move in
-    /// steps. Infinite where extents differ or something is no number.
+    /// steps. Infinite where shapes differ or a value is NaN.
     pub by: f32,
 }
 

@@ -182,7 +182,7 @@ fn enter_one(program: &Program, port: &Port, values: &[f32]) -> Activation {
     let buffer = program.buffer(port.buffer);
     let values = permuted(port, &buffer.shape, values, false);
     match (buffer.element, buffer.quant) {
-        // What is below zero or no number becomes token 0.
+        // Negative numbers and NaN become token 0.
         (Element::Token, _) => Activation::Tokens(values.iter().map(|&v| v as u32).collect()),
         (_, Some(q)) => {
             let store = |v: &f32| quantize(*v, q.scale, q.zero_point.into(), -128, 127) as i8;

@@ -94,7 +94,7 @@ fn a_number_that_is_none_is_not_hidden_by_the_relu() {
     let ones = Tensor::<1>::ones([2], &device);
     let form = Form { epsilon: 1e-5, relu: true };
     let y = batch_norm_train(x, ones.clone(), ones, form).0.into_data().try_to_vec::<f32>().unwrap();
-    assert!(y[..25].iter().all(|v| v.is_nan()), "the first channel's mean is no number");
+    assert!(y[..25].iter().all(|v| v.is_nan()), "the first channel's mean is not a number");
     assert!(y[25..].iter().all(|v| v.is_finite()));
 }
 

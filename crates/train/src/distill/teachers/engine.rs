@@ -31,7 +31,7 @@ impl Engine<'_> {
     /// The values of some samples, in the order asked for.
     ///
     /// # Errors
-    /// As [`Engine::open`]; also when an answer is no number.
+    /// As [`Engine::open`]; also when an output is NaN.
     pub fn values(&self, graph: &Graph, values: &[ValueId], inputs: &[HostTensor]) -> Result<Vec<HostTensor>, Error> {
         let taps = self.open(graph, values)?.run(inputs)?.taps;
         Ok(taps.into_iter().skip(self.logits.iter().len()).collect())

@@ -42,12 +42,12 @@ pub struct Contrastive {
     /// Share of an old embedding in the bank that stays when its sample is seen again.
     pub momentum: f64,
     #[serde(skip)]
-    kept: Option<Kept>,
+    kept: Option<BankEntries>,
 }
 
 /// What is kept from step to step.
 #[derive(Clone, Debug, PartialEq)]
-struct Kept {
+struct BankEntries {
     samples: usize,
     student: Side,
     teacher: Side,
@@ -92,7 +92,7 @@ impl Term for Contrastive {
         };
         let (student, teacher) = (side("student", student), side("teacher", teacher));
         let scale = aux.add_buffer(format!("{}.scale", plan.prefix), vec![0.0; 2]);
-        self.kept = Some(Kept { samples: plan.samples, student, teacher, scale });
+        self.kept = Some(BankEntries { samples: plan.samples, student, teacher, scale });
         Ok(())
     }
 

@@ -63,7 +63,7 @@ pub struct Groups {
 }
 
 /// Which indices of each group stay: sorted, at least one each.
-pub type Kept = Vec<Vec<usize>>;
+pub type KeptIndices = Vec<Vec<usize>>;
 
 impl Groups {
     /// Walks the graph. Vectors that several nodes read couple these nodes: see [`prepare`](super::prepare()).
@@ -123,7 +123,7 @@ impl Groups {
     }
 
     /// All indices of every group.
-    pub fn whole(&self) -> Kept {
+    pub fn whole(&self) -> KeptIndices {
         self.groups.iter().map(|g| (0..g.extent).collect()).collect()
     }
 
@@ -155,7 +155,7 @@ impl Groups {
     }
 
     /// The places of an axis of a value that stay, in order. The batch counts as one place.
-    pub(super) fn places(&self, id: ValueId, axis: usize, kept: &Kept) -> Vec<usize> {
+    pub(super) fn places(&self, id: ValueId, axis: usize, kept: &KeptIndices) -> Vec<usize> {
         let (mut result, mut start) = (vec![], 0);
         for segment in &self.axes[id.index()][axis] {
             let extent = |p: &Part| self.part(p);
@@ -173,7 +173,7 @@ impl Groups {
     }
 
     /// The extent of an axis of a value when these indices stay, with the batch as [`axis::BATCH`].
-    fn extent(&self, parts: &Parts, kept: &Kept) -> usize {
+    fn extent(&self, parts: &Parts, kept: &KeptIndices) -> usize {
         let part = |p: &Part| match *p {
             Part::Known(n) => n,
             Part::Group(g) => kept[g].len(),
@@ -182,7 +182,7 @@ impl Groups {
     }
 
     /// The shape of a value when these indices stay.
-    pub(super) fn shape(&self, id: ValueId, kept: &Kept) -> Shape {
+    pub(super) fn shape(&self, id: ValueId, kept: &KeptIndices) -> Shape {
         let extents: Vec<usize> = self.axes[id.index()].iter().map(|parts| self.extent(parts, kept)).collect();
         relate::dims(&extents)
     }

@@ -1,13 +1,13 @@
 //! The same network with indices masked instead of cut: what a smaller network has to be equal to.
 
-use crate::student::{Groups, Kept};
+use crate::student::{Groups, KeptIndices};
 use kdc_ir::graph::{Cell, Dim, Graph, Node, Op, PadMode, Tensor, Value, ValueId, infer_node};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A graph of the teacher's extents in which every result is zero wherever an index is cut. Operators that compute across
 /// a group are given what is left and nothing else, and their results are put back among zeros.
-pub fn masked(graph: &Graph, groups: &Groups, kept: &Kept) -> Graph {
+pub fn masked(graph: &Graph, groups: &Groups, kept: &KeptIndices) -> Graph {
     let mut rewriter = Rewriter { from: graph, groups, kept, to: graph.clone(), stands_for: HashMap::new(), count: 0 };
     rewriter.to.nodes.clear();
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -21,7 +21,7 @@ pub fn masked(graph: &Graph, groups: &Groups, kept: &Kept) -> Graph {
 struct Rewriter<'a> {
     from: &'a Graph,
     groups: &'a Groups,
-    kept: &'a Kept,
+    kept: &'a KeptIndices,
     to: Graph,
     /// The masked value that stands for each result.
     stands_for: HashMap<ValueId, ValueId>,
